@@ -1,0 +1,70 @@
+"""The error family of fusedial. Every message says where, what, the value, and what to do.
+
+Grammar: `` `fusion.phases[1].lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FusedialError(Exception):
+    """Base of every error a user can cause or cure; the command line prints it without a traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding of a validation: `where` (key or file:line), `rule` broken, and the `value` seen."""
+
+    where: str
+    rule: str
+    value: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        seen = f", but is {self.value}" if self.value else ""
+        hint = f" {self.hint}" if self.hint else ""
+        return f"{self.where} {self.rule}{seen}.{hint}"
+
+
+class ProblemsError(FusedialError):
+    """Several findings raised at once, so that a user mends them in one go."""
+
+    def __init__(self, title: str, problems: Sequence[Problem]) -> None:
+        """Keep the findings on `.problems` and print one a line (the first 20)."""
+        self.problems = tuple(problems)
+        shown = [f"  - {p}" for p in self.problems[:20]]
+        if len(self.problems) > 20:
+            shown.append(f"  … and {len(self.problems) - 20} more")
+        super().__init__("\n".join([f"{title} ({len(self.problems)}):", *shown]))
+
+
+class ParamsError(ProblemsError):
+    """params.yaml, a profile or an override breaks a rule."""
+
+
+class DataError(ProblemsError):
+    """Input records break a rule; each problem carries file and line."""
+
+
+class SourceError(FusedialError):
+    """A source model, tokenizer or chat template cannot be loaded or used."""
+
+
+class SignalError(FusedialError):
+    """A signal store is incomplete, truncated, or was made with another tokenizer or corpus."""
+
+
+class AlignmentError(FusedialError):
+    """Two tokenizations cannot be aligned as asked."""
+
+
+class ArtifactError(FusedialError):
+    """A stage's artifact is missing, incomplete, or differs from its manifest."""
+
+
+class NumericsError(FusedialError):
+    """A loss or gradient is not finite; the message names the sample ids of the batch."""
+
+
+class BackendError(FusedialError):
+    """An inference endpoint does not answer as its interface promises."""

@@ -1,0 +1,23 @@
+"""`alignment`: how a source's distribution is carried over to the target's tokens."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.params.base import Section
+
+
+class AlignmentParams(Section):
+    """Token alignment and vocabulary map."""
+
+    mode: Literal["byte_exact", "min_edit_distance"] = Field(
+        "byte_exact",
+        description="`byte_exact`: a target position is taught only where a source token starts at the same byte; "
+        "`min_edit_distance`: the ancestors' MinED (dynamic time warping over token strings), off-by-one mended.",
+    )
+    vocab_map: Literal["bytes", "min_edit_distance"] = Field(
+        "bytes", description="`bytes`: equal bytes, else the first piece under the target tokenizer; or MinED strings."
+    )
+    fallback: Literal["mask", "next_token"] = Field(
+        "mask", description="Where no alignment exists: no distribution (only SFT), or a one-hot on the next token."
+    )

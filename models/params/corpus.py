@@ -1,0 +1,69 @@
+"""`corpus`: which instruction data, how validated and split."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.params.base import Section
+
+
+class CorpusSet(Section):
+    """One data set: JSONL (also .gz) or a Hugging Face data set folder saved by `save_to_disk`."""
+
+    name: str = Field(description="Name; prefix of the example ids, and the family where `family` is empty.")
+    path: str = Field(description="File or folder, relative to the project root.")
+    format: Literal["alpaca", "messages", "qa", "text"] = Field(
+        "alpaca",
+        description="`alpaca`: instruction/input/output; `messages`: chat turns, last by the assistant; "
+        "`qa`: question/answer; `text`: plain text cut into prompt and response.",
+    )
+    family: str = Field("", description="Capability family its scores are reported under; empty = `name`.")
+    split: Literal["auto", "train", "valid", "test"] = Field(
+        "auto", description="`auto` splits by a hash of the content; else all rows go there."
+    )
+    limit: int | None = Field(None, ge=1, description="Keep this many rows, chosen by a hash of the content.")
+    prompt_chars: int = Field(64, ge=1, description="`text` only: characters of the prompt.")
+    response_chars: int = Field(180, ge=1, description="`text` only: most characters of the response (cut at a word's end).")
+    check: Literal["none", "exact", "contains", "number"] = Field(
+        "none", description="How a response is judged correct. `number`: last number equals the reference's."
+    )
+    max_chars: int | None = Field(None, ge=1, description="Leave out (and count) rows whose prompt + response is longer.")
+    seen_by: tuple[str, ...] = Field((), description="Sources known to have been trained on these rows.")
+
+
+class WorldParams(Section):
+    """The embedded world: a deterministic generator of entities, facts, instructions and dialogues."""
+
+    seed: int = Field(7, description="Seed of the world; same seed, same bytes.")
+    num_entities: int = Field(60, ge=8, description="Entities of the knowledge base.")
+    num_train: int = Field(600, ge=12, description="Training examples over all families.")
+    num_valid: int = Field(60, ge=6, description="Validation examples over all families.")
+    num_test: int = Field(300, ge=12, description="Held-out examples over all families.")
+    num_pretrain: int = Field(6000, ge=60, description="Rows each embedded source is trained on.")
+    num_dialogues: int = Field(120, ge=6, description="Task-oriented dialogues (train, valid and test 8:1:1).")
+
+
+class CorpusParams(Section):
+    """Data of the fusion half."""
+
+    kind: Literal["embedded", "files"] = Field("embedded", description="`embedded` = the generated world; `files` = `sets`.")
+    world: WorldParams = Field(default_factory=WorldParams, description="The embedded world.")
+    sets: tuple[CorpusSet, ...] = Field((), description="Data sets for `kind: files`.")
+    valid_fraction: float = Field(0.05, ge=0, lt=0.5, description="Share of the rows of `auto` sets for validation.")
+    test_fraction: float = Field(0.1, ge=0, lt=0.9, description="Share of the rows of `auto` sets held out for the test.")
+    seed: int = Field(1, description="Seed of split and subsampling (enters the hash).")
+    on_bad_record: Literal["error", "skip"] = Field(
+        "error", description="A malformed record stops the stage, or is left out and counted."
+    )
+    on_leakage: Literal["error", "drop"] = Field(
+        "drop", description="A held-out prompt that also stands in training: stop, or drop it from training and count."
+    )
+
+    @model_validator(mode="after")
+    def _sets_given(self) -> "CorpusParams":
+        if self.kind == "files" and not self.sets:
+            raise ValueError("must name at least one data set when `corpus.kind` is `files`")
+        names = [s.name for s in self.sets]
+        if len(set(names)) != len(names):
+            raise ValueError(f"must have distinct names, but has {sorted(n for n in names if names.count(n) > 1)}")
+        return self

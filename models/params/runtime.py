@@ -1,0 +1,35 @@
+"""Execution choices. They never enter a cache key: changing them re-runs nothing."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.params.base import Section
+
+
+class Runtime(Section):
+    """Where and how to execute; results do not depend on it beyond the stated tolerance across devices."""
+
+    device: str = Field("auto", description="`auto` (CUDA, then MPS, then CPU) or a torch device such as `cpu`, `cuda:1`.")
+    threads: int = Field(0, ge=0, description="torch threads a process; 0 = all cores. A resumed run keeps its first value.")
+    workers: int = Field(1, ge=1, description="Tasks run at the same time where a stage has independent ones.")
+    task_runner: Literal["thread", "process", "dask", "ray"] = Field(
+        "thread", description="Prefect task runner for independent tasks; dask and ray need their extras."
+    )
+    endpoints: dict[str, str] = Field(
+        default_factory=dict,
+        description="Source or judge name → base URL of an OpenAI-compatible server (backend `http`).",
+    )
+    concurrency: int = Field(8, ge=1, description="Requests in flight per endpoint.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds until one request to an endpoint is given up.")
+    progress: bool = Field(True, description="Show progress bars on a terminal.")
+    nproc: int = Field(1, ge=1, description="Processes for `fuse`; above 1 it is launched through torchrun.")
+    fsdp: bool = Field(False, description="Shard target and optimiser over the processes (FSDP); needs accelerators.")
+
+
+class Tracking(Section):
+    """Where runs are recorded. Never part of a cache key."""
+
+    uri: str = Field("", description="MLflow tracking URI; empty = MLFLOW_TRACKING_URI, else mlflow.db in the project root.")
+    log_every: int = Field(5, ge=1, description="Optimiser steps between two recorded training metrics.")
+    log_models: bool = Field(True, description="Log each fused model to MLflow (by path, safetensors).")

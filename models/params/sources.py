@@ -1,0 +1,85 @@
+"""`sources`: the models being fused, and the reward models that judge their answers."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.params.base import Section
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class PicoSpec(Section):
+    """An embedded source: a small language model trained here, good at one mix of families."""
+
+    architecture: Literal["llama", "mistral", "gpt_neox", "mpt"] = Field("llama", description="Model class.")
+    tokenizer: str = Field("a", description="Sources with the same letter share one tokenizer.")
+    vocab_size: int = Field(512, ge=300, description="Entries of that tokenizer (byte-level BPE: 256 bytes + merges).")
+    hidden_size: int = Field(96, ge=16, description="Width.")
+    num_layers: int = Field(3, ge=1, description="Layers.")
+    num_heads: int = Field(4, ge=1, description="Attention heads.")
+    mix: dict[str, float] = Field(
+        default_factory=lambda: {"knowledge": 1.0, "reasoning": 1.0, "safety": 1.0},
+        description="Family → weight in the pre-training data.",
+    )
+    steps: int = Field(300, ge=1, description="Optimiser steps.")
+    seed: int = Field(0, description="Seed of initialisation and data order.")
+
+
+class SourceSpec(Section):
+    """One source model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Short name, used in tables and file names.")
+    model: str = Field("embedded", description="`embedded`, a local folder, or a hub name.")
+    revision: str | None = Field(None, description="Hub revision; required for hub names, so that a run can be repeated.")
+    chat_template: str | None = Field(
+        None,
+        description="Preset (`vicuna`, `llama2`, `chatml`, `alpaca`, `plain`, `text`), or null for the tokenizer's own.",
+    )
+    dtype: Dtype = Field("float32", description="Weights' dtype for inference.")
+    context_length: int | None = Field(None, ge=16, description="Longest input in tokens; null = from the model's config.")
+    trust_remote_code: bool = Field(False, description="Run the model repository's own code (only for this source).")
+    pico: PicoSpec | None = Field(None, description="Recipe of an embedded source.")
+
+    @model_validator(mode="after")
+    def _pico_given(self) -> "SourceSpec":
+        if (self.model == "embedded") != (self.pico is not None):
+            raise ValueError("`pico` must be given exactly when `model` is `embedded`")
+        return self
+
+
+class RewardModelSpec(Section):
+    """A sequence-classification reward model; several may vote."""
+
+    name: str = Field(description="Short name.")
+    model: str = Field("embedded", description="`embedded` (trained here), a local folder, or a hub name.")
+    revision: str | None = Field(None, description="Hub revision.")
+    dtype: Dtype = Field("float32", description="Weights' dtype.")
+    hidden_size: int = Field(64, ge=16, description="Embedded only: width.")
+    num_layers: int = Field(2, ge=1, description="Embedded only: layers.")
+    steps: int = Field(200, ge=1, description="Embedded only: optimiser steps.")
+    seed: int = Field(0, description="Embedded only: seed.")
+
+
+class PicoTraining(Section):
+    """Optimiser of the embedded sources and reward models."""
+
+    lr: float = Field(3e-3, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(32, ge=1, description="Rows a step.")
+    warmup_steps: int = Field(20, ge=0, description="Linear warm-up steps.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+
+
+class SourcesParams(Section):
+    """Models to be fused and reward models."""
+
+    models: tuple[SourceSpec, ...] = Field(min_length=2, description="The sources; their order breaks the last ties.")
+    reward_models: tuple[RewardModelSpec, ...] = Field((), description="Reward models for `teach.rewards`.")
+    pico_training: PicoTraining = Field(default_factory=PicoTraining, description="Training of embedded models.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "SourcesParams":
+        names = [s.name for s in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
+        return self

@@ -1,0 +1,157 @@
+"""Plain records that pass between the steps. Frozen and slotted; JSON through `to_json` / `from_json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Check = Literal["none", "exact", "contains", "number"]
+Split = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One instruction with its ground-truth response.
+
+    Attributes:
+        id: Stable identity, unique in the corpus.
+        family: Capability family (knowledge, reasoning, safety, …) or data set name; scores are per family.
+        messages: The prompt, last turn by the user. For plain text continuation one user message with `format` text.
+        response: Ground-truth response y_i.
+        answer: What `check` looks for in a model's response, or None.
+        check: How correctness is judged: `exact` (normalised equality), `contains`, `number` (last number), `none`.
+        seen_by: Names of sources known to have been trained on this row.
+    """
+
+    id: str
+    family: str
+    messages: tuple[Message, ...]
+    response: str
+    answer: str | None = None
+    check: Check = "none"
+    seen_by: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict; defaults are left out."""
+        row: dict[str, Any] = {
+            "id": self.id,
+            "family": self.family,
+            "messages": [{"role": m.role, "content": m.content} for m in self.messages],
+            "response": self.response,
+        }
+        if self.answer is not None:
+            row["answer"] = self.answer
+            row["check"] = self.check
+        if self.seen_by:
+            row["seen_by"] = list(self.seen_by)
+        return row
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Example":
+        """Build from `to_json` output (already validated data: no checks here)."""
+        return cls(
+            id=row["id"],
+            family=row["family"],
+            messages=tuple(Message(m["role"], m["content"]) for m in row["messages"]),
+            response=row["response"],
+            answer=row.get("answer"),
+            check=row.get("check", "none"),
+            seen_by=tuple(row.get("seen_by", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSource:
+    """A source model made concrete: where it is, what exactly it is, how it is spoken to.
+
+    Attributes:
+        name: Name used in params, tables and file names.
+        location: Folder or hub id. A relative folder is relative to the file that holds this record.
+        revision: Hub revision, or None for a folder.
+        digest: sha256 over config and weights (folder) or `hub:<id>@<revision>`.
+        tokenizer_digest: sha256 over the tokenizer's behaviour-defining files.
+        chat_template: Jinja text, used with `messages`, `bos_token`, `eos_token`, `add_generation_prompt`.
+        context_length: Longest input in tokens.
+        dtype: Weights' dtype when loaded for inference.
+        architecture: `config.architectures[0]`.
+        num_parameters: Parameters of the model.
+        head_size: Rows of the output head (may exceed the tokenizer's vocabulary).
+        vocab_size: len(tokenizer).
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    digest: str
+    tokenizer_digest: str
+    chat_template: str
+    context_length: int
+    dtype: Literal["float32", "bfloat16", "float16"]
+    architecture: str
+    num_parameters: int
+    head_size: int
+    vocab_size: int
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What one source answered to one prompt (ỹ_i^j of the paper)."""
+
+    id: str
+    source: str
+    sample: int
+    text: str
+    num_tokens: int
+    finish: Literal["eos", "length"]
+    prompt_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceScore:
+    """One source on one text: summed cross-entropy over the response and its size.
+
+    Attributes:
+        nll: Σ −log p over response tokens and the end token, nats, float64.
+        num_tokens: Tokens summed (end token included).
+        num_bytes: UTF-8 bytes of the response.
+        lossless: Whether the source's tokenizer reproduces the text byte for byte.
+    """
+
+    nll: float
+    num_tokens: int
+    num_bytes: int
+    lossless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advantage:
+    """Who is best on one example, in both modes.
+
+    Attributes:
+        id: Example id.
+        family: Its family.
+        train_winner: Source with the lowest cross-entropy on the ground truth (M^MinCE, eq. 1).
+        infer_winner: Source of the response that won the vote (eq. 2).
+        infer_sample: Which of its samples.
+        train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`.
+        infer_votes: `source#sample` → number of votes.
+        tie: Which rule settled the vote: `votes`, `reward`, `ce` or `order`.
+    """
+
+    id: str
+    family: str
+    train_winner: str
+    infer_winner: str
+    infer_sample: int
+    train_scores: Mapping[str, float]
+    infer_votes: Mapping[str, int]
+    tie: Literal["votes", "reward", "ce", "order"] = "votes"
+    infer_rewards: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Tokenizers as byte-exact codecs: chat templates, vocabulary maps, token alignment."""
