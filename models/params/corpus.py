@@ -62,8 +62,8 @@ class CorpusParams(Section):
     @model_validator(mode="after")
     def _sets_given(self) -> "CorpusParams":
         if self.kind == "files" and not self.sets:
-            raise ValueError("must name at least one data set when `corpus.kind` is `files`")
+            raise ValueError("`sets` must name at least one data set when `kind` is `files`")
         names = [s.name for s in self.sets]
         if len(set(names)) != len(names):
-            raise ValueError(f"must have distinct names, but has {sorted(n for n in names if names.count(n) > 1)}")
+            raise ValueError(f"`sets` must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
         return self

@@ -81,5 +81,5 @@ class SourcesParams(Section):
     def _distinct(self) -> "SourcesParams":
         names = [s.name for s in self.models]
         if len(set(names)) != len(names):
-            raise ValueError(f"must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
+            raise ValueError(f"`models` must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
         return self

@@ -1,0 +1,108 @@
+"""What a stage body gets: params, places, and the address of its MLflow run."""
+
+import functools
+import hashlib
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.params_file import load_params
+from models.params.root import Params
+from tasks.artifact import Artifact, adopt, adopt_all
+from tasks.tracking import StageRun, parent_run, tracking_uri
+from tasks.workspace import project_root
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """One execution of the pipeline or of a stage of it."""
+
+    root: Path
+    params: Params
+
+    @classmethod
+    def load(cls, *, profile: str | None = None, overrides: Sequence[str] = ()) -> "StageContext":
+        """Read params.yaml, profile and overrides of the present project.
+
+        Raises:
+            ParamsError: With every finding.
+        """
+        root = project_root()
+        return cls(root=root, params=load_params(root, profile=profile, overrides=overrides).params)
+
+    def out(self, stage: str, *parts: str) -> Path:
+        """Return the DVC out of a stage, or a place in it."""
+        return self.root.joinpath("artifacts", self.params.profile, stage, *parts)
+
+    def reports(self) -> Path:
+        """Return the folder of small git-versioned figures."""
+        folder = self.root / "reports" / self.params.profile
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def input(self, stage: str, *parts: str) -> Artifact:
+        """Return an upstream artifact, verified."""
+        return adopt(self.out(stage, *parts), stage=stage)
+
+    def inputs(self, stage: str, *parts: str) -> dict[str, Artifact]:
+        """Return all artifacts below an upstream folder by relative path, verified."""
+        return adopt_all(self.out(stage, *parts), stage=stage)
+
+    def run(self, name: str, *, experiment: str = "fusion") -> StageRun:
+        """Return the address of the MLflow run of this stage."""
+        return StageRun(
+            uri=tracking_uri(self.params.tracking),
+            experiment=experiment,
+            parent_id=self.parent(experiment),
+            name=name,
+            progress=self.params.runtime.progress,
+            log_every=self.params.tracking.log_every,
+        )
+
+    def parent(self, experiment: str = "fusion") -> str:
+        """Find or create the run of this pipeline execution: same params and commit, same run."""
+        return _parent(self, experiment)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Identity of the params that decide results (execution choices left out)."""
+        kept = self.params.model_dump(mode="json", exclude={"runtime", "tracking"})
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+@functools.lru_cache
+def git_commit(root: Path) -> str:
+    """Return the commit, with `+` behind it where tracked files differ; `none` outside a repository."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+    return commit + ("+" if dirty else "")
+
+
+_parents: dict[tuple[str, str], str] = {}
+
+
+def _parent(ctx: StageContext, experiment: str) -> str:
+    commit = git_commit(ctx.root)
+    key = hashlib.sha256(f"{ctx.digest}:{commit}".encode()).hexdigest()[:32]
+    if (key, experiment) not in _parents:
+        params = ctx.params.model_dump(mode="json")
+        methods = ", ".join(ctx.params.methods)
+        _parents[(key, experiment)] = parent_run(
+            ctx.params.tracking,
+            experiment=experiment,
+            name=f"{ctx.params.profile}-{ctx.digest[:6]}",
+            key=key,
+            params=params,
+            tags={"git.commit": commit, "fusedial.profile": ctx.params.profile, "fusedial.params": ctx.digest},
+            note=f"Fusion of {', '.join(s.name for s in ctx.params.sources.models)} by {methods} (profile {ctx.params.profile}).",
+        )
+    return _parents[(key, experiment)]

@@ -1,0 +1,95 @@
+"""Stage `fuse@method`: align the winners' distributions to each target, then train it with one method."""
+
+from prefect import flow
+
+from flows.context import StageContext
+from flows.parallel import Call, gather
+from flows.teach import shard_name, shards_of
+from models.params.fusion import CheckpointParams
+from tasks.alignment import alignment, vocabulary_map
+from tasks.artifact import Artifact, materialise_tree
+from tasks.fusion import Checkpoints, fusion
+from tasks.tracking import finish_stage, flatten
+
+
+def fuse_stage(ctx: StageContext, *, method: str) -> None:
+    """Write artifacts/<profile>/fuse/<method>/<target>: the model of each phase and the final one."""
+    made: dict[str, Artifact] = {}
+    for target in ctx.params.fusion.targets:
+        shards = aligned_shards(ctx, target)
+        run = ctx.run(run_name(ctx, method, target))
+        # What does not decide the weights stays out of the identity: other targets, when checkpoints are taken.
+        cfg = ctx.params.fusion.model_copy(update={"targets": (target,), "checkpoints": CheckpointParams()})
+        made[target] = fusion(
+            cfg,
+            ctx.input("sources", "models", target),
+            tuple(shards),
+            method=method,
+            checkpoints=Checkpoints(ctx.params.fusion.checkpoints),
+            runtime=ctx.params.runtime,
+            run=run,
+        )
+        finish_stage(
+            run,
+            output=made[target].sha256,
+            params={"method": method, "target": target, **flatten(ctx.params.fusion.model_dump(mode="json"), "fusion.")},
+            metrics=_coverage(shards),
+            history=made[target].path / "history.jsonl",
+        )
+    materialise_tree(made, ctx.out("fuse", method))
+
+
+def run_name(ctx: StageContext, method: str, target: str) -> str:
+    """Return the name of the method's run; the target is named where there are several."""
+    return f"fuse-{method}" if len(ctx.params.fusion.targets) == 1 else f"fuse-{method}-{target}"
+
+
+def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:
+    """Return the aligned signals of every shard; methods share them through the cache."""
+    data = ctx.input("prepare")
+    names = [s.name for s in ctx.params.sources.models]
+    models = {name: ctx.input("sources", "models", name) for name in names}
+    taught = ctx.inputs("teach")
+    maps = {n: vocabulary_map(ctx.params.alignment, models[n], models[target]) for n in names}
+    calls: list[Call] = []
+    for index, (start, stop) in enumerate(shards_of(int(data.meta["train"]), ctx.params.teach.shard_size)):
+        place = shard_name(index)
+
+        def of(kind: str, place: str = place) -> dict[str, Artifact]:
+            return {name: taught[f"{kind}/{name}/{place}"] for name in names}
+
+        calls.append(
+            (
+                alignment,
+                {
+                    "cfg": ctx.params.alignment,
+                    "data": data,
+                    "target": models[target],
+                    "sources": models,
+                    "maps": maps,
+                    "truths": of("signals"),
+                    "answers": of("winners"),
+                    "responses": of("responses"),
+                    "advantage": taught[f"advantage/all/{place}"],
+                    "max_length": ctx.params.fusion.max_length,
+                    "start": start,
+                    "stop": stop,
+                },
+            )
+        )
+    return gather(calls, runtime=ctx.params.runtime)
+
+
+def _coverage(shards: list[Artifact]) -> dict[str, float]:
+    total: dict[str, int] = {}
+    for shard in shards:
+        for mode, counts in shard.meta.items():
+            for key, value in counts.items():
+                total[f"{mode}/{key}"] = total.get(f"{mode}/{key}", 0) + int(value)
+    return {f"alignment/{k}": float(v) for k, v in total.items()}
+
+
+@flow(name="fuse")
+def fuse(method: str = "profuser", profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Fuse the sources of a profile with one method."""
+    fuse_stage(StageContext.load(profile=profile, overrides=overrides or ()), method=method)

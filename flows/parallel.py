@@ -1,0 +1,48 @@
+"""Independent task calls, one after another or on the flow's task runner."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect import Task
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from models.errors import FusedialError
+from models.params.runtime import Runtime
+from tasks.artifact import Artifact
+
+Call = tuple[Task[..., Artifact], Mapping[str, Any]]
+
+
+def task_runner(runtime: Runtime) -> TaskRunner[Any]:
+    """Return the engine named by `runtime.task_runner`.
+
+    Raises:
+        FusedialError: Its extra is not installed.
+    """
+    if runtime.task_runner == "thread":
+        return ThreadPoolTaskRunner(max_workers=runtime.workers)
+    if runtime.task_runner == "process":
+        return ProcessPoolTaskRunner(max_workers=runtime.workers)
+    try:
+        if runtime.task_runner == "dask":
+            from prefect_dask import DaskTaskRunner
+
+            return DaskTaskRunner(
+                cluster_kwargs={"n_workers": runtime.workers, "threads_per_worker": 1, "dashboard_address": None}
+            )
+        from prefect_ray import RayTaskRunner
+
+        return RayTaskRunner(init_kwargs={"num_cpus": runtime.workers, "include_dashboard": False})
+    except ImportError as error:
+        raise FusedialError(
+            f"`runtime.task_runner` is {runtime.task_runner}, whose package is not installed; "
+            f'install the extra: pip install -c constraints.txt -e ".[{runtime.task_runner}]".'
+        ) from error
+
+
+def gather(calls: Sequence[Call], *, runtime: Runtime) -> list[Artifact]:
+    """Run the calls and return their artifacts in order; with one worker directly, in this thread."""
+    if runtime.workers == 1:
+        return [task(**arguments) for task, arguments in calls]
+    futures = [task.submit(**arguments) for task, arguments in calls]
+    return [future.result() for future in futures]

@@ -1,0 +1,153 @@
+"""What keys exist: a walk over the params sections, for documentation and for suggestions in errors."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from models.params.base import Section
+from models.params.root import Params
+
+_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDoc:
+    """One key of the parameters.
+
+    Attributes:
+        key: Full key with `[]` for list entries: `fusion.schedule[].lr`.
+        type: In plain words.
+        default: As it would be written in YAML; empty if the key must be given.
+        constraints: In plain words; empty if none.
+        description: From the field.
+    """
+
+    key: str
+    type: str
+    default: str
+    constraints: str
+    description: str
+
+    @property
+    def name(self) -> str:
+        """Last part of the key."""
+        return self.key.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionDoc:
+    """A group of keys: its key (empty at the top), what it is, its own fields, in the order of definition."""
+
+    key: str
+    description: str
+    fields: tuple[FieldDoc, ...]
+
+
+def child_section(annotation: object) -> tuple[type[Section] | None, bool]:
+    """The section class inside an annotation, and whether it stands in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation, False
+    for inner in get_args(annotation):
+        section, in_list = child_section(inner)
+        if section is not None:
+            return section, in_list or get_origin(annotation) is tuple
+    return None, False
+
+
+def is_plain_section(annotation: object) -> bool:
+    """Whether the annotation is a section itself (not a list of them, not optional): always a heading."""
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def type_text(annotation: Any) -> str:
+    """An annotation in plain words: `whole number or null`, `list of texts`, `` `a` | `b` ``."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if annotation in _NAMES:
+        return _NAMES[annotation]
+    if origin is Literal:
+        return " | ".join(f"`{value}`" for value in inner)
+    if origin in (Union, UnionType):
+        return " or ".join([*(type_text(a) for a in inner if a is not NoneType), *(["null"] if NoneType in inner else [])])
+    if origin is tuple:
+        return f"list of {_PLURALS.get(inner[0], 'mappings')}"
+    if origin is dict:
+        return f"mapping of {_PLURALS[inner[0]]} to {_PLURALS[inner[1]]}"
+    return "mapping"
+
+
+def constraint_text(field: FieldInfo) -> str:
+    """Bounds, lengths and patterns of a field in plain words."""
+    words = []
+    for rule in field.metadata:
+        match rule:
+            case annotated_types.Gt(gt=bound):
+                words.append(f"> {bound}")
+            case annotated_types.Ge(ge=bound):
+                words.append(f"≥ {bound}")
+            case annotated_types.Lt(lt=bound):
+                words.append(f"< {bound}")
+            case annotated_types.Le(le=bound):
+                words.append(f"≤ {bound}")
+            case annotated_types.MinLen(min_length=length):
+                words.append(f"at least {length} entries" if length > 1 else "not empty")
+            case _ if pattern := getattr(rule, "pattern", None):
+                words.append(f"matches `{pattern}`")
+    return ", ".join(words)
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default as YAML would write it; empty if there is none."""
+    if field.is_required():
+        return ""
+    return value_text(field.get_default(call_default_factory=True, validated_data={}))
+
+
+def value_text(value: object) -> str:
+    """A value of the parameters in the form of YAML's flow style (JSON)."""
+    if isinstance(value, Section):
+        return value_text(value.model_dump(mode="json"))
+    if value is PydanticUndefined:
+        return ""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(value_text(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def iter_sections(section: type[Section] = Params, key: str = "", description: str = "") -> Iterator[SectionDoc]:
+    """All sections below `section`, parents first, in the order of definition."""
+    prefix = f"{key}." if key else ""
+    fields, below = [], []
+    for name, field in section.model_fields.items():
+        child, in_list = child_section(field.annotation)
+        text = field.description or ""
+        if child is not None:
+            below.append((child, f"{prefix}{name}{'[]' if in_list else ''}", text))
+        if not is_plain_section(field.annotation):
+            shape = type_text(field.annotation)
+            fields.append(FieldDoc(f"{prefix}{name}", shape, default_text(field), constraint_text(field), text))
+    yield SectionDoc(key, f"{description} {(section.__doc__ or '').strip()}".strip(), tuple(fields))
+    for child, child_key, text in below:
+        yield from iter_sections(child, child_key, text)
+
+
+@cache
+def all_keys() -> tuple[str, ...]:
+    """Every key there is, sections included, with `[]` for list entries."""
+    sections = list(iter_sections())
+    return tuple(s.key for s in sections if s.key) + tuple(f.key for s in sections for f in s.fields)
+
+
+@cache
+def keys_below(section_key: str) -> tuple[str, ...]:
+    """Names that may stand directly in a section (`fusion.schedule[]`); empty if it is none."""
+    prefix = f"{section_key}." if section_key else ""
+    names = (key[len(prefix) :].removesuffix("[]") for key in all_keys() if key.startswith(prefix) and key != prefix)
+    return tuple(dict.fromkeys(name for name in names if name and "." not in name))

@@ -1,0 +1,83 @@
+"""Stage `sources`: every model to be fused, and the reward models, resolved or trained."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.context import StageContext
+from flows.parallel import Call, gather
+from models.errors import SourceError
+from models.params.sources import RewardModelSpec, SourceSpec
+from tasks.artifact import Artifact, materialise_tree, tree_digest
+from tasks.sources import pico_reward_model, pico_source, pico_tokenizer, resolve_reward_model, resolve_source
+from tasks.tracking import finish_stage
+
+
+def sources_stage(ctx: StageContext) -> None:
+    """Write artifacts/<profile>/sources/{models,reward_models}/<name>."""
+    cfg = ctx.params.sources
+    data = ctx.input("prepare")
+    specs = [s.pico for s in cfg.models if s.pico]
+    sizes = {s.tokenizer: s.vocab_size for s in specs}
+    tokenizers = {letter: pico_tokenizer(letter, size, data) for letter, size in sorted(sizes.items())}
+    calls = [_source_call(ctx, s, data, tokenizers) for s in cfg.models]
+    calls += [_reward_call(ctx, r, data, tokenizers) for r in cfg.reward_models]
+    made = gather(calls, runtime=ctx.params.runtime)
+    names = [f"models/{s.name}" for s in cfg.models] + [f"reward_models/{r.name}" for r in cfg.reward_models]
+    parts = dict(zip(names, made, strict=True))
+    materialise_tree(parts, ctx.out("sources"))
+    for name, artifact in parts.items():
+        kind, _, short = name.partition("/")
+        label = f"source-{short}" if kind == "models" else f"reward-{short}"
+        finish_stage(ctx.run(label), output=artifact.sha256, params={"system": short}, metrics={}, history=None)
+
+
+def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
+    if spec.pico is None:
+        return resolve_source, {"spec": spec, "content": _content(ctx.root, spec.model, f"sources.models `{spec.name}`")}
+    return pico_source, {
+        "spec": spec,
+        "training": ctx.params.sources.pico_training,
+        "data": data,
+        "tokenizer": tokenizers[spec.pico.tokenizer],
+        "runtime": ctx.params.runtime,
+        "run": ctx.run(f"source-{spec.name}"),
+    }
+
+
+def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
+    if spec.model != "embedded":
+        content = _content(ctx.root, spec.model, f"sources.reward_models `{spec.name}`")
+        return resolve_reward_model, {"spec": spec, "content": content}
+    if not tokenizers:
+        raise SourceError(
+            f"reward model `{spec.name}` is `embedded`, but no source is: there is no world to train it on. "
+            "Name a folder or hub model, or use a scorer of kind `reference`."
+        )
+    return pico_reward_model, {
+        "spec": spec,
+        "training": ctx.params.sources.pico_training,
+        "data": data,
+        "tokenizer": tokenizers[min(tokenizers)],
+        "runtime": ctx.params.runtime,
+        "run": ctx.run(f"reward-{spec.name}"),
+    }
+
+
+def _content(root: Path, model: str, where: str) -> str:
+    """Return the digest of a local folder, or "" for a hub name."""
+    folder = root / model
+    if folder.is_dir():
+        return tree_digest(folder)
+    if model.startswith((".", "/", "data/")) or model.count("/") != 1:
+        raise SourceError(
+            f"`{where}` names the folder {model}, which does not exist. Profiles read from data/external/, which you "
+            "fill: data/README.md says where each model comes from."
+        )
+    return ""
+
+
+@flow(name="sources")
+def sources(profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Resolve or train the sources of a profile."""
+    sources_stage(StageContext.load(profile=profile, overrides=overrides or ()))

@@ -1,0 +1,105 @@
+"""What a stage was last made from, and what has changed since: the answer of `plan`.
+
+The record decides nothing (the cache does); it only explains. It lies in .cache/stages/<profile>/<stage>.json.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.context import StageContext
+from flows.stages import Stage
+from tasks.artifact import MANIFEST, file_digest
+from tasks.code_closure import closure, module_digest
+from tasks.tracking import flatten
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One reason to run a stage again: `kind` is param, input, code, output or new."""
+
+    kind: str
+    what: str
+    before: str = ""
+    now: str = ""
+
+    def __str__(self) -> str:
+        values = f": {self.before} → {self.now}" if self.before or self.now else ""
+        return f"{self.kind} {self.what}{values}"
+
+
+def record_path(ctx: StageContext, stage: Stage, *, method: str = "") -> Path:
+    """Return where the record of a stage lies."""
+    name = f"{stage.name}@{method}" if method else stage.name
+    return ctx.root / ".cache" / "stages" / ctx.params.profile / f"{name}.json"
+
+
+def snapshot(ctx: StageContext, stage: Stage, *, method: str = "") -> dict[str, dict[str, Any]]:
+    """Return params, inputs, code and outputs of a stage as they are now."""
+    params = ctx.params.model_dump(mode="json")
+    chosen: dict[str, Any] = {}
+    for section in stage.sections:
+        value: Any = params
+        for part in section.split("."):
+            value = value[part]
+        chosen |= flatten({section: value} if not isinstance(value, dict) else value, "" if not isinstance(value, dict) else f"{section}.")
+    return {
+        "params": chosen,
+        "inputs": _inputs(ctx, stage),
+        "code": {name: module_digest(name) for name in closure((stage.module,))},
+        "outputs": _manifests(ctx.out(stage.name, *([method] if method else []))),
+    }
+
+
+def write_record(ctx: StageContext, stage: Stage, *, method: str = "") -> None:
+    """Keep the present snapshot as what the stage was made from."""
+    path = record_path(ctx, stage, method=method)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(snapshot(ctx, stage, method=method), indent=1), encoding="utf-8")
+
+
+def changes(ctx: StageContext, stage: Stage, *, method: str = "") -> list[Change]:
+    """Return why the stage would run; empty = it is up to date."""
+    path = record_path(ctx, stage, method=method)
+    if not path.is_file():
+        return [Change("new", "it has not run with this profile yet")]
+    before = json.loads(path.read_text(encoding="utf-8"))
+    now = snapshot(ctx, stage, method=method)
+    found: list[Change] = []
+    for kind, singular in (("params", "param"), ("inputs", "input"), ("code", "code"), ("outputs", "output")):
+        for key in sorted(before[kind].keys() | now[kind].keys()):
+            old, new = before[kind].get(key), now[kind].get(key)
+            if old != new:
+                found.append(_change(singular, key, old, new))
+    return found
+
+
+def _change(kind: str, key: str, old: object, new: object) -> Change:
+    if kind == "param":
+        return Change(kind, f"`{key}`", str(old), str(new))
+    state = "edited" if old is not None and new is not None else ("missing" if new is None else "new")
+    return Change(kind, f"{key} ({state})")
+
+
+def _inputs(ctx: StageContext, stage: Stage) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in stage.inputs:
+        found |= {f"{name}/{k}": v for k, v in _manifests(ctx.out(name)).items()}
+    if stage.name == "prepare":
+        files = [ctx.root / s.path for s in ctx.params.corpus.sets]
+        found |= {str(f.relative_to(ctx.root)): file_digest(f) for f in files if f.is_file()}
+    return found
+
+
+def _manifests(folder: Path) -> dict[str, str]:
+    """Digest every manifest below a folder, and notice files that are gone or have another size."""
+    found: dict[str, str] = {}
+    for manifest in sorted(folder.rglob(MANIFEST)):
+        name = manifest.parent.relative_to(folder).as_posix()
+        found[name] = file_digest(manifest)
+        for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]:
+            path = manifest.parent / file["path"]
+            if not path.is_file() or file_digest(path) != file["sha256"]:
+                found[f"{name}/{file['path']}"] = "edited"
+    return found

@@ -1,0 +1,101 @@
+"""THE table of stages. dvc.yaml, the command line and the docs are derived from it or tested against it."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One DVC stage = one flow.
+
+    Attributes:
+        name: Stage name.
+        entry: `module:function` of its body; the flow of the same module has the same name as the stage.
+        summary: One line for help and docs.
+        sections: Params (dotted) that its result depends on.
+        inputs: Stages whose outputs it reads.
+        matrix: Top-level params list it is repeated over, or None.
+        reports: Files below reports/<profile>/ it writes for `dvc metrics` and `dvc plots` (versioned by git).
+    """
+
+    name: str
+    entry: str
+    summary: str
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    matrix: str | None = None
+    metrics: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        """Module of the flow."""
+        return self.entry.partition(":")[0]
+
+    def body(self) -> Callable[..., Any]:
+        """Import and return the stage's body."""
+        module, _, function = self.entry.partition(":")
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "prepare",
+        "flows.prepare:prepare_stage",
+        "Read, validate and split the instruction data, or generate the embedded world.",
+        sections=("corpus",),
+    ),
+    Stage(
+        "sources",
+        "flows.sources:sources_stage",
+        "Resolve the source models, or train the embedded ones and their reward model.",
+        sections=("sources",),
+        inputs=("prepare",),
+    ),
+    Stage(
+        "teach",
+        "flows.teach:teach_stage",
+        "Let every source answer and score; vote; find who is best in both modes.",
+        sections=("teach",),
+        inputs=("prepare", "sources"),
+    ),
+    Stage(
+        "fuse",
+        "flows.fuse:fuse_stage",
+        "Align the winners' distributions to the target and train it with one method.",
+        sections=("alignment", "fusion"),
+        inputs=("prepare", "sources", "teach"),
+        matrix="methods",
+    ),
+    Stage(
+        "evaluate_fusion",
+        "flows.evaluate:evaluate_fusion_stage",
+        "Score every source, the untrained target and every method on the held-out split.",
+        sections=("evaluation", "teach.rewards", "fusion.targets"),
+        inputs=("prepare", "sources", "fuse"),
+        metrics=("fusion.json",),
+        plots=("scores.csv",),
+    ),
+    Stage(
+        "report",
+        "flows.report:report_stage",
+        "Write the result page, the win table and the plots.",
+        sections=("profile", "methods"),
+        inputs=("prepare", "sources", "teach", "fuse", "evaluate_fusion"),
+        plots=("wins.csv", "agreement.csv", "loss.csv"),
+    ),
+)
+
+
+def stage(name: str) -> Stage:
+    """Return the stage called `name`.
+
+    Raises:
+        KeyError: There is none; the message lists them.
+    """
+    for candidate in STAGES:
+        if candidate.name == name:
+            return candidate
+    raise KeyError(f"`{name}` is not a stage; stages are {', '.join(s.name for s in STAGES)}")

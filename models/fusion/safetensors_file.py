@@ -1,0 +1,155 @@
+"""safetensors files of numpy arrays: written atomically with reproducible bytes, read through one memory map.
+
+The layout is the public safetensors format (8 bytes header length, JSON header, data). It is written here rather than by the
+library because the library's header order varies between processes (artifacts must be bit-identical) and because a full disk
+must leave nothing behind.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import SignalError
+
+Array = npt.NDArray[np.generic]
+
+_DTYPES: Mapping[str, np.dtype[np.generic]] = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "U16": np.dtype("<u2"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+_NAMES: Mapping[np.dtype[np.generic], str] = {dtype: name for name, dtype in _DTYPES.items()}
+_HEADER_LIMIT = 100_000_000  # the limit of the reference implementation
+_MEND = "Delete it and run the stage again: complete shards are kept."
+
+
+def encode_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """Return the parts of a safetensors file, in order; the same input gives the same bytes in every process."""
+    # Widest items first keeps every tensor aligned to its item size, so that a map can be viewed without copying.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    parts: list[bytes | memoryview] = []
+    offset = 0
+    for name in order:
+        array = np.ascontiguousarray(tensors[name])
+        header[name] = {
+            "dtype": _NAMES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+        parts.append(array.tobytes() if array.nbytes == 0 else array.reshape(-1).view(np.uint8).data)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *parts]
+
+
+def publish(files: Mapping[Path, Sequence[bytes | memoryview]]) -> None:
+    """Write files of one folder so that the last of them exists only when all are complete and on the disk.
+
+    Each is written beside its place, forced to disk and renamed, in the order given; an earlier last file goes first, so that
+    old and new never mix. On an OSError nothing half-written is left.
+
+    Raises:
+        SignalError: The disk is full, or the folder cannot be written; names the file and the bytes wanted.
+    """
+    temporary = {path: path.with_name(path.name + ".tmp") for path in files}
+    last = list(files)[-1]
+    wanted = sum(len(part) for parts in files.values() for part in parts)
+    try:
+        last.parent.mkdir(parents=True, exist_ok=True)
+        for path, parts in files.items():
+            _write(temporary[path], parts)
+        last.unlink(missing_ok=True)
+        for path, source in temporary.items():
+            source.replace(path)
+        _sync_folder(last.parent)
+    except OSError as err:
+        raise SignalError(
+            f"`{last}` cannot be written ({wanted} bytes wanted): {err.strerror or err}. "
+            "Free space or mend the folder's rights, then run the stage again: complete shards are kept."
+        ) from err
+    finally:
+        for leftover in temporary.values():
+            leftover.unlink(missing_ok=True)
+
+
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    with path.open("wb") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class TensorHeader:
+    """The parsed header of one safetensors file.
+
+    Attributes:
+        path: The file.
+        metadata: Its string metadata.
+        num_bytes: Size of the whole file.
+    """
+
+    __slots__ = ("_entries", "_start", "metadata", "num_bytes", "path")
+
+    def __init__(self, path: Path) -> None:
+        """Read and check the header.
+
+        Raises:
+            SignalError: The file is truncated (names it, with expected and found bytes) or is no safetensors file.
+        """
+        self.path = path
+        found = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if length <= _HEADER_LIMIT else b""
+        if found < 8 or length > _HEADER_LIMIT:
+            raise SignalError(f"`{path}` must be a safetensors file, but its {found} bytes have no header. {_MEND}")
+        if len(text) < length:
+            raise SignalError(f"`{path}` must have at least {8 + length} bytes, but has {found} (truncated). {_MEND}")
+        try:
+            header = json.loads(text)
+            self.metadata: dict[str, str] = header.pop("__metadata__", {})
+            self._entries = {name: self._entry(entry) for name, entry in header.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise SignalError(f"`{path}` must be a safetensors file, but its header cannot be read ({err!r}). {_MEND}") from err
+        self._start = 8 + length
+        self.num_bytes = self._start + max((stop for _, _, _, stop in self._entries.values()), default=0)
+        if found != self.num_bytes:
+            raise SignalError(f"`{path}` must have {self.num_bytes} bytes, but has {found} (truncated or damaged). {_MEND}")
+
+    @staticmethod
+    def _entry(entry: Mapping[str, Any]) -> tuple[np.dtype[np.generic], tuple[int, ...], int, int]:
+        dtype = _DTYPES[entry["dtype"]]
+        shape, (start, stop) = tuple(entry["shape"]), entry["data_offsets"]
+        if stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"shape {shape} of {dtype} does not take {stop - start} bytes")
+        return dtype, shape, start, stop
+
+    def map(self) -> dict[str, Array]:
+        """Return all tensors as read-only views on one memory map of the file."""
+        # asarray: a plain view slices about three times faster than the memmap subclass.
+        raw = np.asarray(np.memmap(self.path, dtype=np.uint8, mode="r"))
+        return {
+            name: raw[self._start + start : self._start + stop].view(dtype).reshape(shape)
+            for name, (dtype, shape, start, stop) in self._entries.items()
+        }

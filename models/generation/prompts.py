@@ -1,0 +1,155 @@
+"""What goes into a model: prompts through a source's own template, responses as continuations, cut to its context."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import DataError, ParamsError, Problem
+from models.schema import Message, ResolvedSource
+from models.tokenization.chat import render_prompt
+from models.tokenization.codec import EncodedText, TokenCodec
+
+Overflow = Literal["truncate_left", "error"]
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptItem:
+    """A prompt to be answered."""
+
+    id: str
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """A prompt with a response to be scored."""
+
+    id: str
+    messages: Sequence[Message]
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """Tokens int32[P] of a prompt that fits, and whether its beginning was cut."""
+
+    ids: Ids
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FittedText:
+    """A prompt and its response in one source's tokens.
+
+    Attributes:
+        prompt: int32[P], P ≥ 1.
+        labels: int32[T], the response's tokens and the end token; label t is predicted from `prompt + labels[:t]`.
+        response: How the response was encoded (without the end token).
+        truncated: Whether the prompt's beginning was cut.
+    """
+
+    prompt: Ids
+    labels: Ids
+    response: EncodedText
+    truncated: bool
+
+    @property
+    def inputs(self) -> Ids:
+        """int32[P + T - 1], what a forward pass reads: the end token is predicted, not read."""
+        return np.concatenate([self.prompt, self.labels[:-1]])
+
+
+def fit_prompts(
+    source: ResolvedSource, codec: TokenCodec, items: Sequence[PromptItem], *, room: int, overflow: Overflow
+) -> list[FittedPrompt]:
+    """Render and encode prompts and cut each to `room` new tokens short of the source's context.
+
+    A cut prompt keeps its end, and its BOS token in front (attention of most models rests on it).
+
+    Raises:
+        ParamsError: `room` leaves no place for a prompt.
+        DataError: A prompt is empty, or too long under overflow `error`; all such prompts are named.
+    """
+    budget = source.context_length - room
+    if budget < 2:
+        rule = f"must be at most {source.context_length - 2}, to leave room for a prompt in the context of `{source.name}`"
+        raise ParamsError("Invalid parameters", [Problem("`teach.responses.max_new_tokens`", rule, str(room))])
+    problems: list[Problem] = []
+    prompts = [
+        _fit(ids, item.id, source, codec, budget=budget, overflow=overflow, problems=problems)
+        for item, ids in zip(items, _encode(source, codec, items), strict=True)
+    ]
+    if problems:
+        raise DataError(f"Prompts that `{source.name}` cannot read", problems)
+    return prompts
+
+
+def fit_texts(
+    source: ResolvedSource, codec: TokenCodec, items: Sequence[TextItem], *, overflow: Overflow, reserve: int = 0
+) -> list[FittedText]:
+    """Render and encode prompts with their responses; the prompt gives way where both do not fit.
+
+    A response is never cut: a shortened one would have another cross-entropy, and its source could not be compared.
+
+    Args:
+        source: Whose template and context length.
+        codec: Its tokenizer.
+        items: Prompts with responses.
+        overflow: What to do with a prompt that does not fit in front of its response.
+        reserve: Tokens of the context to leave free behind the response.
+
+    Raises:
+        DataError: A response alone does not fit, or a prompt is empty or (overflow `error`) too long; all are named.
+    """
+    problems: list[Problem] = []
+    responses = codec.encode_responses([item.response for item in items])
+    texts: list[FittedText] = []
+    for item, ids, response in zip(items, _encode(source, codec, items), responses, strict=True):
+        budget = source.context_length - reserve - len(response.ids)
+        if budget < 1:
+            problems.append(_response_too_long(item.id, source, len(response.ids) + reserve))
+            continue
+        prompt = _fit(ids, item.id, source, codec, budget=budget, overflow=overflow, problems=problems)
+        labels = np.append(response.ids, np.int32(codec.eos_id)).astype(np.int32)
+        texts.append(FittedText(prompt.ids, labels, response, prompt.truncated))
+    if problems:
+        raise DataError(f"Texts that `{source.name}` cannot read", problems)
+    return texts
+
+
+def _encode(source: ResolvedSource, codec: TokenCodec, items: Sequence[PromptItem] | Sequence[TextItem]) -> list[Ids]:
+    template = source.chat_template
+    texts = [render_prompt(template, i.messages, bos_token=codec.bos_token, eos_token=codec.eos_token) for i in items]
+    return codec.encode_prompts(texts)
+
+
+def _fit(
+    ids: Ids, item_id: str, source: ResolvedSource, codec: TokenCodec, *, budget: int, overflow: Overflow, problems: list[Problem]
+) -> FittedPrompt:
+    if len(ids) == 0:
+        hint = f"`{source.name}` has nothing to start from: its template must write a BOS token, or the prompt some text."
+        problems.append(Problem(f"`{item_id}`", "must have a prompt of at least 1 token", "empty", hint))
+    if len(ids) <= budget:
+        return FittedPrompt(ids, truncated=False)
+    if overflow == "error":
+        rule = f"must have a prompt of at most {budget} tokens of `{source.name}`"
+        problems.append(Problem(f"`{item_id}`", rule, str(len(ids)), "Shorten it, or set `teach.prompt_overflow: truncate_left`."))
+    return FittedPrompt(cut_left(ids, budget, keep_first=codec.bos_id), truncated=True)
+
+
+def cut_left(ids: Ids, budget: int, *, keep_first: int | None) -> Ids:
+    """Keep the last `budget` tokens; if the first token is `keep_first`, keep it in the first place of them."""
+    cut = ids[len(ids) - budget :].copy()
+    if budget > 1 and keep_first is not None and ids[0] == keep_first:
+        cut[0] = keep_first
+    return cut
+
+
+def _response_too_long(item_id: str, source: ResolvedSource, length: int) -> Problem:
+    rule = f"must have a response of at most {source.context_length - 1} tokens of `{source.name}`, to fit its context"
+    hint = "Leave such rows out (`corpus.sets[].max_chars`), or raise the source's `context_length` if its model allows."
+    return Problem(f"`{item_id}`", rule, str(length), hint)

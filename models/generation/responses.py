@@ -1,0 +1,139 @@
+"""Inference mode: a source answers prompts in process (ỹ_i^j of eq. 2 of ProFuser)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+
+from models.errors import NumericsError
+from models.generation.batching import pad_rows, plan_batches
+from models.generation.loading import LoadedSource
+from models.generation.prompts import FittedPrompt, Overflow, PromptItem, fit_prompts
+from models.generation.sampling import ChooseToken, draw_uniforms, sample_seed
+from models.params.teach import ResponseParams
+from models.schema import Response
+
+__all__ = ["PromptItem", "generate_responses", "stop_ids"]
+
+Progress = Callable[[int], None]
+_Row = tuple[int, int]  # index of the prompt, number of the sample
+
+
+def generate_responses(
+    source: LoadedSource,
+    items: Sequence[PromptItem],
+    cfg: ResponseParams,
+    *,
+    overflow: Overflow = "truncate_left",
+    on_progress: Progress | None = None,
+) -> list[Response]:
+    """Let a source answer every prompt `cfg.num_samples` times.
+
+    Prompts of similar length are generated together, padded on the left. Decoding is greedy at temperature 0; otherwise each
+    (prompt, sample) has its own random numbers from `cfg.seed`, so that neither the batch nor the order changes an answer
+    (beyond ties within rounding). The decoding settings of the checkpoint's own generation config are not used, except for its
+    stop tokens. Ids that the tokenizer does not know are never produced.
+
+    Args:
+        source: The source.
+        items: Prompts; the result holds `cfg.num_samples` consecutive responses for each, in this order.
+        cfg: Length, temperature, seed, batch size.
+        overflow: What to do with a prompt that leaves no room for `cfg.max_new_tokens` in the context.
+        on_progress: Called with the number of finished responses after each batch.
+
+    Returns:
+        Responses; `num_tokens` counts generated tokens without the stop token.
+
+    Raises:
+        ParamsError: `max_new_tokens` leaves no room for a prompt.
+        DataError: A prompt is empty, or too long under overflow `error`.
+        NumericsError: The model's logits are no numbers.
+    """
+    prompts = fit_prompts(source.source, source.codec, items, room=cfg.max_new_tokens, overflow=overflow)
+    rows: list[_Row] = [(i, s) for i in range(len(items)) for s in range(cfg.num_samples)]
+    answers: dict[int, Response] = {}
+    for batch in plan_batches([len(prompts[i].ids) for i, _ in rows], max_rows=cfg.batch_size):
+        picked = [rows[b] for b in batch]
+        answers.update(zip(batch, _answer(source, items, prompts, picked, cfg), strict=True))
+        if on_progress is not None:
+            on_progress(len(answers))
+    return [answers[r] for r in range(len(rows))]
+
+
+def stop_ids(source: LoadedSource) -> list[int]:
+    """Return the ids that end a response: the tokenizer's end token and those of the checkpoint's generation config."""
+    ids = {source.codec.eos_id}
+    config = source.model.generation_config
+    more = config.eos_token_id if config is not None else None
+    ids |= set(more) if isinstance(more, list) else ({more} if more is not None else set())
+    return sorted(i for i in ids if i < source.vocab_rows)
+
+
+@torch.inference_mode()
+def _answer(
+    source: LoadedSource, items: Sequence[PromptItem], prompts: Sequence[FittedPrompt], rows: Sequence[_Row], cfg: ResponseParams
+) -> list[Response]:
+    input_ids, mask = pad_rows([prompts[i].ids for i, _ in rows], pad_id=source.pad_id, side="left", device=source.device)
+    choose = _chooser(source, [sample_seed(cfg.seed, items[i].id, s) for i, s in rows], cfg, prompt_length=input_ids.shape[1])
+    stops = stop_ids(source)
+    config = GenerationConfig(
+        max_new_tokens=cfg.max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=stops,
+        pad_token_id=source.pad_id,
+    )
+    with _own_settings_only(source.model):
+        output = source.model.generate(
+            input_ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList([choose])
+        )
+    _refuse_broken(choose, source, [items[i].id for i, _ in rows])
+    new = np.asarray(output[:, input_ids.shape[1] :].cpu(), dtype=np.int32)
+    return [
+        _response(source, items[i].id, s, ids, stops, truncated=prompts[i].truncated) for (i, s), ids in zip(rows, new, strict=True)
+    ]
+
+
+def _chooser(source: LoadedSource, seeds: Sequence[int], cfg: ResponseParams, *, prompt_length: int) -> ChooseToken:
+    if cfg.temperature == 0:
+        return ChooseToken(vocab_rows=source.vocab_rows, prompt_length=prompt_length, uniforms=None)
+    return ChooseToken(
+        vocab_rows=source.vocab_rows,
+        prompt_length=prompt_length,
+        uniforms=draw_uniforms(seeds, steps=cfg.max_new_tokens, device=source.device),
+        temperature=cfg.temperature,
+        top_p=cfg.top_p,
+    )
+
+
+@contextmanager
+def _own_settings_only(model: PreTrainedModel) -> Iterator[None]:
+    """`generate` fills what a config leaves open from the checkpoint (repetition penalties, forced tokens): keep that out."""
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = theirs
+
+
+def _refuse_broken(choose: ChooseToken, source: LoadedSource, ids: Sequence[str]) -> None:
+    if choose.broken is None or not bool(choose.broken.any()):
+        return
+    bad = [i for i, broken in zip(ids, choose.broken.tolist(), strict=True) if broken]
+    raise NumericsError(
+        f"The logits of `{source.source.name}` must be numbers, but are NaN on {len(bad)} prompts: {', '.join(bad[:10])}. "
+        f"Its dtype is {source.source.dtype}; float32 or bfloat16 have the wider range."
+    )
+
+
+def _response(source: LoadedSource, item_id: str, sample: int, ids: np.ndarray, stops: list[int], *, truncated: bool) -> Response:
+    ends = np.flatnonzero(np.isin(ids, stops))
+    finish: Literal["eos", "length"] = "eos" if len(ends) else "length"
+    kept = ids[: ends[0]] if len(ends) else ids
+    text = source.codec.decode(kept)
+    return Response(item_id, source.source.name, sample, text, len(kept), finish, prompt_truncated=truncated)

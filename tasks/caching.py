@@ -1,0 +1,155 @@
+"""The one cache policy: a step is identified by its typed params, the digests of its inputs, and its code.
+
+key = sha256 of canonical JSON {step, params sections, input sha256s, digest of the code's import closure}. Execution
+choices (`Runtime`, `Tracking`, `StageRun`) are excluded by type; paths never enter; values without a stable identity raise.
+"""
+
+import functools
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from prefect import Task, task
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.transactions import IsolationLevel
+
+from models.params.base import Section
+from models.params.runtime import Runtime, Tracking
+from tasks.artifact import Artifact, publish
+from tasks.locking import FolderOf, ProcessLocks
+from tasks.step_code import step_code_digest
+from tasks.workspace import work_dir
+
+
+class Execution:
+    """Marker base of values that say how to execute, not what: they never enter a key."""
+
+
+EXECUTION_TYPES = (Runtime, Tracking, Execution)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Scratch of one step: `out` becomes the artifact, `resume` survives a kill and is removed at the end."""
+
+    out: Path
+    resume: Path
+
+
+class StepBody(Protocol):
+    """A step's function: its own arguments, then `work`; returns the metadata of its artifact."""
+
+    __name__: str
+    __module__: str
+
+    def __call__(self, *args: Any, work: Work, **kwargs: Any) -> Mapping[str, Any]:
+        """Fill `work.out` and return small deterministic facts."""
+
+
+def canonical(value: object, where: str) -> Any:
+    """Return the JSON-ready identity of a value.
+
+    Raises:
+        TypeError: Naming the argument whose value has no identity that is stable across processes.
+    """
+    if isinstance(value, Artifact):
+        return {"artifact": value.sha256}
+    if isinstance(value, Section):
+        return {"section": type(value).__name__, "value": value.model_dump(mode="json")}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list | tuple):
+        return [canonical(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        return {k: canonical(v, f"{where}.{k}") for k, v in sorted(value.items())}
+    raise TypeError(
+        f"`{where}` has type {type(value).__name__}, which has no identity that is stable across processes; "
+        "pass an Artifact, a params section, a string, a number, or lists and mappings of them."
+    )
+
+
+def step_key(function: StepBody, arguments: Mapping[str, object], *, name: str) -> str:
+    """Return the cache key of a call."""
+    kept = {k: v for k, v in arguments.items() if k != "work" and not isinstance(v, EXECUTION_TYPES)}
+    identity = {
+        "step": name,
+        "arguments": {k: canonical(v, f"{name}.{k}") for k, v in sorted(kept.items())},
+        "code": step_code_digest(function),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass
+class StepIdentity(CachePolicy):
+    """Prefect cache policy over `step_key`."""
+
+    function: StepBody | None = None
+    name: str = ""
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """Return the step's key; never None, so every call is cached."""
+        if self.function is None:
+            raise TypeError("StepIdentity needs its function.")
+        return step_key(self.function, inputs, name=self.name)
+
+    def __deepcopy__(self, memo: object) -> "StepIdentity":
+        return self
+
+
+_LOCKS = ProcessLocks(FolderOf())
+
+
+def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Callable[[Any], Task[..., Artifact]]:
+    """Make a Prefect task of a step function `f(…, *, work: Work) -> metadata`; the task returns the published Artifact.
+
+    Args:
+        name: Task name in the Prefect UI, part of the key.
+        retries: Attempts after a failure, for steps that talk to endpoints.
+        retry_delay_seconds: Pause before an attempt.
+    """
+
+    def decorate(function: Any) -> Task[..., Artifact]:
+        visible = inspect.signature(function)
+        visible = visible.replace(
+            parameters=[p for p in visible.parameters.values() if p.name != "work"], return_annotation=Artifact
+        )
+
+        @functools.wraps(function)
+        def body(*args: Any, **kwargs: Any) -> Artifact:
+            bound = visible.bind(*args, **kwargs)
+            bound.apply_defaults()
+            home = work_dir(step_key(function, bound.arguments, name=name))
+            work = Work(out=home / "out", resume=home / "resume")
+            work.out.mkdir(parents=True, exist_ok=True)
+            work.resume.mkdir(parents=True, exist_ok=True)
+            meta = function(*args, **kwargs, work=work)
+            artifact = publish(work.out, name, meta=meta)
+            shutil.rmtree(home)
+            return artifact
+
+        body.__signature__ = visible  # type: ignore[attr-defined]
+        del body.__wrapped__  # type: ignore[attr-defined]
+        policy = StepIdentity(function=function, name=name)
+        policy.isolation_level = IsolationLevel.SERIALIZABLE
+        policy.lock_manager = cast(Any, _LOCKS)
+        return task(
+            body,
+            name=name,
+            cache_policy=policy,
+            persist_result=True,
+            result_serializer="json",
+            cache_result_in_memory=False,
+            retries=retries,
+            retry_delay_seconds=retry_delay_seconds,
+        )
+
+    return decorate
+

@@ -1,0 +1,22 @@
+"""Task `corpus`: read, validate, split; or generate the embedded world."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.params.corpus import CorpusParams
+from models.params.runtime import Runtime
+from tasks.caching import Work, step
+from tasks.tracking import RunSink, StageRun
+from tasks.workspace import project_root
+
+
+@step("corpus")
+def corpus(
+    cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work
+) -> Mapping[str, Any]:
+    """Write train, valid and test examples, with statistics; `files` maps input paths to digests."""
+    from models.data.prepare import prepare_corpus
+
+    with RunSink(run, runtime=runtime, label="prepare") as sink:
+        record = prepare_corpus(cfg, root=project_root(), out=work.out, sink=sink)
+    return record.to_json()

@@ -1,0 +1,55 @@
+"""Task `teacher-inference`: one source answers the prompts of one shard (inference mode, ỹ_i^j of ProFuser)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.params.runtime import Runtime
+from models.params.teach import ResponseParams
+from tasks.artifact import Artifact
+from tasks.caching import Work, step
+from tasks.tracking import RunSink, StageRun
+
+
+@step("teacher-inference", retries=2)
+def teacher_inference(
+    cfg: ResponseParams,
+    data: Artifact,
+    source: Artifact,
+    *,
+    overflow: str,
+    start: int,
+    stop: int,
+    runtime: Runtime,
+    run: StageRun,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write responses.jsonl for the training examples `start` to `stop`."""
+    from models.data.corpus import read_slice
+    from models.generation.endpoint import respond_over_http
+    from models.generation.loading import read_source
+    from models.generation.response_file import write_responses
+    from models.generation.responses import PromptItem, generate_responses
+    from tasks.endpoints import endpoint
+    from tasks.resident import resident_source
+
+    items = [PromptItem(e.id, e.messages) for e in read_slice(data.path / "train.jsonl", start, stop)]
+    name = read_source(source.path).name
+    with RunSink(run, runtime=runtime, label=f"{name} answers {start}-{stop}") as sink:
+
+        def moved(done: int) -> None:
+            sink.progress(done, len(items) * cfg.num_samples, unit="answers")
+
+        if cfg.backend == "http":
+            with endpoint(name, runtime=runtime) as client:
+                answers = respond_over_http(client, items, cfg, source=name, on_progress=moved)
+        else:
+            loaded = resident_source(source.path, runtime=runtime)
+            answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)
+    write_responses(work.out, answers)
+    return {
+        "source": name,
+        "responses": len(answers),
+        "truncated_prompts": sum(a.prompt_truncated for a in answers),
+        "unfinished": sum(a.finish == "length" for a in answers),
+        "tokens": sum(a.num_tokens for a in answers),
+    }

@@ -1,0 +1,296 @@
+"""The only module (with release.py) that talks to MLflow: a parent run per pipeline, a child per stage and method.
+
+Runs are found by tags, never by the active run (which is per thread): every DVC stage is a process of its own, and tasks
+may run in threads or workers. A stage whose work was cached links the run that did it instead of opening an empty one.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.params.runtime import Runtime, Tracking
+from tasks.caching import Execution
+from tasks.workspace import project_root
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_NAME, _OUTPUT, _PARENT = "fusedial.name", "fusedial.output", "mlflow.parentRunId"
+_PARAM_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class StageRun(Execution):
+    """Address of a stage's run: found or created by (parent, name) in whatever process needs it."""
+
+    uri: str
+    experiment: str
+    parent_id: str
+    name: str
+    progress: bool = True
+    log_every: int = 5
+
+
+def tracking_uri(tracking: Tracking) -> str:
+    """Return the MLflow URI: params, then MLFLOW_TRACKING_URI, then mlflow.db in the project."""
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+
+
+def _client(uri: str) -> "MlflowClient":
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: "MlflowClient", name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    from mlflow.exceptions import MlflowException
+
+    place = (project_root() / "mlartifacts" / name).as_uri() if not _is_server(client) else None
+    try:
+        return client.create_experiment(name, artifact_location=place)
+    except MlflowException:  # another process was first
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _is_server(client: "MlflowClient") -> bool:
+    return str(client.tracking_uri).startswith("http")
+
+
+def _search(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> "Run | None":
+    query = " and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items())
+    runs = client.search_runs([experiment], filter_string=query, max_results=1, order_by=["attributes.start_time DESC"])
+    return runs[0] if runs else None
+
+
+def parent_run(
+    tracking: Tracking, *, experiment: str, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str], note: str
+) -> str:
+    """Find or create the run of one pipeline execution.
+
+    Args:
+        tracking: Where MLflow is.
+        experiment: `fusion` or `dialogue`.
+        name: Readable run name.
+        key: Digest of params and commit: the same pipeline in several processes shares one parent.
+        params: Nested params; logged flat and as an artifact.
+        tags: Provenance.
+        note: Shown as the run's description.
+
+    Returns:
+        The run id.
+    """
+    client = _client(tracking_uri(tracking))
+    place = _experiment(client, experiment)
+    found = _search(client, place, {"fusedial.key": key})
+    if found is not None:
+        return str(found.info.run_id)
+    run = client.create_run(
+        place, run_name=name, tags={"fusedial.key": key, _NAME: "pipeline", "mlflow.note.content": note, **tags}
+    )
+    run_id = str(run.info.run_id)
+    _log_params(client, run_id, flatten(params))
+    client.log_dict(run_id, dict(params), "params.json")
+    return run_id
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Return nested params with dotted keys; lists of scalars become text, lists of mappings are indexed."""
+    flat: dict[str, str | int | float | bool] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+            flat |= flatten({str(i): v for i, v in enumerate(value)}, f"{name}.")
+        elif isinstance(value, list | tuple):
+            flat[name] = ",".join(str(v) for v in value)
+        else:
+            flat[name] = "null" if value is None else value
+    return flat
+
+
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    known = client.get_run(run_id).data.params
+    rows = [Param(k, str(v)[:_PARAM_LIMIT]) for k, v in params.items() if k not in known]
+    for start in range(0, len(rows), 100):
+        client.log_batch(run_id, params=rows[start : start + 100])
+
+
+def _child(client: "MlflowClient", run: StageRun, *, create: bool) -> str | None:
+    place = _experiment(client, run.experiment)
+    found = _search(client, place, {_PARENT: run.parent_id, _NAME: run.name})
+    if found is not None:
+        return str(found.info.run_id)
+    if not create:
+        return None
+    tags = {_PARENT: run.parent_id, _NAME: run.name, "dvc.stage": run.name}
+    return str(client.create_run(place, run_name=run.name, tags=tags).info.run_id)
+
+
+class RunSink:
+    """A MetricsSink over an MLflow run, a terminal bar with rate and time left, and a Prefect progress artifact."""
+
+    def __init__(self, run: StageRun, *, runtime: Runtime, label: str) -> None:
+        """Open nothing yet: the run appears with its first metric."""
+        self._run, self._label, self._show = run, label, run.progress and runtime.progress
+        self._client: MlflowClient | None = None
+        self._run_id = ""
+        self._buffer: list[tuple[str, float, int, int]] = []
+        self._flushed = self._told = time.monotonic()
+        self._bar: Any = None
+        self._artifact: Any = None
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Buffer the metrics; they reach MLflow every two seconds and at `close`."""
+        now = int(time.time() * 1000)
+        self._buffer += [(name, float(value), now, step) for name, value in metrics.items()]
+        if time.monotonic() - self._flushed > 2.0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the buffered metrics."""
+        if not self._buffer:
+            return
+        from mlflow.entities import Metric
+
+        if self._client is None:
+            self._client = _client(self._run.uri)
+            self._run_id = _child(self._client, self._run, create=True) or ""
+        rows = [Metric(*row) for row in self._buffer]
+        for start in range(0, len(rows), 500):
+            self._client.log_batch(self._run_id, metrics=rows[start : start + 500])
+        self._buffer.clear()
+        self._flushed = time.monotonic()
+
+    def progress(self, done: int, total: int, *, unit: str) -> None:
+        """Move the bar; about once in two seconds also the progress artifact of the Prefect UI."""
+        if self._show:
+            self._move_bar(done, total, unit)
+        if time.monotonic() - self._told > 2.0 or done >= total:
+            self._told = time.monotonic()
+            self._tell_prefect(100.0 * done / max(total, 1))
+
+    def _move_bar(self, done: int, total: int, unit: str) -> None:
+        from tqdm.auto import tqdm
+
+        if self._bar is None or self._bar.total != total or self._bar.unit != unit:
+            self._close_bar()
+            # disable=None: no bar where the output is no terminal.
+            self._bar = tqdm(total=total, unit=unit, desc=self._label, disable=None, leave=False, dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
+    def _tell_prefect(self, percent: float) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+        from prefect.context import TaskRunContext
+
+        if TaskRunContext.get() is None:
+            return
+        percent = min(percent, 100.0)
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(percent, description=self._label)
+        else:
+            update_progress_artifact(self._artifact, percent)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def close(self) -> None:
+        """Send what is buffered and remove the bar."""
+        self.flush()
+        self._close_bar()
+
+    def __enter__(self) -> "RunSink":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def finish_stage(
+    run: StageRun,
+    *,
+    output: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    history: Path | None = None,
+    files: Iterable[Path] = (),
+    tags: Mapping[str, str] | None = None,
+    status: str = "FINISHED",
+) -> str:
+    """Close a stage's run, or link the run that produced the same output before.
+
+    Args:
+        run: Address of the stage's run.
+        output: Digest of the stage's output.
+        params: Params that make this stage (dotted), logged as params.
+        metrics: Final figures, logged once (`final/…`).
+        history: JSON lines {step, …} of training curves, replayed where this database has never seen the run.
+        files: Files shown with the run (plots, tables).
+        tags: More tags.
+        status: MLflow status to end with.
+
+    Returns:
+        The run id.
+    """
+    from mlflow.entities import Metric
+
+    client = _client(run.uri)
+    run_id = _child(client, run, create=False)
+    if run_id is None:
+        before = _search(client, _experiment(client, run.experiment), {_NAME: run.name, _OUTPUT: output})
+        if before is not None:
+            client.set_tag(run.parent_id, f"linked.{run.name}", str(before.info.run_id))
+            return str(before.info.run_id)
+        run_id = _child(client, run, create=True) or ""
+        if history is not None and history.is_file():
+            _replay(client, run_id, history)
+    for key, value in {_OUTPUT: output, **(tags or {})}.items():
+        client.set_tag(run_id, key, value)
+    _log_params(client, run_id, params)
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+    for file in files:
+        client.log_artifact(run_id, str(file))
+    client.set_terminated(run_id, status=status)
+    return run_id
+
+
+def _replay(client: "MlflowClient", run_id: str, history: Path) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    rows = []
+    for line in history.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows += [Metric(k, float(v), now, int(row["step"])) for k, v in row.items() if k != "step"]
+    for start in range(0, len(rows), 500):
+        client.log_batch(run_id, metrics=rows[start : start + 500])
+
+
+def finish_parent(run_id: str, *, tracking: Tracking, metrics: Mapping[str, float], files: Iterable[Path] = ()) -> None:
+    """Log the pipeline's headline figures on the parent run and end it."""
+    client = _client(tracking_uri(tracking))
+    for name, value in metrics.items():
+        client.log_metric(run_id, name, float(value))
+    for file in files:
+        client.log_artifact(run_id, str(file))
+    client.set_terminated(run_id)

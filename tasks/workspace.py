@@ -1,0 +1,44 @@
+"""Where a project keeps its disposable state: one place that knows the folder layout of `.cache/`."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+ROOT_VARIABLE = "FUSEDIAL_ROOT"
+
+
+@lru_cache
+def project_root() -> Path:
+    """Return the project folder: FUSEDIAL_ROOT, else the nearest parent of the working directory with params.yaml and dvc.yaml.
+
+    Raises:
+        RuntimeError: Neither leads to a project.
+    """
+    named = os.environ.get(ROOT_VARIABLE)
+    if named:
+        return Path(named).resolve()
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    raise RuntimeError(f"{here} is not inside a fusedial project (no params.yaml with dvc.yaml); set {ROOT_VARIABLE}.")
+
+
+def cache_dir() -> Path:
+    """Return the folder of disposable state; deleting it loses time, never results."""
+    return project_root() / ".cache"
+
+
+def store_dir() -> Path:
+    """Return the content-addressed artifact store."""
+    return cache_dir() / "artifacts"
+
+
+def work_dir(key: str) -> Path:
+    """Return the scratch folder of the step with this cache key; a killed step finds its finished shards there."""
+    return cache_dir() / "work" / key
+
+
+def results_dir() -> Path:
+    """Return the folder of Prefect's cache records."""
+    return cache_dir() / "results"

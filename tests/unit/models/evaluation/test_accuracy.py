@@ -1,0 +1,94 @@
+"""Correctness of an answer by check."""
+
+from decimal import Decimal
+
+import pytest
+
+from models.errors import DataError
+from models.evaluation.accuracy import is_correct, last_number, normalise_answer
+from models.schema import Check, Example, Message
+
+
+def _example(check: Check, answer: str | None) -> Example:
+    return Example("e1", "knowledge", (Message("user", "?"),), "the ground truth", answer, check)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("She makes 9 * 2 = $<<9*2=18>>18 every day.\n#### 18", "18"),
+        ("#### 1,234\nQ: and 5 more?\n#### 7", "1234"),
+        ("#### Step one\nadd 2 and 3, which is 5", "5"),
+        ("#### -12.50 dollars", "-12.5"),
+        ("it costs $1,200.00.", "1200"),
+        ("-$5", "-5"),
+        ("from 10-3", "3"),
+        ("10 − 3 = −7", "-7"),
+        ("the total is -4", "-4"),
+        ("version 1.2.3", "3"),
+        ("see No.5", "5"),
+        ("about .5", "0.5"),
+        ("1,2", "2"),
+        ("2,500,000 people", "2500000"),
+        ("50%", "50"),
+        ("room x12", "12"),
+        ("18.", "18"),
+    ],
+)
+def test_last_number_reads_what_a_person_reads(text: str, number: str) -> None:
+    assert last_number(text) == Decimal(number)
+
+
+def test_a_text_without_a_number_has_none() -> None:
+    assert last_number("no idea ####") is None
+    assert is_correct(_example("number", "3"), "no idea") is False
+
+
+def test_number_compares_values_not_strings() -> None:
+    example = _example("number", "#### 1,200")
+    assert is_correct(example, "So it is 1200.0") is True
+    assert is_correct(example, "1200 apples and 3 pears") is False
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("Paris", True), ("  paris.\n", True), ('"Paris"', True), ("Paris, France", False), ("", False), ("ＰＡＲＩＳ", True)],
+)
+def test_exact_ignores_case_spaces_and_surrounding_punctuation(text: str, right: bool) -> None:
+    assert is_correct(_example("exact", "Paris."), text) is right
+
+
+def test_exact_keeps_signs() -> None:
+    assert is_correct(_example("exact", "-5"), "5") is False
+    assert is_correct(_example("exact", "50%"), "50") is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "right"),
+    [
+        ("art", "modern art, mostly", True),
+        ("art", "to start with", False),
+        ("art", "to start with art", True),
+        ("Mill Road 5", "it stands at mill\n road 5.", True),
+        ("5", "it is 15", False),
+        ("東京", "首都は東京です", True),
+        ("C++", "written in C++.", True),
+        ("?", "what?", True),
+    ],
+)
+def test_contains_looks_for_whole_words(answer: str, text: str, right: bool) -> None:
+    assert is_correct(_example("contains", answer), text) is right
+
+
+def test_no_check_gives_no_verdict() -> None:
+    assert is_correct(_example("none", None), "anything") is None
+
+
+@pytest.mark.parametrize(("check", "answer"), [("exact", None), ("contains", "  "), ("number", "none of them")])
+def test_a_check_without_an_answer_is_an_error_that_names_the_example(check: Check, answer: str | None) -> None:
+    with pytest.raises(DataError, match="example `e1`"):
+        is_correct(_example(check, answer), "x")
+
+
+def test_punctuation_only_stays() -> None:
+    assert normalise_answer(" ?! ") == "?!"

@@ -1,0 +1,142 @@
+"""The results table and the paired comparisons."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.errors import DataError
+from models.evaluation.bootstrap import Resampling, mean_interval, paired_difference, ratio_interval
+from models.evaluation.comparison import Pair, aggregate, choose_best_source, claim_pairs, headline_metric, paired
+from models.evaluation.scores import ScoreRow, System
+
+_HOW = Resampling(samples=300, seed=2)
+_SCHOLAR, _SOLVER = System("scholar", "source"), System("solver", "source")
+_UNTRAINED = System("scholar", "untrained", "scholar")
+_SFT, _FUSELLM, _PROFUSER, _SIMUL = (System(m, "method", "scholar") for m in ("sft", "fusellm", "profuser", "simul"))
+
+
+def _rows(rate: float, bits: float, *, seed: int, num: int = 40) -> list[ScoreRow]:
+    rng = np.random.default_rng(seed)
+    return [
+        ScoreRow(
+            id=f"{i:03}",
+            family="knowledge" if i % 2 else "reasoning",
+            nll=float(bits * (5 + i) * math.log(2)),
+            num_bytes=5 + i,
+            num_tokens=3,
+            lossless=True,
+            correct=bool(rng.random() < rate),
+            rewards={"rm": float(rng.normal(rate))},
+            text="x",
+        )
+        for i in range(num)
+    ]
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[System, list[ScoreRow]]:
+    return {
+        _SCHOLAR: _rows(0.4, 2.0, seed=1),
+        _SOLVER: _rows(0.6, 3.0, seed=2),
+        _UNTRAINED: _rows(0.4, 2.0, seed=1),
+        _SFT: _rows(0.5, 1.9, seed=3),
+        _FUSELLM: _rows(0.6, 1.8, seed=4),
+        _PROFUSER: _rows(0.9, 1.5, seed=5),
+    }
+
+
+def test_the_table_has_every_cell_with_its_interval(scores: dict[System, list[ScoreRow]]) -> None:
+    table = aggregate(scores, resampling=_HOW)
+    assert len(table) == 6 * 3 * 3
+    cell = next(r for r in table if (r.system, r.family, r.metric) == (_PROFUSER, "reasoning", "accuracy"))
+    right = [float(bool(r.correct)) for r in scores[_PROFUSER] if r.family == "reasoning"]
+    alone = mean_interval(right, resampling=_HOW)
+    assert (cell.value, cell.low, cell.high, cell.num) == pytest.approx((alone.value, alone.low, alone.high, 20))
+
+
+def test_bits_per_byte_is_a_ratio_of_sums_over_the_corpus() -> None:
+    rows = [
+        ScoreRow("1", "x", 10 * math.log(2), 1, 1, True),
+        ScoreRow("2", "x", 10 * math.log(2), 19, 1, True),
+    ]
+    (everything, one) = aggregate({_SCHOLAR: rows}, resampling=_HOW)
+    assert (everything.family, one.family) == ("all", "x")
+    assert everything.value == pytest.approx(1.0)
+    assert everything.value == pytest.approx(ratio_interval([10.0, 10.0], [1.0, 19.0]).value)
+
+
+def test_a_difference_equals_that_of_the_table_and_is_paired(scores: dict[System, list[ScoreRow]]) -> None:
+    table = {(r.system, r.family, r.metric): r.value for r in aggregate(scores, resampling=_HOW)}
+    rows = paired(scores, [Pair(_PROFUSER, _SFT)], resampling=_HOW)
+    assert {(r.family, r.metric) for r in rows} == {
+        (f, m) for f in ("all", "knowledge", "reasoning") for m in ("accuracy", "bits_per_byte", "reward/rm")
+    }
+    for row in rows:
+        gap = table[_PROFUSER, row.family, row.metric] - table[_SFT, row.family, row.metric]
+        assert row.value == pytest.approx(gap, abs=1e-12)
+    a, b = ([float(bool(r.correct)) for r in scores[s]] for s in (_PROFUSER, _SFT))
+    got = next(r for r in rows if (r.family, r.metric) == ("all", "accuracy"))
+    alone = paired_difference(a, b, resampling=_HOW)
+    assert (got.low, got.high, got.p) == pytest.approx((alone.low, alone.high, alone.p))
+    assert got.verdict == "better"
+    assert next(r for r in rows if (r.family, r.metric) == ("all", "bits_per_byte")).verdict == "better"
+
+
+def test_lossy_rows_leave_the_same_denominator_everywhere(scores: dict[System, list[ScoreRow]]) -> None:
+    lossy = [ScoreRow(r.id, r.family, 1.0, r.num_bytes, 1, False) if r.id == "001" else r for r in scores[_SOLVER]]
+    rows = [r for r in aggregate(scores | {_SOLVER: lossy}, resampling=_HOW) if r.metric == "bits_per_byte"]
+    assert {(r.family, r.num, r.left_out) for r in rows} == {("all", 39, 1), ("knowledge", 19, 1), ("reasoning", 20, 0)}
+
+
+def test_a_family_with_nothing_left_has_no_row() -> None:
+    rows = [ScoreRow("1", "x", 1.0, 1, 1, False), ScoreRow("2", "y", 1.0, 1, 1, True)]
+    assert [(r.family, r.left_out) for r in aggregate({_SCHOLAR: rows}, resampling=_HOW)] == [("all", 1), ("y", 0)]
+
+
+def test_the_best_source_is_chosen_per_metric(scores: dict[System, list[ScoreRow]]) -> None:
+    best = choose_best_source(scores, chosen_on="valid")
+    assert best.systems["accuracy"] == _SOLVER
+    assert best.systems["bits_per_byte"] == _SCHOLAR
+    assert best.note == "best source chosen on valid"
+    assert "oracle" in choose_best_source(scores, chosen_on="test").note
+
+
+def test_the_first_source_wins_ties() -> None:
+    same = _rows(0.5, 1.0, seed=1)
+    assert set(choose_best_source({_SOLVER: same, _SCHOLAR: same}, chosen_on="valid").systems.values()) == {_SOLVER}
+
+
+def test_the_claims_are_all_there(scores: dict[System, list[ScoreRow]]) -> None:
+    best = choose_best_source(scores, chosen_on="valid")
+    pairs = claim_pairs([*scores, _SIMUL], best=best)
+    plain = [(p.a.name, p.b.name, p.b.kind) for p in pairs if p.metric is None]
+    assert plain == [
+        ("profuser", "sft", "method"),
+        ("profuser", "fusellm", "method"),
+        ("sft", "scholar", "untrained"),
+        ("fusellm", "scholar", "untrained"),
+        ("profuser", "scholar", "untrained"),
+        ("simul", "scholar", "untrained"),
+    ]
+    by_metric = {p.metric: p.b for p in pairs if p.metric}
+    assert by_metric == dict(best.systems)
+    rows = paired(scores, claim_pairs(list(scores), best=best), families=["all"], resampling=_HOW)
+    against = [r for r in rows if r.note]
+    assert [(r.metric, r.b) for r in against] == [(m, best.systems[m]) for m in ("accuracy", "bits_per_byte", "reward/rm")]
+
+
+def test_claims_without_their_systems_are_dropped_and_targets_stay_apart() -> None:
+    other = System("profuser", "method", "solver")
+    pairs = claim_pairs([_PROFUSER, _SFT, other])
+    assert [(p.a, p.b) for p in pairs] == [(_PROFUSER, _SFT)]
+
+
+def test_an_unknown_system_is_named(scores: dict[System, list[ScoreRow]]) -> None:
+    with pytest.raises(DataError, match="simul → scholar"):
+        paired(scores, [Pair(_SIMUL, _SFT)])
+
+
+def test_the_headline_is_accuracy_where_there_is_any() -> None:
+    assert headline_metric(["bits_per_byte", "accuracy"]) == "accuracy"
+    assert headline_metric(["bits_per_byte", "reward/rm"]) == "bits_per_byte"
