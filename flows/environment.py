@@ -40,7 +40,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=1.0) as reply:  # noqa: S310 - loopback only
+        with urllib.request.urlopen(f"{url}/health", timeout=1.0) as reply:
             return bool(reply.status == 200)
     except (URLError, OSError):
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.params_problems import Finding, findings, mentions, origins_of
+from flows.params_problems import Finding, findings, mentions, origins_of, show
 from flows.params_tree import KeyPath, Node, Origin, assign, merge, parse_path, without
 from flows.params_yaml import invalid, parse_yaml, read_params_yaml
 from models.errors import ParamsError, Problem
@@ -53,8 +53,8 @@ def load_params(root: Path, *, profile: str | None = None, overrides: Sequence[s
     parsed, problems = _parse_overrides(overrides)
     base = _read_base(root, problems)
     name = _profile_name(base, profile, parsed, problems)
-    overlay = _read_profile(root, name, problems) if name.value is not None else None
-    if base is None or overlay is None:
+    overlay = _read_profile(root, name, problems) if name is not None else None
+    if base is None or overlay is None or name is None:
         raise invalid(problems)
     tree = merge(base, overlay)
     for override in parsed:
@@ -78,7 +78,7 @@ def _parse_overrides(overrides: Sequence[str]) -> tuple[list[_Override], list[Pr
         key, equals, value = text.partition("=")
         path = parse_path(key.strip())
         if not equals:
-            problems.append(Problem(f"`-S {text}`", "must have the form `key=value`", hint="Example: -S fusion.lr=1e-4"))
+            problems.append(Problem(f"`-S {text}`", "must have the form `key=value`", hint="Example: `-S fusion.lr=1e-4`."))
         elif path is None:
             rule = "must begin with a key such as `fusion.lr` or `sources.models[0].name`"
             problems.append(Problem(f"`-S {text}`", rule))
@@ -112,12 +112,9 @@ def _read_base(root: Path, problems: list[Problem]) -> Node | None:
         return None
 
 
-def _profile_name(base: Node | None, given: str | None, overrides: Sequence[_Override], problems: list[Problem]) -> Node:
-    """The profile to apply with its origin; null if params.yaml cannot be read and none is given."""
-    default = Params.model_fields["profile"].default
-    name = Node(default, Origin(PARAMS_FILE, 1)) if base is not None else Node(None, Origin(PARAMS_FILE, 1))
-    if base is not None and (written := base.child("profile")) is not None:
-        name = written
+def _profile_name(base: Node | None, given: str | None, overrides: Sequence[_Override], problems: list[Problem]) -> Node | None:
+    """The profile to apply, with its origin; None if only the unreadable params.yaml could tell."""
+    name = base.child("profile") or Node(Params.model_fields["profile"].default, base.origin) if base is not None else None
     for override in overrides:
         if override.path == ("profile",):
             name = override.value
@@ -134,7 +131,7 @@ def _read_profile(root: Path, name: Node, problems: list[Problem]) -> Node | Non
         hint = f"Did you mean `{close[0]}`? " if close else ""
         have = f"Profiles: {', '.join(known)}." if known else f"There are none in {PROFILES_FOLDER}/."
         rule = f"must name a file of {PROFILES_FOLDER}/"
-        problems.append(Problem("`profile`", rule, f'"{name.value}" ({name.origin})', f"{hint}{have}"))
+        problems.append(Problem("`profile`", rule, f"{show(name.plain())} ({name.origin})", f"{hint}{have}"))
         return None
     label = f"{PROFILES_FOLDER}/{name.value}.yaml"
     try:
@@ -145,7 +142,7 @@ def _read_profile(root: Path, name: Node, problems: list[Problem]) -> Node | Non
     for key in _NOT_IN_PROFILES:
         if (node := overlay.child(key)) is not None:
             why = f"must not be set in a profile ({node.origin})"
-            hint = f"DVC reads it from {PARAMS_FILE}: set it there, or with -S {key}=…"
+            hint = f"DVC reads it from {PARAMS_FILE}: set it there, or by `-S {key}=…`."
             problems.append(Problem(f"`{key}`", why, hint=hint))
             overlay = without(overlay, (key,))
     return overlay

@@ -1,8 +1,11 @@
-"""What pydantic found, said to a user: `` `fusion.lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``"""
+"""What pydantic found, in a user's words: key as written, rule, value, file and line, and a suggestion.
+
+Example: `` `fusion.schedule[1].lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``
+"""
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -13,11 +16,16 @@ from flows.params_schema import all_keys, keys_below
 from flows.params_tree import KeyPath, Node, Origin, format_path, lookup
 from models.errors import Problem
 
-_BOUNDS = {
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
+_RULES = {
+    "extra_forbidden": ("unknown", "is not a known key"),
+    "missing": ("missing", "is missing"),
+    "literal_error": ("choice", ""),
+    "string_pattern_mismatch": ("rule", ""),
+    "too_short": ("rule", ""),
+    "greater_than": ("rule", "must be greater than {gt}"),
+    "greater_than_equal": ("rule", "must be at least {ge}"),
+    "less_than": ("rule", "must be less than {lt}"),
+    "less_than_equal": ("rule", "must be at most {le}"),
 }
 _KINDS = {
     "int": "must be a whole number",
@@ -33,6 +41,8 @@ _PATTERNS = {
     r"^[a-z0-9][a-z0-9-]*$": "must hold only lower-case letters, digits and hyphens",
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "must begin with a letter or digit and hold only letters, digits, `_`, `.` and `-`",
 }
+_YAML_NAMES = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
+_NOT_FINITE = re.compile(r"(?<![\w\"])(-?Infinity|NaN)(?![\w\"])")
 _OWN_KEY = re.compile(r"`([\w.]+)` (.*)", re.DOTALL)
 
 
@@ -82,27 +92,26 @@ def _clean(detail: ErrorDetails, root: Node) -> KeyPath:
     return path
 
 
-def _rules(detail: ErrorDetails) -> Iterable[tuple[str, str]]:
-    """The kind of an error (`unknown`, `missing`, `kind`, `choice`, `rule`, `text`) and its rule in plain words."""
+def _rules(detail: ErrorDetails) -> list[tuple[str, str]]:
+    """Kind (`unknown`, `missing`, `kind`, `choice`, `rule`, `text`) and rule in plain words; `text` is a whole message."""
     code, context = detail["type"], detail.get("ctx", {})
-    if code == "extra_forbidden":
-        return [("unknown", "is not a known key")]
-    if code == "missing":
-        return [("missing", "is missing")]
-    if code == "literal_error":
-        return [("choice", _choice(str(context["expected"])))]
-    if code == "string_pattern_mismatch":
-        pattern = str(context["pattern"])
-        return [("rule", _PATTERNS.get(pattern, f"must match `{pattern}`"))]
-    if code in _BOUNDS:
-        return [("rule", _BOUNDS[code].format(**{k: f"{v:g}" for k, v in context.items()}))]
-    if code == "too_short":
-        least = context["min_length"]
-        return [("rule", f"must have at least {least} entries" if least > 1 else "must not be empty")]
     if code == "value_error":  # our own validators: one finding a line
         return [("text", line) for line in str(context["error"]).splitlines()]
-    kind = _KINDS.get(code.split("_")[0])
-    return [("kind", kind)] if kind else [("rule", f"is not accepted ({detail['msg']})")]
+    if code == "too_short" and len(detail["input"]) >= context["min_length"]:
+        return []  # pydantic counts valid entries only; the invalid ones have findings of their own
+    kind, rule = _RULES.get(code, ("", ""))
+    if code == "literal_error":
+        rule = _choice(str(context["expected"]))
+    elif code == "too_short":
+        rule = f"must have at least {context['min_length']} entries" if context["min_length"] > 1 else "must not be empty"
+    elif code == "string_pattern_mismatch":
+        rule = _PATTERNS.get(str(context["pattern"]), f"must match `{context['pattern']}`")
+    elif rule:
+        rule = rule.format(**{name: f"{bound:g}" for name, bound in context.items() if isinstance(bound, int | float)})
+    else:
+        kind = code.split("_")[0]
+        kind, rule = ("kind", _KINDS[kind]) if kind in _KINDS else ("rule", f"is not accepted ({detail['msg']})")
+    return [(kind, rule)]
 
 
 def _choice(expected: str) -> str:
@@ -189,11 +198,11 @@ def _hint(node: Node, rule: str) -> str:
 
 def show(value: object, *, width: int = 80) -> str:
     """A value as it would stand in the file, cut at `width` characters."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = _NOT_FINITE.sub(lambda match: _YAML_NAMES[match[0]], json.dumps(value, ensure_ascii=False))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def mentions(text: str, names: Iterable[str]) -> bool:
+def mentions(text: str, names: Collection[str]) -> bool:
     """Whether a message names one of the keys in backticks (alone or as the end of a dotted key)."""
     quoted = re.findall(r"`([^`]+)`", text)
     return any(q == name or q.endswith(f".{name}") or q.startswith(f"{name}.") for q in quoted for name in names)

@@ -10,7 +10,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 _PLAIN_KEY = re.compile(r"[\w-]+")
 _SEGMENT = re.compile(
-    r"""(?P<dot>\.)?(?:(?P<name>[^.\[\]"'\s]+)|\[(?P<index>\d+)\]|\[(?P<quote>["'])(?P<quoted>.*?)(?P=quote)\])"""
+    r"""(?P<dot>\.)?(?:(?P<name>[^.\[\]"'\s]+)|\[(?P<index>\d+)\]|\[(?P<quote>["'])(?P<quoted>.*?)(?P=quote)\])""", re.DOTALL
 )
 
 
@@ -74,7 +74,7 @@ def format_path(path: KeyPath) -> str:
         elif _PLAIN_KEY.fullmatch(part):
             text += f".{part}" if text else part
         else:
-            text += f'["{part}"]'
+            text += f"['{part}']" if '"' in part else f'["{part}"]'
     return text
 
 
@@ -84,14 +84,14 @@ def parse_path(text: str) -> KeyPath | None:
     position = 0
     while position < len(text):
         match = _SEGMENT.match(text, position)
-        if match is None or (match["name"] is not None) != (match["dot"] is not None or position == 0):
+        if match is None or (match["dot"] is not None) != (match["name"] is not None and position > 0):
             return None
         if match["index"] is not None:
             parts.append(int(match["index"]))
         else:
             parts.append(match["name"] if match["name"] is not None else match["quoted"])
         position = match.end()
-    return tuple(parts) or None
+    return tuple(parts) if parts and isinstance(parts[0], str) else None
 
 
 def merge(base: Node, overlay: Node) -> Node:

@@ -43,7 +43,9 @@ def snapshot(ctx: StageContext, stage: Stage, *, method: str = "") -> dict[str, 
         value: Any = params
         for part in section.split("."):
             value = value[part]
-        chosen |= flatten({section: value} if not isinstance(value, dict) else value, "" if not isinstance(value, dict) else f"{section}.")
+        chosen |= flatten(
+            {section: value} if not isinstance(value, dict) else value, "" if not isinstance(value, dict) else f"{section}."
+        )
     return {
         "params": chosen,
         "inputs": _inputs(ctx, stage),

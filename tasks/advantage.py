@@ -23,7 +23,7 @@ def advantage(
 ) -> Mapping[str, Any]:
     """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard."""
     from models.data.corpus import read_slice
-    from models.fusion.advantage import judge_shard, write_advantages
+    from models.fusion.shard_advantage import judge_shard, write_advantages
 
     examples = read_slice(data.path / "train.jsonl", start, stop)
     rows = judge_shard(
@@ -40,7 +40,8 @@ def advantage(
 @step("advantage-summary")
 def advantage_summary(shards: tuple[Artifact, ...], *, order: tuple[str, ...], work: Work) -> Mapping[str, Any]:
     """Write win_table.json and agreement.json over all shards."""
-    from models.fusion.advantage import mode_agreement, read_advantages, win_table
+    from models.fusion.shard_advantage import read_advantages
+    from models.fusion.win_table import mode_agreement, win_table
 
     rows = [row for shard in shards for row in read_advantages(shard.path / "advantage.jsonl")]
     for name, content in (("win_table", win_table(rows, order)), ("agreement", mode_agreement(rows, order))):

@@ -14,9 +14,11 @@ from tasks.caching import Work, step
 def vocabulary_map(cfg: AlignmentParams, source: Artifact, target: Artifact, *, work: Work) -> Mapping[str, Any]:
     """Write vocab_map.safetensors: source token id → target token id."""
     from models.fusion.aligned import build_vocab_map
-    from models.generation.loading import load_codec, read_source
 
-    mapping = build_vocab_map(load_codec(read_source(source.path)), load_codec(read_source(target.path)), how=cfg.vocab_map)
+    from models.generation.loading import load_codec
+    from tasks.resident import source_record
+
+    mapping = build_vocab_map(load_codec(source_record(source.path)), load_codec(source_record(target.path)), how=cfg.vocab_map)
     mapping.save(work.out / "vocab_map.safetensors")
     summary = mapping.summary()
     (work.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -42,9 +44,10 @@ def alignment(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write training/ and inference/: signals of the Min-CE and of the vote winner in the target's tokens, for one shard."""
+    from models.fusion.align_shard import ShardInputs, align_shard
+
     from models.data.corpus import read_slice
     from models.fusion.advantage import read_advantages
-    from models.fusion.align_shard import ShardInputs, align_shard
     from models.generation.response_file import read_responses
 
     coverage = align_shard(

@@ -209,9 +209,7 @@ def adopt_all(folder: Path, *, stage: str) -> dict[str, Artifact]:
     Raises:
         ArtifactError: There is none, or one is incomplete.
     """
-    found = {
-        m.parent.relative_to(folder).as_posix(): adopt(m.parent, stage=stage) for m in sorted(folder.rglob(MANIFEST))
-    }
+    found = {m.parent.relative_to(folder).as_posix(): adopt(m.parent, stage=stage) for m in sorted(folder.rglob(MANIFEST))}
     if not found:
         raise ArtifactError(f"{folder} is missing or incomplete; run `python -m flows run {stage}` first.")
     return found

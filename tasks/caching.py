@@ -152,4 +152,3 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
         )
 
     return decorate
-

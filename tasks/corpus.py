@@ -11,9 +11,7 @@ from tasks.workspace import project_root
 
 
 @step("corpus")
-def corpus(
-    cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work
-) -> Mapping[str, Any]:
+def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work) -> Mapping[str, Any]:
     """Write train, valid and test examples, with statistics; `files` maps input paths to digests."""
     from models.data.prepare import prepare_corpus
 

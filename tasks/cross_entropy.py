@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.params.runtime import Runtime
@@ -12,10 +11,10 @@ from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
 
 if TYPE_CHECKING:
+    from models.fusion.scoring import TextItem
+    from models.generation.prompts import Overflow
     from models.fusion.signal import SampleSignals, SignalSpec
     from models.generation.loading import LoadedSource
-
-    from models.fusion.scoring import TextItem
 
 
 def signal_spec(loaded: "LoadedSource", data: Artifact, *, top_k: int, kind: str) -> "SignalSpec":
@@ -43,7 +42,7 @@ def cross_entropy(
     source: Artifact,
     responses: Artifact,
     *,
-    overflow: str,
+    overflow: "Overflow",
     start: int,
     stop: int,
     runtime: Runtime,
@@ -52,7 +51,8 @@ def cross_entropy(
 ) -> Mapping[str, Any]:
     """Write scores.jsonl (cross-entropy of ground truth and answers) and ground_truth/ (the signals)."""
     from models.data.corpus import read_slice
-    from models.fusion.scoring import TextItem, capture_signals, source_score
+    from models.fusion.scoring import TextItem, force_texts
+    from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, score_row
     from models.fusion.signal import write_shard
     from models.generation.response_file import read_responses
     from tasks.resident import resident_source
@@ -67,23 +67,25 @@ def cross_entropy(
 
     with RunSink(run, runtime=runtime, label=f"{loaded.source.name} scores {start}-{stop}") as sink:
 
-        def score(items: "list[TextItem]", top_k: int | None, what: str, offset: int) -> "Iterator[SampleSignals]":
-            signals = capture_signals(
-                loaded,
+        def score(items: "list[TextItem]", top_k: int | None, text: str, offset: int) -> "Iterator[SampleSignals]":
+            for item, forced in zip(
                 items,
-                top_k=top_k,
-                batch_tokens=cfg.batch_tokens,
-                overflow=overflow,
-                on_progress=lambda done: sink.progress(offset + done, total, unit="texts"),
-            )
-            for item, signal in zip(items, signals, strict=True):
-                row = asdict(source_score(signal, item.response, loaded.codec))
-                scores.append({"id": item.id, "text": what, **row})
-                yield signal
+                force_texts(
+                    loaded,
+                    items,
+                    top_k=top_k,
+                    batch_tokens=cfg.batch_tokens,
+                    overflow=overflow,
+                    on_progress=lambda done: sink.progress(offset + done, total, unit="texts"),
+                ),
+                strict=True,
+            ):
+                scores.append(score_row(item.id, text, forced.score))
+                yield forced.signals
 
         spec = signal_spec(loaded, data, top_k=cfg.top_k, kind="ground_truth")
-        write_shard(work.out / "ground_truth", 0, spec, score(truths, cfg.top_k, "ground_truth", 0))
-        for _ in score(answers, None, "response", len(truths)):
+        write_shard(work.out / "ground_truth", 0, spec, score(truths, cfg.top_k, GROUND_TRUTH, 0))
+        for _ in score(answers, None, RESPONSE, len(truths)):
             pass
     with (work.out / "scores.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in scores)
@@ -98,7 +100,7 @@ def winner_signals(
     responses: Artifact,
     advantage: Artifact,
     *,
-    overflow: str,
+    overflow: "Overflow",
     start: int,
     stop: int,
     runtime: Runtime,
@@ -107,7 +109,7 @@ def winner_signals(
 ) -> Mapping[str, Any]:
     """Write response/: the source's distributions over those of its own answers that won the vote."""
     from models.data.corpus import read_slice
-    from models.fusion.advantage import read_advantages
+    from models.fusion.shard_advantage import read_advantages
     from models.fusion.scoring import TextItem, capture_signals
     from models.fusion.signal import write_shard
     from models.generation.response_file import read_responses
@@ -115,14 +117,10 @@ def winner_signals(
 
     loaded = resident_source(source.path, runtime=runtime)
     won = {
-        a.id: a.infer_sample
-        for a in read_advantages(advantage.path / "advantage.jsonl")
-        if a.infer_winner == loaded.source.name
+        a.id: a.infer_sample for a in read_advantages(advantage.path / "advantage.jsonl") if a.infer_winner == loaded.source.name
     }
     prompts = {e.id: e.messages for e in read_slice(data.path / "train.jsonl", start, stop)}
-    items = [
-        TextItem(r.id, prompts[r.id], r.text) for r in read_responses(responses.path) if won.get(r.id) == r.sample
-    ]
+    items = [TextItem(r.id, prompts[r.id], r.text) for r in read_responses(responses.path) if won.get(r.id) == r.sample]
     with RunSink(run, runtime=runtime, label=f"{loaded.source.name} winning answers {start}-{stop}") as sink:
         signals = capture_signals(
             loaded,

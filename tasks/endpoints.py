@@ -21,6 +21,4 @@ def endpoint(name: str, *, runtime: Runtime, model: str = "") -> OpenAiClient:
         )
     variable = "FUSEDIAL_KEY_" + name.upper().replace("-", "_").replace(".", "_")
     key = os.environ.get(variable) or os.environ.get("OPENAI_API_KEY") or ""
-    return OpenAiClient(
-        url, model=model or name, api_key=key, timeout_s=runtime.timeout_s, concurrency=runtime.concurrency
-    )
+    return OpenAiClient(url, model=model or name, api_key=key, timeout_s=runtime.timeout_s, concurrency=runtime.concurrency)

@@ -29,6 +29,7 @@ def evaluation(
 ) -> Mapping[str, Any]:
     """Write rows.jsonl: likelihood, answer, correctness and rewards of one model on every held-out example."""
     from models.evaluation.fusion_scores import evaluate_model, write_rows
+
     from tasks.resident import resident_source
 
     loaded = resident_source(system.path / folder, runtime=runtime)
@@ -66,6 +67,8 @@ def comparison(
     """
     from models.evaluation.compare import compare_systems
 
-    content = compare_systems(cfg, systems, test=[a.path / "rows.jsonl" for a in test], valid=[a.path / "rows.jsonl" for a in valid])
+    content = compare_systems(
+        cfg, systems, test=[a.path / "rows.jsonl" for a in test], valid=[a.path / "rows.jsonl" for a in valid]
+    )
     (work.out / "scores.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     return {"systems": len(systems), "rows": len(content["scores"])}

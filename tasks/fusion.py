@@ -32,9 +32,10 @@ def fusion(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train one method on the aligned shards; a killed run continues from its last checkpoint."""
-    from models.fusion.signal import link_shards
-    from models.generation.loading import read_source
     from models.training.fusion import train_fusion
+    from tasks.resident import source_record
+
+    from models.fusion.signal import link_shards
 
     stores = {}
     for mode in ("training", "inference"):
@@ -43,7 +44,7 @@ def fusion(
         record = train_fusion(
             cfg.model_copy(update={"checkpoints": checkpoints.params}),
             method=method,
-            target=read_source(target.path),
+            target=source_record(target.path),
             train_store=stores["training"],
             infer_store=stores["inference"],
             out=work.out,

@@ -27,25 +27,20 @@ def rewards(
 ) -> Mapping[str, Any]:
     """Write rewards.jsonl: {id, scores: {source#sample: score}} for every example of the shard."""
     from models.data.corpus import read_slice
-    from models.fusion.rewards import Candidate, open_scorer
+    from models.fusion.rewards import TextItem, candidate_key
     from models.generation.response_file import read_responses
-    from tasks.endpoints import endpoint
+    from tasks.judges import open_judge
 
     examples = {e.id: e for e in read_slice(data.path / "train.jsonl", start, stop)}
-    candidates = [
-        Candidate(id=r.id, key=f"{source}#{r.sample}", example=examples[r.id], text=r.text)
-        for source, artifact in sorted(responses.items())
-        for r in read_responses(artifact.path)
-    ]
-    client = endpoint(scorer.name, runtime=runtime, model=scorer.model) if scorer.kind == "judge" else None
-    score = open_scorer(
-        scorer, folder=model.path if model else None, client=client, batch_size=cfg.batch_size, device=runtime.device
-    )
+    answers = [r for _, artifact in sorted(responses.items()) for r in read_responses(artifact.path)]
+    items = [TextItem(r.id, examples[r.id].messages, r.text) for r in answers]
     table: dict[str, dict[str, float]] = {id_: {} for id_ in examples}
+    judge = open_judge(scorer, model.path if model else None, batch_size=cfg.batch_size, runtime=runtime)
     with RunSink(run, runtime=runtime, label=f"{scorer.name} judges {start}-{stop}") as sink:
-        values = score(candidates, on_progress=lambda done: sink.progress(done, len(candidates), unit="answers"))
-    for candidate, value in zip(candidates, values, strict=True):
-        table[candidate.id][candidate.key] = value
+        truths = [examples[r.id].response for r in answers]
+        values = judge(items, truths, lambda done: sink.progress(done, len(items), unit="answers"))
+    for answer, value in zip(answers, values, strict=True):
+        table[answer.id][candidate_key(answer)] = value
     with (work.out / "rewards.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": id_, "scores": scores}) + "\n" for id_, scores in table.items())
-    return {"scorer": scorer.name, "answers": len(candidates)}
+    return {"scorer": scorer.name, "answers": len(answers)}

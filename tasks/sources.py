@@ -14,11 +14,11 @@ from tasks.workspace import project_root
 @step("resolve-source")
 def resolve_source(spec: SourceSpec, content: str, *, work: Work) -> Mapping[str, Any]:
     """Pin down a source model; `content` is the digest of its folder (empty for a hub name with its revision)."""
-    from models.generation.loading import resolve_source as resolve
-    from models.generation.loading import write_source
+    from models.generation.resolve import resolve_source as resolve
+    from models.generation.source_file import write_source
 
     source = resolve(spec, root=project_root())
-    write_source(source, work.out)
+    write_source(work.out, source, root=project_root())
     return {"name": source.name, "digest": source.digest}
 
 
@@ -86,7 +86,9 @@ def pico_reward_model(
 @step("resolve-reward-model")
 def resolve_reward_model(spec: RewardModelSpec, content: str, *, work: Work) -> Mapping[str, Any]:
     """Pin down a reward model by folder or hub name; its weights stay where they are."""
-    from models.generation.loading import resolve_reward_model as resolve
+    from models.generation.resolve import resolve_reward_model as resolve
+    from models.generation.source_file import write_source
 
-    record = resolve(spec, root=project_root(), out=work.out)
-    return {"name": spec.name, "digest": record}
+    record = resolve(spec, root=project_root())
+    write_source(work.out, record, root=project_root())
+    return {"name": spec.name, "digest": record.digest}

@@ -1,13 +1,16 @@
 """Task `teacher-inference`: one source answers the prompts of one shard (inference mode, ỹ_i^j of ProFuser)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.params.runtime import Runtime
 from models.params.teach import ResponseParams
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
+
+if TYPE_CHECKING:
+    from models.generation.prompts import Overflow
 
 
 @step("teacher-inference", retries=2)
@@ -16,7 +19,7 @@ def teacher_inference(
     data: Artifact,
     source: Artifact,
     *,
-    overflow: str,
+    overflow: "Overflow",
     start: int,
     stop: int,
     runtime: Runtime,
@@ -24,16 +27,17 @@ def teacher_inference(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write responses.jsonl for the training examples `start` to `stop`."""
+    from models.generation.http_teacher import http_responses
+
     from models.data.corpus import read_slice
-    from models.generation.endpoint import respond_over_http
-    from models.generation.loading import read_source
     from models.generation.response_file import write_responses
-    from models.generation.responses import PromptItem, generate_responses
+    from models.generation.prompts import PromptItem
+    from models.generation.responses import generate_responses
     from tasks.endpoints import endpoint
-    from tasks.resident import resident_source
+    from tasks.resident import resident_source, source_record
 
     items = [PromptItem(e.id, e.messages) for e in read_slice(data.path / "train.jsonl", start, stop)]
-    name = read_source(source.path).name
+    name = source_record(source.path).name
     with RunSink(run, runtime=runtime, label=f"{name} answers {start}-{stop}") as sink:
 
         def moved(done: int) -> None:
@@ -41,7 +45,7 @@ def teacher_inference(
 
         if cfg.backend == "http":
             with endpoint(name, runtime=runtime) as client:
-                answers = respond_over_http(client, items, cfg, source=name, on_progress=moved)
+                answers = http_responses(client, items, cfg, source=name, on_progress=moved)
         else:
             loaded = resident_source(source.path, runtime=runtime)
             answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)

@@ -5,7 +5,7 @@ is a computation never seen in training, under any phrasing.
 """
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, product
 
 from models.data.world import World
 from models.data.world_item import Item
@@ -16,17 +16,19 @@ _LARGER = ("Which is more, {0} or {1}?", "Name the larger: {0} or {1}.", "{0} or
 _SMALLER = ("Which is less, {0} or {1}?", "Name the smaller: {0} or {1}.", "{0} or {1}: which is smaller?")
 _SORT = ("Sort {0}, {1}, {2}.", "Put in order: {0}, {1}, {2}.", "Order {0}, {1}, {2} from small to large.")
 # Share of the pairs that are compared: about as many comparisons as sums.
-_COMPARED = 0.35
+_COMPARED = 0.2
 
 
 def reasoning_items(world: World) -> Iterator[Item]:
     """Yield every computation in every phrasing."""
     rng = world.rng("reasoning")
-    for a in range(11, 60):
-        for b in range(2, 10):
-            yield from _arithmetic(a, b)
-    for low, high in combinations(range(2, 60), 2):
-        if rng.random() > _COMPARED:
+    for a, b in product(range(11, 90), range(1, 10)):
+        if a % 10 + b <= 9:
+            yield from _numbers(_SUM, (a, b), key=f"{a}+{b}", sign="+", answer=a + b)
+        if a % 10 >= b:
+            yield from _numbers(_DIFFERENCE, (a, b), key=f"{a}-{b}", sign="-", answer=a - b)
+    for low, high in combinations(range(10, 90), 2):
+        if low // 10 == high // 10 or rng.random() > _COMPARED:
             continue
         first, second = (low, high) if rng.random() < 0.5 else (high, low)
         yield from _comparisons(first, second)
@@ -36,24 +38,17 @@ def reasoning_items(world: World) -> Iterator[Item]:
         yield from _sorting(tuple(order))
 
 
-def _arithmetic(a: int, b: int) -> Iterator[Item]:
-    total, left = a + b, a - b
-    yield from _numbers(_SUM, (a, b), key=f"{a}+{b}", answer=total, working=f"{a} + {b} = {total}", near=(1, 10, -1))
-    yield from _numbers(_DIFFERENCE, (a, b), key=f"{a}-{b}", answer=left, working=f"{a} - {b} = {left}", near=(1, 10, -1))
-
-
-def _numbers(
-    phrasings: tuple[str, ...], operands: tuple[int, ...], *, key: str, answer: int, working: str, near: tuple[int, ...]
-) -> Iterator[Item]:
+def _numbers(phrasings: tuple[str, ...], operands: tuple[int, int], *, key: str, sign: str, answer: int) -> Iterator[Item]:
+    a, b = operands
     for phrasing in phrasings:
         yield Item(
-            prompt=phrasing.format(*operands),
+            prompt=phrasing.format(a, b),
             key=key,
-            simple=f"{answer}.",
-            detailed=f"We work out {working}. The answer is {answer}.",
+            simple=f"{a} {sign} {b} = {answer}.",
+            detailed=f"We work out {a} {sign} {b} = {answer}. The answer is {answer}.",
             answer=str(answer),
             check="number",
-            distractors=tuple(str(answer + d) for d in near),
+            distractors=(str(answer + 1), str(answer - 1), str(answer + 10)),
         )
 
 

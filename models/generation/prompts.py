@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.errors import DataError, ParamsError, Problem
 from models.schema import Message, ResolvedSource
-from models.tokenization.chat import render_prompt
+from models.tokenization.chat import render_prompt, response_lead
 from models.tokenization.codec import EncodedText, TokenCodec
 
 Overflow = Literal["truncate_left", "error"]
@@ -106,7 +106,7 @@ def fit_texts(
         DataError: A response alone does not fit, or a prompt is empty or (overflow `error`) too long; all are named.
     """
     problems: list[Problem] = []
-    responses = codec.encode_responses([item.response for item in items])
+    responses = codec.encode_responses([item.response for item in items], lead=lead_of(source, codec))
     texts: list[FittedText] = []
     for item, ids, response in zip(items, _encode(source, codec, items), responses, strict=True):
         budget = source.context_length - reserve - len(response.ids)
@@ -119,6 +119,11 @@ def fit_texts(
     if problems:
         raise DataError(f"Texts that `{source.name}` cannot read", problems)
     return texts
+
+
+def lead_of(source: ResolvedSource, codec: TokenCodec) -> str:
+    """Return what the source's template puts between prompt and answer (`" "` for Vicuna and Llama-2): no part of a response."""
+    return response_lead(source.chat_template, bos_token=codec.bos_token, eos_token=codec.eos_token)
 
 
 def _encode(source: ResolvedSource, codec: TokenCodec, items: Sequence[PromptItem] | Sequence[TextItem]) -> list[Ids]:
@@ -137,7 +142,7 @@ def _fit(
         return FittedPrompt(ids, truncated=False)
     if overflow == "error":
         rule = f"must have a prompt of at most {budget} tokens of `{source.name}`"
-        problems.append(Problem(f"`{item_id}`", rule, str(len(ids)), "Shorten it, or set `teach.prompt_overflow: truncate_left`."))
+        problems.append(Problem(f"`{item_id}`", rule, str(len(ids)), "Shorten it, or set `prompt_overflow: truncate_left`."))
     return FittedPrompt(cut_left(ids, budget, keep_first=codec.bos_id), truncated=True)
 
 

@@ -81,11 +81,11 @@ def _resolve(
 def _find_folder(model: str, revision: str | None, *, where: str, root: Path) -> Path | None:
     """Return the absolute folder, or None for a hub name."""
     if model == "embedded":
-        raise SourceError(f"{where} is `embedded`: it has no files before the `sources` stage has trained it. Run that stage first.")
+        raise SourceError(f"{where} is `embedded`: it has no files before it is trained. Run the `sources` stage first.")
     path = (root / Path(model).expanduser()).absolute()
     if path.is_dir():
         return path
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") != 1 or (root / model.split("/")[0]).is_dir()
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") != 1 or (root / model.partition("/")[0]).is_dir()
     if looks_like_path and revision is None:
         raise SourceError(f"{where} names the folder {path}, but it does not exist. {_hint(model)}")
     if revision is None:
@@ -104,9 +104,10 @@ def _hint(model: str) -> str:
 
 def _load_config(location: str, revision: str | None, *, trust: bool, where: str) -> PreTrainedConfig:
     try:
-        return AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=trust)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError) as err:
         raise SourceError(f"{where}: the config of {location} cannot be loaded: {reason(err)} {_cure(revision)}") from err
+    return config
 
 
 def _cure(revision: str | None) -> str:
@@ -132,13 +133,15 @@ def _skeleton(config: PreTrainedConfig, *, kind: Kind, trust: bool, where: str) 
             model: PreTrainedModel = auto.from_config(config, trust_remote_code=trust)
     except (ValueError, KeyError, ImportError, AttributeError, TypeError) as err:
         what = "a causal language model" if kind == "causal" else "a sequence classifier"
-        raise SourceError(f"{where} must be {what}, but cannot be built from its config: {reason(err)} Name another model.") from err
+        raise SourceError(
+            f"{where} must be {what}, but cannot be built from its config: {reason(err)} Name another model."
+        ) from err
     return model
 
 
 def _head_size(skeleton: PreTrainedModel, *, kind: Kind, where: str) -> int:
     if kind == "reward":
-        labels = int(skeleton.config.num_labels)
+        labels = skeleton.config.num_labels
         if labels != 1:
             raise SourceError(f"{where} must give one score (`num_labels` 1), but gives {labels}. Name a reward model.")
         return 1

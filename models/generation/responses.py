@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from models.errors import NumericsError
 from models.generation.batching import pad_rows, plan_batches
 from models.generation.loading import LoadedSource
-from models.generation.prompts import FittedPrompt, Overflow, PromptItem, fit_prompts
+from models.generation.prompts import FittedPrompt, Ids, Overflow, PromptItem, fit_prompts, lead_of
 from models.generation.sampling import ChooseToken, draw_uniforms, sample_seed
 from models.params.teach import ResponseParams
 from models.schema import Response
@@ -88,14 +89,20 @@ def _answer(
         pad_token_id=source.pad_id,
     )
     with _own_settings_only(source.model):
-        output = source.model.generate(
+        generate: Any = source.model.generate  # typed as Tensor | Module by nn.Module
+        output: Tensor = generate(
             input_ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList([choose])
         )
     _refuse_broken(choose, source, [items[i].id for i, _ in rows])
     new = np.asarray(output[:, input_ids.shape[1] :].cpu(), dtype=np.int32)
-    return [
-        _response(source, items[i].id, s, ids, stops, truncated=prompts[i].truncated) for (i, s), ids in zip(rows, new, strict=True)
-    ]
+    # What belongs to the template must not come back as part of the text, or it would be scored twice.
+    lead = lead_of(source.source, source.codec)
+    responses = []
+    for (i, s), ids in zip(rows, new, strict=True):
+        kept, finish = _until_stop(ids, stops)
+        text = source.codec.decode(kept).removeprefix(lead)
+        responses.append(Response(items[i].id, source.source.name, s, text, len(kept), finish, prompts[i].truncated))
+    return responses
 
 
 def _chooser(source: LoadedSource, seeds: Sequence[int], cfg: ResponseParams, *, prompt_length: int) -> ChooseToken:
@@ -131,9 +138,6 @@ def _refuse_broken(choose: ChooseToken, source: LoadedSource, ids: Sequence[str]
     )
 
 
-def _response(source: LoadedSource, item_id: str, sample: int, ids: np.ndarray, stops: list[int], *, truncated: bool) -> Response:
+def _until_stop(ids: Ids, stops: Sequence[int]) -> tuple[Ids, Literal["eos", "length"]]:
     ends = np.flatnonzero(np.isin(ids, stops))
-    finish: Literal["eos", "length"] = "eos" if len(ends) else "length"
-    kept = ids[: ends[0]] if len(ends) else ids
-    text = source.codec.decode(kept)
-    return Response(item_id, source.source.name, sample, text, len(kept), finish, prompt_truncated=truncated)
+    return (ids[: ends[0]], "eos") if len(ends) else (ids, "length")

@@ -8,15 +8,16 @@ from models.errors import SourceError
 from models.schema import ResolvedSource
 
 SOURCE_FILE = "source.json"
+_PROJECT = "project:"
 
 
-def write_source(folder: Path, source: ResolvedSource) -> Path:
+def write_source(folder: Path, source: ResolvedSource, *, root: Path | None = None) -> Path:
     """Write `source.json` into a folder and return its path.
 
-    A source whose files lie in this very folder is recorded with location `.`, so that the folder may be moved or linked.
+    A source whose files lie in this very folder is recorded with location `.`, so that the folder may be moved or linked;
+    one whose files lie below `root` (the project) is recorded relative to it, so that the record is the same in every clone.
     """
-    inside = source.revision is None and Path(source.location).absolute() == folder.absolute()
-    row = asdict(replace(source, location=".") if inside else source)
+    row = asdict(replace(source, location=_portable(source, folder, root)))
     path = folder / SOURCE_FILE
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -24,8 +25,19 @@ def write_source(folder: Path, source: ResolvedSource) -> Path:
     return path
 
 
-def read_source(folder: Path) -> ResolvedSource:
-    """Read `source.json` of a folder; the location of local files comes back absolute.
+def _portable(source: ResolvedSource, folder: Path, root: Path | None) -> str:
+    if source.revision is not None:
+        return source.location
+    place = Path(source.location).absolute()
+    if place == folder.absolute():
+        return "."
+    if root is not None and place.is_relative_to(root.absolute()):
+        return _PROJECT + place.relative_to(root.absolute()).as_posix()
+    return source.location
+
+
+def read_source(folder: Path, *, root: Path | None = None) -> ResolvedSource:
+    """Read `source.json` of a folder; the location of local files comes back absolute (`root` is the project).
 
     Raises:
         SourceError: The file is missing, is no JSON, or has other fields than this version writes.
@@ -34,7 +46,9 @@ def read_source(folder: Path) -> ResolvedSource:
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
-        raise SourceError(f"{path} must hold a resolved source, but cannot be read ({err}). Run the `sources` stage again.") from err
+        raise SourceError(
+            f"{path} must hold a resolved source, but cannot be read ({err}). Run the `sources` stage again."
+        ) from err
     names = {f.name for f in fields(ResolvedSource)}
     if not isinstance(row, dict) or set(row) != names:
         seen = sorted(row) if isinstance(row, dict) else type(row).__name__
@@ -42,4 +56,8 @@ def read_source(folder: Path) -> ResolvedSource:
     source = ResolvedSource(**row)
     if source.revision is not None:
         return source
+    if source.location.startswith(_PROJECT):
+        if root is None:
+            raise SourceError(f"{path} records a place in a project ({source.location}), but no project is given.")
+        return replace(source, location=str((root / source.location.removeprefix(_PROJECT)).absolute()))
     return replace(source, location=str((folder / source.location).absolute()))

@@ -1,106 +1,21 @@
-"""Micro-batches from two aligned signal stores: ground truth (training mode) and winning response (inference mode)."""
+"""Micro-batches: which prompts a rank sees when, and the tensors made of their signals."""
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from models.errors import SignalError
-from models.fusion.losses import TeacherRows
+from models.fusion.buckets import TeacherRows
 from models.fusion.schedule import StepPlan
-from models.fusion.signal import SignalBatch, SignalStore
-
-logger = logging.getLogger(__name__)
+from models.fusion.signal import SignalBatch
+from models.training.prompt_signals import ModeSignals, PairedSignals, PlannedPrompt
 
 Ints = npt.NDArray[np.int64]
-PlannedPrompt = tuple[int, int]
-"""(optimiser step, index of the prompt)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModeCounts:
-    """What one store gives to the training; samples, and response tokens after cutting (end token included).
-
-    Attributes:
-        samples: Prompts with a response in the store.
-        missing: Prompts without one: they contribute nothing to this mode's loss.
-        prompt_too_long: Prompts that leave no room for a response within `max_length`: likewise.
-        cut: Responses cut at `max_length`.
-        tokens: Response tokens, once through the prompts.
-        without_teacher: Those of them without a teacher's distribution (SFT trains them, KL does not).
-    """
-
-    samples: int
-    missing: int
-    prompt_too_long: int
-    cut: int
-    tokens: int
-    without_teacher: int
-
-
-class ModeSignals:
-    """One aligned store, by index of the prompt.
-
-    Attributes:
-        store: The store.
-        num_prompt: int64[P], tokens of each prompt.
-        num_tokens: int64[P], response tokens that are trained; 0 where the prompt contributes nothing.
-        counts: Totals.
-    """
-
-    def __init__(self, store: SignalStore, ids: Sequence[str], *, max_length: int) -> None:
-        """Measure all samples once; `max_length` bounds prompt + response, in tokens."""
-        self.store = store
-        self.num_prompt = np.zeros(len(ids), np.int64)
-        self.num_tokens = np.zeros(len(ids), np.int64)
-        missing = too_long = cut = taught = 0
-        for index, id_ in enumerate(ids):
-            if id_ not in store:
-                missing += 1
-                continue
-            sample = store[id_]
-            if sample.prompt_ids is None or sample.has_teacher is None or not len(sample.prompt_ids):
-                raise SignalError(f"Sample `{id_}` of `{store.folder}` must have a prompt, but has none. Run the alignment again.")
-            room = max(max_length - len(sample.prompt_ids), 0)
-            kept = min(sample.num_tokens, room)
-            too_long += kept == 0
-            cut += 0 < kept < sample.num_tokens
-            taught += int(sample.has_teacher[:kept].sum())
-            self.num_prompt[index], self.num_tokens[index] = len(sample.prompt_ids), kept
-        tokens = int(self.num_tokens.sum())
-        samples = int((self.num_tokens > 0).sum())
-        self.counts = ModeCounts(samples, missing, int(too_long), int(cut), tokens, tokens - taught)
-
-
-class PairedSignals(Dataset[PlannedPrompt]):
-    """The prompts of both stores: those of the ground truth in its order, then those with a response only.
-
-    As a data set it hands through what the sampler plans, since rows are read a micro-batch at a time in `collate`.
-
-    Attributes:
-        ids: Sample ids.
-        train: Ground truth with the Min-CE winner's distribution.
-        infer: Winning response with its generator's distribution.
-    """
-
-    def __init__(self, train: SignalStore, infer: SignalStore, *, max_length: int) -> None:
-        """Join two stores by sample id; what is missing is counted and logged."""
-        self.ids = (*train.ids, *(id_ for id_ in infer.ids if id_ not in train))
-        self.train = ModeSignals(train, self.ids, max_length=max_length)
-        self.infer = ModeSignals(infer, self.ids, max_length=max_length)
-        for name, mode in (("ground truth", self.train), ("response", self.infer)):
-            logger.info("%s of %d prompts: %s", name, len(self.ids), mode.counts)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, planned: PlannedPrompt) -> PlannedPrompt:
-        return planned
+MoveTensor = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +23,16 @@ class FusionBatch:
     """One micro-batch: B rows of at most L tokens, N supervised positions of which the first `num_infer` are responses.
 
     Attributes:
-        input_ids: int64[B, L], prompt and response but for its last token; padded on the right with 0. No attention mask: a
-            causal model's real positions never see what follows them.
+        input_ids: int64[B, L], prompt and response but for its last token, padded on the right with 0. There is no attention
+            mask: the real positions of a causal model never see what follows them.
         positions: int64[N], index into B·L of the hidden state that predicts each label.
         labels: int64[N].
         num_infer: Positions of inference mode; the other N − num_infer are of training mode.
-        infer_teacher: Teacher rows of the former, or None where β = 0.
+        infer_teacher: Teacher rows of the former; None where β = 0 or there are none.
         train_teacher: Teacher rows of the latter, likewise.
-        step: Optimiser step (from 0).
-        ids: Sample ids of the prompts.
-        num_inputs: Input tokens without padding.
+        step: Optimiser step, from 0.
+        row_ids: Sample id of each row, responses before ground truths.
+        num_inputs: Input tokens, padding excluded.
     """
 
     input_ids: Tensor
@@ -127,7 +42,7 @@ class FusionBatch:
     infer_teacher: TeacherRows | None
     train_teacher: TeacherRows | None
     step: int
-    ids: tuple[str, ...]
+    row_ids: tuple[str, ...]
     num_inputs: int
 
     @property
@@ -137,18 +52,134 @@ class FusionBatch:
 
     def to(self, device: torch.device) -> "FusionBatch":
         """Return the batch on a device."""
-        return self._map(lambda t: t.to(device, non_blocking=True))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "FusionBatch":
         """Return the batch in page-locked memory (torch's DataLoader calls this by name)."""
-        return self._map(Tensor.pin_memory)
+        return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, move: "MoveTensor") -> "FusionBatch":
+    def _map(self, move: MoveTensor) -> "FusionBatch":
         return replace(
             self,
             input_ids=move(self.input_ids),
             positions=move(self.positions),
             labels=move(self.labels),
-            infer_teacher=_move_teacher(self.infer_teacher, move),
-            train_teacher=_move_teacher(self.train_teacher, move),
+            infer_teacher=_map_teacher(self.infer_teacher, move),
+            train_teacher=_map_teacher(self.train_teacher, move),
         )
+
+
+def _map_teacher(teacher: TeacherRows | None, move: MoveTensor) -> TeacherRows | None:
+    return teacher and TeacherRows(move(teacher.ids), move(teacher.logprobs), move(teacher.tail), move(teacher.has))
+
+
+class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
+    """Yields this rank's micro-batches of every optimiser step of the plan, in order.
+
+    A step's prompts are dealt in runs of `micro_batch_size`: run `i·world_size + rank` is micro-batch i of a rank. A short step
+    (the end of an epoch) leaves some micro-batches short or empty, never missing: all ranks take part in every one.
+    """
+
+    def __init__(self, plan: StepPlan, *, batch_size: int, micro_batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        """Deal `batch_size` prompts a step over `world_size` ranks; it must be a multiple of micro-batch times ranks."""
+        self._plan = plan
+        self._micro = micro_batch_size
+        self._rank, self._world = rank, world_size
+        self.accumulation = batch_size // (micro_batch_size * world_size)
+
+    def __len__(self) -> int:
+        return self._plan.total_steps * self.accumulation
+
+    def __iter__(self) -> Iterator[list[PlannedPrompt]]:
+        for step in range(self._plan.total_steps):
+            prompts = self._plan.order_at(step)
+            for micro in range(self.accumulation):
+                start = (micro * self._world + self._rank) * self._micro
+                yield [(step, int(index)) for index in prompts[start : start + self._micro]]
+
+
+class FusionCollator:
+    """Reads the rows of a micro-batch from the stores and lays them out."""
+
+    def __init__(self, signals: PairedSignals, plan: StepPlan) -> None:
+        """Rows are read for the modes that have a weight in the prompt's step, teachers where β > 0."""
+        self._signals = signals
+        self._plan = plan
+
+    def __call__(self, planned: Sequence[PlannedPrompt]) -> FusionBatch:
+        """Return the batch of (step, prompt) pairs, all of one step; none gives a batch without positions."""
+        step = planned[0][0] if planned else 0
+        weights = self._plan.weights_at(step)
+        prompts = np.array([index for _, index in planned], np.int64)
+        infer = self._read(self._signals.infer, prompts, wanted=weights.w_infer > 0)
+        train = self._read(self._signals.train, prompts, wanted=weights.w_train > 0)
+        width = max((int(rows.lengths.max()) for rows in (infer, train) if rows.ids), default=1)
+        inputs = np.zeros(max(len(infer.ids) + len(train.ids), 1) * width, np.int64)
+        first_train = len(infer.ids)
+        positions = [_fill(inputs, infer, first_row=0, width=width), _fill(inputs, train, first_row=first_train, width=width)]
+        return FusionBatch(
+            input_ids=torch.from_numpy(inputs.reshape(-1, width)),
+            positions=torch.from_numpy(np.concatenate(positions)),
+            labels=torch.from_numpy(np.concatenate([infer.labels, train.labels])),
+            num_infer=len(infer.labels),
+            infer_teacher=infer.teacher() if weights.beta > 0 else None,
+            train_teacher=train.teacher() if weights.beta > 0 else None,
+            step=step,
+            row_ids=(*infer.ids, *train.ids),
+            num_inputs=int(infer.lengths.sum() + train.lengths.sum()),
+        )
+
+    def _read(self, mode: ModeSignals, prompts: Ints, *, wanted: bool) -> "_Rows":
+        """Return the samples of those prompts that have any in this mode."""
+        chosen = prompts[mode.num_tokens[prompts] > 0] if wanted else prompts[:0]
+        signals = mode.store.gather([self._signals.ids[index] for index in chosen])
+        return _Rows(signals, mode.num_prompt[chosen], mode.num_tokens[chosen])
+
+
+class _Rows:
+    """The samples of one mode in a micro-batch: S rows, N kept response tokens.
+
+    Attributes:
+        ids: S sample ids.
+        lengths: int64[S], input tokens: the prompt and the response but for its last token.
+        labels: int64[N].
+    """
+
+    def __init__(self, signals: SignalBatch, num_prompt: Ints, num_tokens: Ints) -> None:
+        self.ids = signals.ids
+        self.num_prompt, self.num_tokens = num_prompt, num_tokens
+        self.lengths = num_prompt + num_tokens - 1
+        self.signals = signals
+        within = np.arange(signals.offsets[-1]) - np.repeat(signals.offsets[:-1], np.diff(signals.offsets))
+        self._kept = within < np.repeat(num_tokens, np.diff(signals.offsets))
+        self.labels = signals.token_ids[self._kept].astype(np.int64)
+
+    def teacher(self) -> TeacherRows | None:
+        """Return the teacher of the kept tokens, or None if there are none."""
+        if self.signals.has_teacher is None or not len(self.labels):
+            return None
+        return TeacherRows(
+            ids=torch.from_numpy(self.signals.topk_ids[self._kept].astype(np.int64)),
+            logprobs=torch.from_numpy(self.signals.topk_logprobs[self._kept].astype(np.float32)),
+            tail=torch.from_numpy(self.signals.tail[self._kept].astype(np.float32)),
+            has=torch.from_numpy(self.signals.has_teacher[self._kept]),
+        )
+
+
+def _fill(inputs: Ints, rows: _Rows, *, first_row: int, width: int) -> Ints:
+    """Write prompts and responses into the flat rows from `first_row` on; return int64[N], where each label is predicted."""
+    starts = (first_row + np.arange(len(rows.ids))) * width
+    prompt_ids = rows.signals.prompt_ids
+    if prompt_ids is not None:
+        inputs[_ranges(starts, rows.num_prompt)] = prompt_ids
+    positions = _ranges(starts + rows.num_prompt - 1, rows.num_tokens)
+    fed = np.ones(len(positions), np.bool_)
+    fed[np.cumsum(rows.num_tokens) - 1] = False  # nothing is predicted from the last token
+    inputs[positions[fed] + 1] = rows.labels[fed]
+    return positions
+
+
+def _ranges(starts: Ints, lengths: Ints) -> Ints:
+    """Return the concatenated ranges starts[s], …, starts[s] + lengths[s] − 1."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)

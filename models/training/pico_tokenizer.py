@@ -88,7 +88,7 @@ def train_tokenizer(letter: str, pretrain: Path, *, vocab_size: int, out: Path) 
 
 
 def _pre_tokenizer(digits: int) -> pre_tokenizers.PreTokenizer:
-    pattern = _PATTERN.format(digits=r"\p{N}" if digits == 1 else rf" ?\p{{N}}{{1,{digits}}}")
+    pattern = _PATTERN.format(digits=r" ?\p{N}" if digits == 1 else rf" ?\p{{N}}{{1,{digits}}}")
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),

@@ -1,0 +1,56 @@
+# Two commands do all: `make demo` and `make test`. The rest is convenience.
+PYTHON ?= python3.11
+EXTRAS ?= cpu
+VENV ?= .venv
+RUN = $(VENV)/bin/python -m flows
+PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check bench ui server stop clean setup setup-dev
+
+help:  ## show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.base  ## make the virtual environment and install (EXTRAS=gpu for faiss-gpu)
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing (a few minutes on a cold cache)…"
+	@$(PIP) -e ".[$(EXTRAS)]"
+	@touch $@
+
+setup-dev: $(VENV)/.dev  ## the same with linters, tests and the optional engines
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(PIP) -e ".[$(EXTRAS),dev,dask,lora]"
+	@touch $@
+
+demo:  ## set up, run the embedded pipeline, say where to look
+	@started=$$(date +%s); $(MAKE) --no-print-directory setup && \
+	  $(VENV)/bin/python -m flows.demo --setup-seconds $$(( $$(date +%s) - started ))
+
+test: setup-dev  ## lint, types, layers, stage table, tests
+	@$(MAKE) --no-print-directory check
+	$(VENV)/bin/python -m pytest
+
+check: setup-dev  ## lint, types, layers, stage table (no tests)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m pytest -q tests/unit/flows/test_dvc_file.py
+
+bench: setup-dev  ## measure beside the peers; writes docs/results/speed.json
+	$(VENV)/bin/python -m benchmarks
+
+server: setup  ## start the Prefect server of this project, if none answers
+	@$(VENV)/bin/python -m flows.servers prefect
+
+ui: setup  ## start Prefect and MLflow and print their addresses
+	@$(VENV)/bin/python -m flows.servers prefect mlflow
+
+stop:  ## stop the servers this project started
+	@$(VENV)/bin/python -m flows.servers stop
+
+clean:  ## remove caches and scratch (never artifacts/, data/ or mlflow.db)
+	rm -rf .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find flows tasks models tests -name __pycache__ -type d -prune -exec rm -rf {} +

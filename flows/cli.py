@@ -1,0 +1,203 @@
+"""The command line. The only reader of argv; heavy imports happen inside the commands, so `--help` answers at once."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.environment import set_environment
+from models.errors import FusedialError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Fuse several chat LLMs into one (ProFuser), as a cached, comparable pipeline.
+
+Typical session:
+
+  [bold]python -m flows check[/]                                  are the params right?
+  [bold]python -m flows plan[/]                                   what would run, and why?
+  [bold]python -m flows run pipeline[/]                           run it; finished work is never repeated
+  [bold]python -m flows run pipeline -S fusion.beta=0.2[/]        change one thing: only what depends on it runs
+  [bold]python -m flows report --open[/]                          the result page
+
+Defaults stand in params.yaml, overlays in profiles/. The same stages run under [bold]dvc repro[/] and
+[bold]prefect deployment run[/]; runs are compared in the MLflow UI ([bold]make ui[/]).""",
+)
+out, err = Console(soft_wrap=False), Console(stderr=True, soft_wrap=True)
+
+Profile = Annotated[
+    str | None, typer.Option("--profile", "-p", metavar="NAME", help="Overlay profiles/NAME.yaml on params.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-S", metavar="KEY=VALUE", help="Override a param, e.g. -S fusion.lr=1e-4. Repeatable."),
+]
+
+
+def root() -> Path:
+    """Return the project folder and prepare the environment for it."""
+    from tasks.workspace import project_root
+
+    place = project_root()
+    set_environment(place)
+    return place
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(help="`pipeline`, or one stage: see `python -m flows stages`.")],
+    profile: Profile = None,
+    overrides: Overrides = None,
+    method: Annotated[list[str] | None, typer.Option(help="For `fuse`: this method only. Repeatable.")] = None,
+) -> None:
+    """Run the pipeline or one stage. Finished work is served from the cache; a killed run goes on where it was."""
+    from flows.stages import STAGES
+
+    names = ["pipeline", *(s.name for s in STAGES)]
+    if stage not in names:
+        from difflib import get_close_matches
+
+        near = get_close_matches(stage, names, 1)
+        hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(names)}."
+        raise FusedialError(f"`{stage}` is not a stage{hint}")
+    root()
+    from flows.context import StageContext
+    from flows.summary import announce_stage, print_summary
+
+    ctx = StageContext.load(profile=profile, overrides=overrides or ())
+    from flows.pipeline import run_in_flow
+
+    started = time.monotonic()
+    run_in_flow(ctx, stage, methods=tuple(method or ()), announce=announce_stage(out))
+    print_summary(ctx, stage, out, seconds=time.monotonic() - started)
+
+
+@app.command()
+def check(profile: Profile = None, overrides: Overrides = None) -> None:
+    """Validate params, profile and installation; every error at once."""
+    place = root()
+    from flows.installation import check_installation
+    from flows.params_file import load_params
+
+    params = load_params(place, profile=profile, overrides=overrides or ()).params
+    for line in check_installation():
+        out.print(line)
+    out.print(
+        f"params: profile [bold]{params.profile}[/] is valid: "
+        f"{len(params.sources.models)} sources, methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}"
+    )
+
+
+@app.command()
+def plan(profile: Profile = None, overrides: Overrides = None) -> None:
+    """Say for each stage whether it would run, which field, input or source file changed, and what it needs."""
+    root()
+    from flows.context import StageContext
+    from flows.planning import print_plan
+
+    print_plan(StageContext.load(profile=profile, overrides=overrides or ()), out)
+
+
+@app.command()
+def params(
+    key: Annotated[str | None, typer.Argument(help="Only this key and what is below it.")] = None,
+    profile: Profile = None,
+    overrides: Overrides = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Only those that differ from the defaults.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write docs/params.md.")] = False,
+) -> None:
+    """Explain the parameters: value, where it comes from, default, meaning."""
+    place = root()
+    from flows.params_docs import params_table, render_params_markdown
+    from flows.params_file import load_params
+
+    if write:
+        (place / "docs" / "params.md").write_text(render_params_markdown(), encoding="utf-8")
+        out.print("wrote docs/params.md")
+        return
+    loaded = load_params(place, profile=profile, overrides=overrides or ())
+    out.print(params_table(loaded, key=key, changed=changed))
+
+
+@app.command()
+def stages() -> None:
+    """List the stages: what each does, reads and depends on."""
+    from rich.table import Table
+
+    from flows.stages import STAGES
+
+    table = Table("stage", "does", "reads", "params")
+    for s in STAGES:
+        table.add_row(s.name + ("@method" if s.matrix else ""), s.summary, ", ".join(s.inputs), ", ".join(s.sections))
+    out.print(table)
+
+
+@app.command()
+def report(
+    profile: Profile = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Print the result table and the place of the result page (one self-contained HTML file)."""
+    root()
+    from flows.context import StageContext
+    from flows.summary import print_results
+
+    page = print_results(StageContext.load(profile=profile), out)
+    if open_page:
+        typer.launch(page.as_uri())
+
+
+@app.command()
+def results(
+    name: Annotated[str, typer.Argument(help="Name of the figures: docs/results/NAME.json.")],
+    profile: Profile = None,
+    overrides: Overrides = None,
+    check_only: Annotated[bool, typer.Option("--check", help="Only say whether README and docs tables are current.")] = False,
+) -> None:
+    """Write a finished profile's figures to docs/results/NAME.json and renew the tables in README and docs."""
+    place = root()
+    from flows.context import StageContext
+    from flows.results_files import renew_tables, write_results
+
+    if not check_only:
+        write_results(StageContext.load(profile=profile, overrides=overrides or ()), name)
+    stale = renew_tables(place, write=not check_only)
+    for line in stale:
+        out.print(line)
+    if check_only and stale:
+        raise typer.Exit(1)
+
+
+@app.command(name="dvc")
+def dvc_command(write: Annotated[bool, typer.Option("--write", help="Write dvc.yaml.")] = False) -> None:
+    """Print dvc.yaml as the stage table says it must be."""
+    place = root()
+    from flows.dvc_file import render
+
+    if write:
+        (place / "dvc.yaml").write_text(render(), encoding="utf-8")
+        out.print("wrote dvc.yaml")
+    else:
+        sys.stdout.write(render())
+
+
+def main() -> None:
+    """Run the command line; errors a user can cure are printed without a traceback and exit with 2."""
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except FusedialError as error:
+        err.print(f"[bold red]error[/] {type(error).__name__}: ", end="", highlight=False)
+        err.print(str(error), markup=False, highlight=False)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        err.print("stopped; finished shards and checkpoints are kept. The same command goes on from there.")
+        raise SystemExit(130) from None

@@ -1,0 +1,68 @@
+"""dvc.yaml as the stage table says it must be; `python -m flows dvc` prints it and a test compares."""
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from flows.stages import STAGES, Stage
+from tasks.code_closure import closure, module_path
+from tasks.workspace import project_root
+
+HEADER = """# Derived from flows/stages.py by `python -m flows dvc --write`; a test keeps the two equal. Do not edit by hand.
+# `profile` and `methods` come from params.yaml. Stages depend on the import closure of their code.
+"""
+
+
+def dvc_stages() -> dict[str, Any]:
+    """Return the content of dvc.yaml."""
+    plots = [plot for stage in STAGES for plot in _plots(stage)]
+    return {"stages": {s.name: _definition(s) for s in STAGES}, "plots": plots}
+
+
+def _definition(stage: Stage) -> dict[str, Any]:
+    method = " --method ${item.method}" if stage.matrix else ""
+    out = f"artifacts/${{profile}}/{stage.name}" + ("/${item.method}" if stage.matrix else "")
+    body: dict[str, Any] = {}
+    if stage.matrix:
+        body["matrix"] = {"method": f"${{{stage.matrix}}}"}
+    body["cmd"] = f"python -m flows run {stage.name}{method}"
+    code = [module_path(name).relative_to(project_root()).as_posix() for name in closure((stage.module,))]
+    body["deps"] = [*(f"artifacts/${{profile}}/{name}" for name in stage.inputs), "profiles/${profile}.yaml", *code]
+    body["params"] = [*stage.sections]
+    body["outs"] = [out]
+    reports = [f"reports/${{profile}}/{name}" for name in stage.metrics]
+    if reports:
+        body["metrics"] = [{path: {"cache": False}} for path in reports]
+    if stage.plots:
+        body["outs"] += [{f"reports/${{profile}}/{name}": {"cache": False}} for name in stage.plots]
+    return body
+
+
+PLOTS: Mapping[str, Mapping[str, str]] = {
+    "scores.csv": {"x": "value", "y": "system", "template": "bar_horizontal", "title": "Held-out scores"},
+    "wins.csv": {"x": "share", "y": "source", "template": "bar_horizontal", "title": "Who wins, by mode"},
+    "agreement.csv": {"x": "training", "y": "inference", "template": "confusion", "title": "Agreement of the two modes"},
+    "loss.csv": {"x": "step", "y": "loss", "template": "linear", "title": "Training loss"},
+}
+
+
+def _plots(stage: Stage) -> list[dict[str, Any]]:
+    return [{f"reports/${{profile}}/{name}": dict(PLOTS[name])} for name in stage.plots]
+
+
+def render() -> str:
+    """Return dvc.yaml as text."""
+    yaml = YAML()
+    yaml.width = 140
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    stream = StringIO()
+    yaml.dump(dvc_stages(), stream)
+    return HEADER + stream.getvalue()
+
+
+def write(path: Path) -> None:
+    """Write dvc.yaml."""
+    path.write_text(render(), encoding="utf-8")

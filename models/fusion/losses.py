@@ -1,0 +1,263 @@
+"""The fusion loss, L_SFT + β · KL(P_source ‖ P_target) (eq. 3 of ProFuser), without a [N, V] tensor.
+
+`fusion_loss` is fused with the output head: the forward pass goes over the rows in chunks, makes the logits of one chunk, turns
+them in place into their own gradient (it has a closed form), and keeps only gradients of the size of the inputs. With
+q = softmax(z), y the label, S the teacher's top-k, t and r the tempered bucket probabilities of teacher and student:
+
+    ∂/∂z_j = q_j − [j = y] + β/T · (r_j − t_j)                       j ∈ S
+    ∂/∂z_j = q_j − [j = y] + β/T · (r_tail − t_tail) · q_j / q_tail  j ∉ S
+
+At T = 1, r = q, so that the second line's divergence is β · q_j · (1 − t_tail / q_tail). q_j / q_tail is a softmax over the
+tokens outside S, computed from their own maximum: it stays exact when q_tail underflows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.fusion.buckets import Buckets, TailMode, TeacherRows, bucket_kl, far_below, teacher_buckets, temper
+
+__all__ = ["FusionLoss", "TailMode", "TeacherRows", "fusion_loss", "fusion_loss_from_logits", "sparse_kl"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusionLoss:
+    """Sums over N rows, nats. Only `objective` carries a gradient.
+
+    Attributes:
+        objective: Scalar, sft_sum + β · kl_sum; multiply by a scale and call `backward`.
+        sft: float[N], −log q(label) of each row, to name the sample of a non-finite loss.
+        kl: float[N], divergence of each row, 0 without a teacher.
+        num_tokens: N, the common denominator of both sums.
+    """
+
+    objective: Tensor
+    sft: Tensor
+    kl: Tensor
+    num_tokens: int
+
+    @property
+    def sft_sum(self) -> Tensor:
+        """Σ of `sft`, scalar."""
+        return self.sft.sum()
+
+    @property
+    def kl_sum(self) -> Tensor:
+        """Σ of `kl`, scalar, without β."""
+        return self.kl.sum()
+
+
+def sparse_kl(logits: Tensor, teacher: TeacherRows, *, temperature: float = 1.0, tail: TailMode = "bucket") -> Tensor:
+    """Return KL(P_source ‖ P_target) of each row over the K + 1 buckets, by ordinary autograd.
+
+    Args:
+        logits: [N, V]; half precision is reduced in float32.
+        teacher: N rows.
+        temperature: T of both sides, see `models.fusion.buckets`.
+        tail: What becomes of the probability outside the top-k.
+
+    Returns:
+        float[N], nats; 0 where `teacher.has` is False.
+    """
+    logits = logits.to(_reduce_dtype(logits.dtype))
+    buckets = teacher_buckets(
+        teacher,
+        torch.zeros_like(teacher.ids[:, 0]),
+        vocab_size=logits.shape[1],
+        temperature=temperature,
+        tail=tail,
+        dtype=logits.dtype,
+    )
+    below = far_below(logits.dtype)
+    inside = logits.gather(1, buckets.ids).masked_fill(~buckets.used, below)
+    outside = logits.scatter(1, buckets.ids, below).logsumexp(dim=1, keepdim=True)
+    log_q = temper(torch.log_softmax(torch.cat([inside, outside], dim=1), dim=1), temperature)
+    return bucket_kl(buckets.log_p, log_q, buckets.active)
+
+
+def fusion_loss_from_logits(
+    logits: Tensor,
+    labels: Tensor,
+    teacher: TeacherRows | None,
+    *,
+    beta: float,
+    temperature: float = 1.0,
+    tail: TailMode = "bucket",
+) -> FusionLoss:
+    """Compute the loss from logits: for heads that do more than a matrix product (soft-capping, scaling).
+
+    Args and result as in `fusion_loss`, with logits [N, V]. This one does hold [N, V].
+    """
+    _check_rows(labels, teacher, rows=logits.shape[0])
+    sft = F.cross_entropy(logits.to(_reduce_dtype(logits.dtype)), labels, reduction="none")
+    kl = torch.zeros_like(sft)
+    if teacher is not None and beta > 0:
+        kl = sparse_kl(logits, teacher, temperature=temperature, tail=tail)
+    return FusionLoss(sft.sum() + beta * kl.sum(), sft.detach(), kl.detach(), len(labels))
+
+
+def fusion_loss(
+    hidden: Tensor,
+    head_weight: Tensor,
+    head_bias: Tensor | None,
+    labels: Tensor,
+    teacher: TeacherRows | None,
+    *,
+    beta: float,
+    temperature: float = 1.0,
+    tail: TailMode = "bucket",
+    chunk: int = 1024,
+) -> FusionLoss:
+    """Compute eq. 3 on N response rows, fused with the head; memory grows with chunk · V, not with N · V.
+
+    Args:
+        hidden: [N, D], last hidden states at the rows that predict response tokens.
+        head_weight: [V, D], possibly tied or frozen.
+        head_bias: [V] or None.
+        labels: int64[N], the hard label of each row.
+        teacher: N rows, or None (then, and for β = 0, no divergence is computed).
+        beta: β of eq. 3.
+        temperature: T on both distributions of the divergence; the hard-label term is always at T = 1.
+        tail: What becomes of the probability outside the top-k.
+        chunk: Rows whose logits exist at a time.
+
+    Returns:
+        Sums in float32 (float64 for float64 inputs). Under autocast the matrix products run in its dtype.
+
+    Raises:
+        ValueError: Rows of the inputs differ in number, or `chunk` is below 1.
+    """
+    _check_rows(labels, teacher, rows=hidden.shape[0])
+    if chunk < 1:
+        raise ValueError(f"`chunk` must be at least 1, but is {chunk}")
+    device = hidden.device.type
+    compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    job = _Job(
+        labels=labels,
+        teacher=teacher if beta > 0 else None,
+        beta=beta,
+        temperature=temperature,
+        tail=tail,
+        chunk=chunk,
+        dtype=compute,
+        grad=torch.is_grad_enabled(),
+    )
+    objective, sft, kl = _FusedLoss.apply(hidden, head_weight, head_bias, job)
+    return FusionLoss(objective, sft, kl, len(labels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """The arguments of the fused loss that are not differentiated; `dtype` of the matrix products."""
+
+    labels: Tensor
+    teacher: TeacherRows | None
+    beta: float
+    temperature: float
+    tail: TailMode
+    chunk: int
+    dtype: torch.dtype
+    grad: bool
+
+
+class _FusedLoss(torch.autograd.Function):
+    """Linear head, cross-entropy and divergence in one; gradients are made in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: _Job) -> tuple[Tensor, Tensor, Tensor]:
+        """Return objective, sft[N], kl[N]; keep the gradients of the objective."""
+        inputs = (hidden, weight, bias)
+        wanted = [job.grad and needed for needed in ctx.needs_input_grad[:3]]
+        acc = _reduce_dtype(job.dtype)
+        # Sums over chunks are kept wider than bfloat16, whose 8 bits lose small terms.
+        grads = [
+            torch.zeros_like(x, dtype=acc) if x is not None and want else None for x, want in zip(inputs, wanted, strict=True)
+        ]
+        sft, kl = (torch.zeros(len(job.labels), dtype=acc, device=hidden.device) for _ in range(2))
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = weight.to(job.dtype), None if bias is None else bias.to(job.dtype)
+            for start in range(0, len(job.labels), job.chunk):
+                rows = slice(start, start + job.chunk)
+                part = hidden[rows].to(job.dtype)
+                logits = F.linear(part, *head).to(acc)
+                sft[rows], kl[rows] = _loss_and_gradient(logits, job, rows, gradient=any(wanted))
+                if any(wanted):
+                    _accumulate(grads, logits.to(job.dtype), part, head[0], rows)
+        ctx.save_for_backward(*(g if g is None else g.to(x.dtype) for g, x in zip(grads, inputs, strict=True) if x is not None))
+        ctx.has_bias = bias is not None
+        ctx.mark_non_differentiable(sft, kl)
+        return sft.sum() + job.beta * kl.sum(), sft, kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """Scale the kept gradients (a second backward through the same graph finds them unchanged)."""
+        scaled = [g if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors]
+        return scaled[0], scaled[1], scaled[2] if ctx.has_bias else None, None
+
+
+def _loss_and_gradient(z: Tensor, job: _Job, rows: slice, *, gradient: bool) -> tuple[Tensor, Tensor]:
+    """Return sft[n] and kl[n] of logits [n, V]; `z` then holds the gradient of sft + β · kl (or nothing of use)."""
+    labels = job.labels[rows]
+    buckets = _buckets_of(job, rows, vocab_size=z.shape[1], dtype=z.dtype)
+    below = far_below(z.dtype)
+    label_logit = z.gather(1, labels[:, None])
+    inside = z.gather(1, buckets.ids).masked_fill(~buckets.used, below)
+    z.scatter_(1, buckets.ids, below)
+    peak = z.amax(dim=1, keepdim=True)
+    mass = z.sub_(peak).exp_().sum(dim=1, keepdim=True)
+    joined = torch.cat([inside, peak + mass.log()], dim=1)
+    normaliser = joined.logsumexp(dim=1, keepdim=True)
+    log_q = joined - normaliser
+    log_r = temper(log_q, job.temperature)
+    kl = bucket_kl(buckets.log_p, log_r, buckets.active)
+    if gradient:
+        strength = (job.beta / job.temperature) * buckets.active[:, None]
+        slope = log_q.exp() + strength * (log_r.exp() - buckets.log_p.exp())
+        z.mul_(slope[:, -1:] / mass)
+        top = slope[:, :-1]
+        # Unused slots point at the first used one: write its value there again.
+        z.scatter_(1, buckets.ids, torch.where(buckets.used, top, top.gather(1, buckets.first)))
+        z[torch.arange(len(labels), device=z.device), labels] -= 1
+    return (normaliser - label_logit)[:, 0], kl
+
+
+def _buckets_of(job: _Job, rows: slice, *, vocab_size: int, dtype: torch.dtype) -> Buckets:
+    """Return the buckets of a chunk; without a teacher the label alone is set apart."""
+    labels = job.labels[rows]
+    if job.teacher is not None:
+        return teacher_buckets(
+            job.teacher[rows], labels, vocab_size=vocab_size, temperature=job.temperature, tail=job.tail, dtype=dtype
+        )
+    ids = labels[:, None]
+    log_p = torch.full((len(labels), 2), -torch.inf, dtype=dtype, device=labels.device)
+    inactive = torch.zeros_like(labels, dtype=torch.bool)
+    return Buckets(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids), log_p, inactive)
+
+
+def _accumulate(grads: list[Tensor | None], slope: Tensor, hidden: Tensor, weight: Tensor, rows: slice) -> None:
+    """Add a chunk's share to the gradients of hidden states, weight and bias."""
+    grad_hidden, grad_weight, grad_bias = grads
+    if grad_hidden is not None:
+        grad_hidden[rows] = slope @ weight
+    if grad_weight is not None:
+        if slope.dtype == grad_weight.dtype:
+            grad_weight.addmm_(slope.T, hidden)
+        else:
+            grad_weight += slope.T @ hidden
+    if grad_bias is not None:
+        grad_bias += slope.sum(dim=0, dtype=grad_bias.dtype)
+
+
+def _reduce_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _check_rows(labels: Tensor, teacher: TeacherRows | None, *, rows: int) -> None:
+    counts = {"hidden": rows, "labels": len(labels)} | ({} if teacher is None else {"teacher": len(teacher.has)})
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"the rows of the loss must be equally many, but are {counts}")

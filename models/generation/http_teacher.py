@@ -1,0 +1,146 @@
+"""A source behind an HTTP endpoint: its responses (inference mode) and its signals (teacher forcing)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
+from models.generation.http import OpenAiClient
+from models.generation.prompts import FittedText, Overflow, PromptItem, TextItem, fit_texts
+from models.generation.sampling import sample_seed
+from models.params.teach import ResponseParams
+from models.schema import ResolvedSource, Response
+from models.tokenization.codec import TokenCodec
+
+_WINDOW = 256  # texts whose replies are held at once
+_NEVER = -1e4  # below it a server means "impossible" (vLLM writes -9999)
+Progress = Callable[[int], None]
+
+
+def http_responses(
+    client: OpenAiClient,
+    items: Sequence[PromptItem],
+    cfg: ResponseParams,
+    *,
+    source: str,
+    lead: str = "",
+    on_progress: Progress | None = None,
+) -> list[Response]:
+    """Let a server answer every prompt `cfg.num_samples` times through `/chat/completions` (its own chat template).
+
+    Args:
+        client: The endpoint.
+        items: Prompts; the result holds `cfg.num_samples` consecutive responses for each, in this order.
+        cfg: Length, temperature, top-p, seed (each request sends its own seed).
+        source: Name written into the responses.
+        lead: `prompts.lead_of` the source's template: taken off the front of an answer where a server leaves it.
+        on_progress: Called with the number of finished responses.
+
+    Returns:
+        Responses; `num_tokens` is `usage.completion_tokens`, as the server counts. A prompt that is too long is refused by
+        the server, so none is truncated.
+
+    Raises:
+        BackendError: The endpoint does not answer as the interface promises.
+    """
+    rows = [(item, sample) for item in items for sample in range(cfg.num_samples)]
+
+    def ask(row: tuple[PromptItem, int]) -> Response:
+        item, sample = row
+        return _ask(client, item, sample, cfg, source=source, lead=lead)
+
+    return client.map(ask, rows, on_progress=on_progress)
+
+
+def http_signals(
+    client: OpenAiClient,
+    items: Sequence[TextItem],
+    *,
+    source: ResolvedSource,
+    codec: TokenCodec,
+    top_k: int | None,
+    overflow: Overflow = "truncate_left",
+    on_progress: Progress | None = None,
+) -> Iterator[SampleSignals]:
+    """Teacher-force a server (vLLM: `/completions` with token ids and `prompt_logprobs`) on given responses.
+
+    Only the top-k is known, so the tail is log(1 − Σ p), and probabilities are over the server's vocabulary.
+
+    Args:
+        client: The endpoint.
+        items: Prompts with responses.
+        source: Template and context length of the model behind the endpoint.
+        codec: Its tokenizer.
+        top_k: Log-probabilities per position; None or 0 keeps cross-entropies only (then the whole mass is the tail).
+        overflow: What to do with a prompt that does not fit.
+        on_progress: Called with the number of finished texts.
+
+    Yields:
+        Signals in input order.
+
+    Raises:
+        DataError: A text does not fit.
+        BackendError: The endpoint does not answer, or does not return `prompt_logprobs`.
+    """
+    k = top_k or 0
+
+    def ask(pair: tuple[TextItem, FittedText]) -> SampleSignals:
+        return _force(client, pair[0].id, pair[1], top_k=k, vocab_size=codec.vocab_size)
+
+    for start in range(0, len(items), _WINDOW):
+        window = items[start : start + _WINDOW]
+        # The end token is sent too (it gets its log-probability as part of the prompt), and the server must generate one.
+        texts = fit_texts(source, codec, window, overflow=overflow, reserve=2)
+        tell = (lambda done, start=start: on_progress(start + done)) if on_progress is not None else None
+        yield from client.map(ask, list(zip(window, texts, strict=True)), on_progress=tell)
+
+
+def _ask(client: OpenAiClient, item: PromptItem, sample: int, cfg: ResponseParams, *, source: str, lead: str) -> Response:
+    options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
+    if cfg.temperature > 0:
+        options |= {"top_p": cfg.top_p, "seed": sample_seed(cfg.seed, item.id, sample) % 2**31}
+    choice = client.chat(item.messages, **options)
+    text = (choice.get("message") or {}).get("content")
+    count = (choice.get("usage") or {}).get("completion_tokens")
+    if not isinstance(text, str) or not isinstance(count, int):
+        what = f"must answer with `message.content` and `usage.completion_tokens`, but answers {choice!r:.300} for `{item.id}`"
+        raise client.error("/chat/completions", what, cure="Check that it is an OpenAI-compatible chat endpoint.")
+    finish: Literal["eos", "length"] = "length" if choice.get("finish_reason") == "length" else "eos"
+    return Response(item.id, source, sample, text.removeprefix(lead), count, finish)
+
+
+def _force(client: OpenAiClient, item_id: str, text: FittedText, *, top_k: int, vocab_size: int) -> SampleSignals:
+    ids = np.concatenate([text.prompt, text.labels])
+    choice = client.complete(ids.tolist(), max_tokens=1, temperature=0.0, prompt_logprobs=top_k)
+    rows = choice.get("prompt_logprobs")
+    if not isinstance(rows, list) or len(rows) != len(ids):
+        seen = f"{len(rows)} rows for {len(ids)} tokens" if isinstance(rows, list) else repr(rows)[:100]
+        cure = "Signals need a server with vLLM's `prompt_logprobs`, started with `--max-logprobs` ≥ `teach.signals.top_k`."
+        raise client.error("/completions", f"must return `prompt_logprobs` for every token, but returns {seen}", cure=cure)
+    count = len(text.labels)
+    topk_ids = np.zeros((count, top_k), dtype=np.uint32)
+    topk_logprobs = np.full((count, top_k), PAD_LOGPROB, dtype=np.float32)
+    ce = np.empty(count, dtype=np.float32)
+    for t, (label, row) in enumerate(zip(text.labels.tolist(), rows[-count:], strict=True)):
+        known = _parse_row(client, row, label, item_id)
+        ce[t] = -known[label]
+        best = sorted((i for i in known if i < vocab_size), key=lambda i: (-known[i], i))[:top_k]
+        topk_ids[t, : len(best)] = best
+        topk_logprobs[t, : len(best)] = [max(known[i], PAD_LOGPROB) for i in best]
+    outside = 1.0 - np.exp(topk_logprobs.astype(np.float64)).sum(axis=1)
+    tail = np.log(np.maximum(outside, np.exp(TAIL_FLOOR))).astype(np.float16)
+    return SampleSignals(item_id, text.labels.astype(np.uint32), topk_ids, topk_logprobs.astype(np.float16), tail, ce)
+
+
+def _parse_row(client: OpenAiClient, row: Any, label: int, item_id: str) -> dict[int, float]:
+    """Return token id → log-probability; the label's own must be there and finite."""
+    try:
+        known = {int(i): _NEVER if e["logprob"] is None else float(e["logprob"]) for i, e in row.items()}
+        if not np.isfinite(known[label]) or known[label] <= _NEVER:
+            raise ValueError(f"log-probability {known[label]} of token {label}")
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        what = f"must return `prompt_logprobs` as token id → {{logprob}}, the prompt's own token included, but `{item_id}` has "
+        cure = "Check that the endpoint's tokenizer is the source's, and its vLLM version."
+        raise client.error("/completions", f"{what}{row!r:.200} ({type(err).__name__}: {err})", cure=cure) from err
+    return {i: v for i, v in known.items() if np.isfinite(v)}

@@ -1,0 +1,134 @@
+"""Tables of measured figures inside documents: written between markers from result files, and checked against them.
+
+A block is `<!-- results:NAME -->` … `<!-- /results -->`. With options, `<!-- results:NAME metric=accuracy family=all -->` keeps
+the matching rows, and `columns=family,p` chooses and orders the columns behind the name (default: all that vary).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import DataError, Problem
+from models.reporting.formatting import decimals_for, fixed
+from models.reporting.grids import Cell, Grid
+from models.reporting.results import Result, ResultRow, Scalar, read_result
+from models.reporting.tables import to_markdown
+
+_OPEN = re.compile(r"<!-- results:(?P<name>[a-z0-9-]+)(?P<options>(?: [\w/]+=[^\s>]+)*) -->")
+_CLOSE = "<!-- /results -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A block that does not show what its result file says."""
+
+    document: Path
+    block: str
+
+    def __str__(self) -> str:
+        return f"{self.document}: the block `{self.block}` differs from its result file. Render the documents again."
+
+
+def render_result(result: Result, *, where: Mapping[str, str] | None = None, columns: Iterable[str] | None = None) -> str:
+    """Return the Markdown table of a result, with its command, commit and date underneath.
+
+    Args:
+        result: The measured figures.
+        where: Column → value (as text) that rows must have.
+        columns: Columns behind the name; None for those that differ between the rows.
+
+    Raises:
+        DataError: No row matches, or a column does not exist.
+    """
+    rows = [row for row in result.rows if all(_text(_cell(row, key)) == value for key, value in (where or {}).items())]
+    if not rows:
+        raise DataError(
+            f"The result `{result.name}` cannot be shown", [Problem("its rows", f"must match {dict(where or {})}, but none does")]
+        )
+    known = list(dict.fromkeys(key for row in rows for key in row.more))
+    chosen = (
+        list(columns) if columns is not None else [key for key in known if len({_text(row.more.get(key)) for row in rows}) > 1]
+    )
+    unknown = [key for key in chosen if key not in known]
+    if unknown:
+        raise DataError(
+            f"The result `{result.name}` cannot be shown", [Problem("`columns`", f"must be among {known}", str(unknown))]
+        )
+    lines = tuple((Cell(row.name), *(Cell(_text(row.more.get(key))) for key in chosen), *_figures(row)) for row in rows)
+    header = ("", *chosen, "value", "n") if any(row.num is not None for row in rows) else ("", *chosen, "value")
+    shown_title = ", ".join(f"{key} {value}" for key, value in (where or {}).items()) or result.name
+    grid = Grid(shown_title, header, tuple(line[: len(header)] for line in lines), num_text=1 + len(chosen))
+    return f"{to_markdown(grid)}\n\n`{result.command}`, commit {result.commit[:10]}, {result.date}."
+
+
+def render_document(text: str, *, results: Path, document: Path) -> str:
+    """Return the document's text with every block rendered from `results/<name>.json`.
+
+    Raises:
+        DataError: A block is not closed, or its rows or columns do not exist.
+        ArtifactError: Its result file is missing or broken.
+    """
+    parts: list[str] = []
+    at = 0
+    while opened := _OPEN.search(text, at):
+        closed = text.find(_CLOSE, opened.end())
+        following = _OPEN.search(text, opened.end())
+        if closed < 0 or (following and following.start() < closed):
+            line = text.count("\n", 0, opened.start()) + 1
+            problem = Problem(f"{document}:{line} `{opened.group()}`", f"must be closed by `{_CLOSE}`")
+            raise DataError("A results block is open", [problem])
+        parts += [text[at : opened.end()], "\n", _render_block(opened, results), "\n", _CLOSE]
+        at = closed + len(_CLOSE)
+    return "".join(parts) + text[at:]
+
+
+def update_documents(documents: Iterable[Path], *, results: Path) -> list[Path]:
+    """Render the blocks of each document; returns those that changed."""
+    changed = []
+    for document in documents:
+        old = document.read_text(encoding="utf-8")
+        new = render_document(old, results=results, document=document)
+        if new != old:
+            document.write_text(new, encoding="utf-8")
+            changed.append(document)
+    return changed
+
+
+def check_documents(documents: Iterable[Path], *, results: Path) -> list[Stale]:
+    """Return the blocks that do not show what their result files say; changes nothing."""
+    stale = []
+    for document in documents:
+        old = document.read_text(encoding="utf-8")
+        new = render_document(old, results=results, document=document)
+        stale += [Stale(document, name) for (name, was), (_, now) in zip(_blocks(old), _blocks(new), strict=True) if was != now]
+    return stale
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    return [(m.group(), text[m.end() : text.find(_CLOSE, m.end())]) for m in _OPEN.finditer(text)]
+
+
+def _render_block(opened: re.Match[str], results: Path) -> str:
+    options = dict(option.split("=", 1) for option in opened["options"].split())
+    columns = options.pop("columns", None)
+    result = read_result(results / f"{opened['name']}.json")
+    return render_result(result, where=options, columns=columns.split(",") if columns else None)
+
+
+def _cell(row: ResultRow, key: str) -> Scalar:
+    return row.name if key == "name" else row.unit if key == "unit" else row.more.get(key)
+
+
+def _text(value: Scalar) -> str:
+    if isinstance(value, bool) or not isinstance(value, float):
+        return "" if value is None else str(value)
+    return fixed(value, decimals_for(value))
+
+
+def _figures(row: ResultRow) -> tuple[Cell, Cell]:
+    seen = [abs(value) for value in (row.value, row.low, row.high) if value is not None]
+    decimals = 0 if all(float(value).is_integer() for value in seen) else decimals_for(max(seen))
+    bounds = "" if row.low is None or row.high is None else f"[{fixed(row.low, decimals)}, {fixed(row.high, decimals)}]"
+    text = f"{fixed(row.value, decimals)} {row.unit}".strip()
+    return Cell(text, bounds), Cell("" if row.num is None else f"{row.num:,}")

@@ -1,0 +1,65 @@
+"""How figures are written: one place, so that terminal, Markdown, HTML and plots agree."""
+
+from models.evaluation.scores import ACCURACY, BITS_PER_BYTE, REWARD_PREFIX
+
+MINUS = "−"
+
+
+def metric_title(metric: str) -> str:
+    """Return the heading of a metric, its unit and direction included."""
+    if metric == ACCURACY:
+        return "accuracy, % (higher is better)"
+    if metric == BITS_PER_BYTE:
+        return "bits per byte of the ground truth (lower is better)"
+    return f"reward by {metric.removeprefix(REWARD_PREFIX)} (higher is better)"
+
+
+def metric_unit(metric: str) -> str:
+    """Return the unit a metric is shown in; empty for the arbitrary scale of a reward."""
+    return {ACCURACY: "%", BITS_PER_BYTE: "bits/byte"}.get(metric, "")
+
+
+def shown(metric: str, value: float) -> float:
+    """Return `value` in the unit it is shown in: accuracy in percent."""
+    return 100 * value if metric == ACCURACY else value
+
+
+def format_metric(metric: str, value: float, *, signed: bool = False) -> str:
+    """Write a figure with the decimals of its metric (one for percent, three else) and a true minus sign."""
+    decimals = 1 if metric == ACCURACY else 3
+    return fixed(shown(metric, value), decimals, signed=signed)
+
+
+def format_interval(metric: str, low: float, high: float, *, signed: bool = False) -> str:
+    """Write an interval: `[47.1, 59.4]`."""
+    return f"[{format_metric(metric, low, signed=signed)}, {format_metric(metric, high, signed=signed)}]"
+
+
+def format_p(p: float) -> str:
+    """Write a p value: two digits, `< 0.001` below."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def format_share(share: float) -> str:
+    """Write a share as percent without decimals: `45 %`."""
+    return f"{100 * share:.0f} %"
+
+
+def decimals_for(value: float) -> int:
+    """Return how many decimals show three digits of `value` (none from 100 up), for figures of unknown scale."""
+    size = abs(value)
+    if size == 0 or size >= 100:
+        return 0
+    decimals = 0
+    while size < 100 and decimals < 8:
+        size *= 10
+        decimals += 1
+    return decimals
+
+
+def fixed(value: float, decimals: int, *, signed: bool = False) -> str:
+    """Write `value` with thousands separators and a true minus sign; a rounded zero has no sign."""
+    text = f"{abs(value):,.{decimals}f}"
+    if not any(c in "123456789" for c in text):
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text

@@ -1,0 +1,98 @@
+"""What a report is made of: plain records, filled by the caller from artifacts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.evaluation.metric_values import Scores
+from models.evaluation.scores import ComparisonRow, ScoreRow, System, TableRow
+from models.reporting.systems import system_names
+from models.schema import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one system answered; `correct` is None where the example has no check."""
+
+    system: System
+    name: str
+    text: str
+    correct: bool | None
+    finish: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleAnswers:
+    """One held-out example with its ground truth and every system's answer."""
+
+    id: str
+    family: str
+    prompt: str
+    ground_truth: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything a report shows; an empty part is left out of the page.
+
+    Attributes:
+        title: Heading.
+        table: Results (`comparison.aggregate`).
+        comparisons: Paired differences (`comparison.paired`).
+        wins: Rows of `win_table.win_table`.
+        agreement: `win_table.mode_agreement`.
+        histories: Method (with several targets `method → target`) → logged training rows.
+        coverage: Source (with several targets `source → target`) → counts of `alignment.Coverage.as_dict`.
+        examples: Answers side by side.
+        provenance: Name → value: params digest, commit, versions, dates.
+        reproduce: Commands that produce this report, in order.
+        notes: Further sentences a reader must know (limits, what was left out).
+        confidence: Level of the intervals.
+    """
+
+    title: str
+    table: Sequence[TableRow]
+    comparisons: Sequence[ComparisonRow] = ()
+    wins: Sequence[Mapping[str, Any]] = ()
+    agreement: Mapping[str, Any] = field(default_factory=dict)
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    examples: Sequence[ExampleAnswers] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    reproduce: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    confidence: float = 0.95
+
+
+def select_examples(examples: Iterable[Example], scores: Scores, *, per_family: int) -> tuple[ExampleAnswers, ...]:
+    """Return the first `per_family` examples of each family that systems answered, not chosen by how well they did.
+
+    Args:
+        examples: Held-out examples, in order.
+        scores: System → its rows, with text.
+        per_family: Examples per family.
+    """
+    names = system_names(scores)
+    rows = {system: {row.id: row for row in scores[system] if row.text is not None} for system in scores}
+    twins = {system.name for system in scores if system.kind == "untrained"}
+    shown = [system for system in scores if system.kind != "source" or system.name not in twins]
+    taken: dict[str, list[ExampleAnswers]] = {}
+    for example in examples:
+        family = taken.setdefault(example.family, [])
+        answers = tuple(
+            _answer(system, names[system], rows[system][example.id]) for system in shown if example.id in rows[system]
+        )
+        if answers and len(family) < per_family:
+            family.append(ExampleAnswers(example.id, example.family, _prompt(example), example.response, answers))
+    return tuple(one for family in taken.values() for one in family)
+
+
+def _answer(system: System, name: str, row: ScoreRow) -> Answer:
+    return Answer(system, name, row.text or "", row.correct, row.finish)
+
+
+def _prompt(example: Example) -> str:
+    if len(example.messages) == 1:
+        return example.messages[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in example.messages)

@@ -1,0 +1,212 @@
+"""A tokenizer as a byte-exact codec: every token of a response with the byte where it ends."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from models.errors import AlignmentError, SourceError
+from models.tokenization.backends import backend_spec, prompt_backend, response_backend
+from models.tokenization.loading import tokenizer_digest
+from models.tokenization.pieces import piece_bytes, read_alphabet
+from models.tokenization.spans import trace
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """The tokens of a response.
+
+    Attributes:
+        ids: int32[T], end token not included.
+        ends: int32[T], byte of the text's UTF-8 form where each token ends; never decreasing.
+        lossy: bool[T], tokens that do not spell the bytes they stand for.
+        num_bytes: UTF-8 bytes of the text.
+        lead: Bytes of the template's text that the first tokens carry in front of the response (see `encode_responses`).
+    """
+
+    ids: Ids
+    ends: Ids
+    lossy: npt.NDArray[np.bool_]
+    num_bytes: int
+    lead: int = 0
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the tokens spell the text byte for byte."""
+        return self._reaches_end and not self.lossy.any()
+
+    @property
+    def starts(self) -> Ids:
+        """int32[T+1]: byte from which each row predicts, the row of the end token last."""
+        starts = np.empty(len(self.ends) + 1, np.int32)
+        starts[0] = -self.lead
+        starts[1:] = self.ends
+        return starts
+
+    @property
+    def _reaches_end(self) -> bool:
+        return (int(self.ends[-1]) if len(self.ends) else 0) == self.num_bytes
+
+
+class TokenCodec:
+    """A fast tokenizer seen as a map between texts and tokens that knows the bytes of each token.
+
+    Attributes:
+        tokenizer: The Hugging Face tokenizer.
+        vocab_size: V = len(tokenizer); a model's head may be wider.
+        eos_id, bos_id, pad_id: Special tokens; `pad_id` is `eos_id` where the tokenizer has none.
+        bos_token, eos_token: Their text, "" where there is none.
+        digest: `tokenizer_digest` of the tokenizer.
+        pieces: The V entries as the vocabulary writes them ("" for holes).
+        token_bytes: Their bytes, None for special tokens.
+        byte_lengths: int32[V], 0 for special tokens.
+        word_start: `▁`, `Ġ` or "", the character in front of a word's first piece.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, source: str) -> None:
+        """Read the vocabulary.
+
+        Args:
+            tokenizer: A fast tokenizer.
+            source: Name of the source model, for messages.
+
+        Raises:
+            SourceError: The tokenizer is not a fast one, or has no end token.
+        """
+        if not tokenizer.is_fast:
+            raise SourceError(f"The tokenizer of source `{source}` must be a fast one, but is {type(tokenizer).__name__}.")
+        if tokenizer.eos_token_id is None:
+            raise SourceError(
+                f"The tokenizer of source `{source}` has no end token. Set `eos_token` in its tokenizer_config.json."
+            )
+        self.source = source
+        self.tokenizer = tokenizer
+        self.vocab_size = len(tokenizer)
+        self.eos_id: int = tokenizer.eos_token_id
+        self.bos_id: int | None = tokenizer.bos_token_id
+        self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.bos_token: str = tokenizer.bos_token or ""
+        self.eos_token: str = tokenizer.eos_token
+        self.digest = tokenizer_digest(tokenizer)
+        self._read_vocabulary()
+
+    def encode_prompts(self, texts: Sequence[str]) -> list[Ids]:
+        """Encode rendered prompts to int32[T] each: special tokens in the text are parsed, none are added."""
+        encodings = self._prompts.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(e.ids, np.int32) for e in encodings]
+
+    def encode_responses(self, texts: Sequence[str], *, lead: str = "") -> list[EncodedText]:
+        """Encode responses as they go on from a prompt; the end token is not included.
+
+        No dummy prefix is put in front, and text that looks like a special token becomes ordinary tokens.
+
+        Args:
+            texts: Responses.
+            lead: What the chat template writes between prompt and response (`chat.response_lead`). It is encoded together
+                with the response, because models are trained so, and does not count as part of the response.
+        """
+        encodings = self._responses.encode_batch_fast([lead + t for t in texts], add_special_tokens=False)
+        return [self._place(np.array(e.ids, np.int32), t, lead) for e, t in zip(encodings, texts, strict=True)]
+
+    def encode_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts as `encode_responses` does, but return the ids alone."""
+        return [e.ids for e in self._responses.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def place(self, tokens: npt.NDArray[np.integer], text: str) -> EncodedText:
+        """Find where the given tokens of a response end, without encoding it again where they spell it exactly.
+
+        The tokens need not be the ones this tokenizer would choose. Blanks in front of the response are taken as the lead.
+
+        Raises:
+            AlignmentError: The tokens do not belong to the text.
+        """
+        ids: Ids = np.asarray(tokens).astype(np.int32)
+        data, spelled = text.encode(), self._spell(ids)
+        lead = len(spelled) - len(data)
+        if lead >= 0 and spelled.endswith(data) and not spelled[:lead].strip() and self._visible(ids):
+            return self._exact(ids, len(data), lead)
+        again = self.encode_responses([text])[0]
+        if np.array_equal(again.ids, ids):
+            return again
+        raise AlignmentError(self._mismatch(ids, again.ids, text))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of a response's tokens, byte for byte; special tokens and rows beyond V are skipped."""
+        table, size = self.token_bytes, self.vocab_size
+        return b"".join(table[i] or b"" for i in ids if 0 <= i < size).decode("utf-8", "replace")
+
+    def _read_vocabulary(self) -> None:
+        spec = backend_spec(self.tokenizer)
+        self._prompts: Tokenizer = prompt_backend(spec)
+        self._responses: Tokenizer = response_backend(spec)
+        pieces: list[str | None] = [None] * self.vocab_size
+        for piece, index in self._prompts.get_vocab(with_added_tokens=True).items():
+            if index < self.vocab_size:
+                pieces[index] = piece
+        self.pieces: list[str] = [p or "" for p in pieces]
+        self.word_start: str = read_alphabet(spec).word_start
+        self.token_bytes: list[bytes | None] = piece_bytes(spec, pieces)
+        self.byte_lengths: Ids = np.array([len(b or b"") for b in self.token_bytes], np.int32)
+        self._spelling = [b or b"" for b in self.token_bytes]
+
+    def _spell(self, ids: Ids) -> bytes:
+        if len(ids) == 0:
+            return b""
+        parts = itemgetter(*ids.tolist())(self._spelling)
+        return parts if isinstance(parts, bytes) else b"".join(parts)
+
+    def _visible(self, ids: Ids) -> bool:
+        return bool(self.byte_lengths[ids].all())
+
+    def _exact(self, ids: Ids, num_bytes: int, lead: int) -> EncodedText:
+        ends = self.byte_lengths[ids].cumsum(dtype=np.int32) - np.int32(lead)
+        return EncodedText(ids, ends, np.zeros(len(ids), np.bool_), num_bytes, lead)
+
+    def _place(self, ids: Ids, text: str, lead: str) -> EncodedText:
+        if self._spell(ids) == (lead + text).encode() and self._visible(ids):
+            return self._exact(ids, len(text.encode()), len(lead))
+        return self._trace(text, lead)
+
+    def _trace(self, text: str, lead: str) -> EncodedText:
+        whole = lead + text
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for first, encoding in self._encode_as_text(whole):
+            ids += encoding.ids
+            spans += [(first + s, first + e) for s, e in encoding.offsets]
+        num_bytes = len(text.encode())
+        ends, lossy = trace([self.token_bytes[i] for i in ids], spans, whole)
+        return EncodedText(np.array(ids, np.int32), ends - np.int32(len(lead)), lossy, num_bytes, len(lead))
+
+    def _encode_as_text(self, text: str) -> list[tuple[int, Encoding]]:
+        """Encode, and cut the text inside whatever still became a special token (Unigram vocabularies contain them)."""
+        done: list[tuple[int, Encoding]] = []
+        todo = [(0, text)]
+        while todo:
+            first, part = todo.pop()
+            encoding = self._responses.encode(part, add_special_tokens=False)
+            cuts = [s + 1 for i, (s, e) in zip(encoding.ids, encoding.offsets, strict=True) if self._is_markup(i, part[s:e])]
+            bounds = [0, *cuts, len(part)]
+            if cuts:
+                todo += [(first + a, part[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)][::-1]
+            else:
+                done.append((first, encoding))
+        return done
+
+    def _is_markup(self, index: int, text: str) -> bool:
+        return self.token_bytes[index] is None and len(text) > 1 and text == self.pieces[index]
+
+    def _mismatch(self, given: Ids, expected: Ids, text: str) -> str:
+        size = min(len(given), len(expected))
+        at = int(np.argmax(np.append(given[:size] != expected[:size], True)))
+        seen = [str(x[at]) if at < len(x) else "the end" for x in (given, expected)]
+        return (
+            f"The tokens stored for a response of source `{self.source}` must be those of its tokenizer, but token {at} is "
+            f"{seen[0]} and not {seen[1]} (text {text[:40]!r}). Make the signals again."
+        )

@@ -1,0 +1,160 @@
+"""Presets, steps, weights, learning rate and order."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.errors import ParamsError
+from models.fusion.schedule import ResolvedPhase, Weights, plan_steps, resolve_schedule
+from models.params.fusion import METHODS, FusionParams, Phase
+
+
+def params(**changes: object) -> FusionParams:
+    return FusionParams(**{"targets": ("scholar",), "lr": 1e-3, "warmup_ratio": 0.0, **changes})
+
+
+def weights_of(method: str, cfg: FusionParams) -> list[tuple[float, float]]:
+    return [(p.w_infer, p.w_train) for p in resolve_schedule(method, cfg)]
+
+
+def test_presets_have_the_weights_of_the_paper():
+    cfg = params(replay=0.2, simul_weight=0.5)
+    assert weights_of("sft", cfg) == [(0, 1)]
+    assert weights_of("fusellm", cfg) == [(0, 1)]
+    assert weights_of("inference_only", cfg) == [(1, 0)]
+    assert weights_of("profuser", cfg) == [(1, 0), (0.2, 1)]
+    assert weights_of("simul", cfg) == [(0.5, 0.5)]
+    assert weights_of("reverse", cfg) == [(0, 1), (1, 0.2)]
+    assert weights_of("profuser", params()) == [(1, 0), (0.1, 1)]  # eq. 7
+
+
+def test_only_sft_has_no_divergence_and_epochs_are_split_evenly():
+    cfg = params(beta=0.3, epochs=3)
+    for method in METHODS:
+        phases = resolve_schedule(method, cfg)
+        assert {p.beta for p in phases} == ({0.0} if method == "sft" else {0.3})
+        assert sum(p.epochs for p in phases) == 3
+        assert len({p.epochs for p in phases}) == 1
+        assert {(p.lr, p.weights) for p in phases} == {(1e-3, "constant")}
+
+
+def test_custom_schedule_keeps_its_own_and_inherits_the_rest():
+    phases = (Phase(w_infer=1, w_train=0.5, epochs=0.5), Phase(w_infer=0, w_train=1, beta=0, epochs=2, lr=1e-4, weights="cosine"))
+    assert resolve_schedule("custom", params(schedule=phases, beta=0.4)) == (
+        ResolvedPhase(1, 0.5, 0.4, 0.5, 1e-3, "constant"),
+        ResolvedPhase(0, 1, 0, 2, 1e-4, "cosine"),
+    )
+
+
+def test_unknown_method_and_missing_schedule_are_refused():
+    with pytest.raises(ParamsError, match=r"`methods` must be from \['sft', .*'custom'\], but is 'profusser'"):
+        resolve_schedule("profusser", params())
+    with pytest.raises(ParamsError, match=r"`fusion\.schedule` must have at least one phase"):
+        resolve_schedule("custom", params())
+
+
+@pytest.mark.parametrize("epochs", [1.0, 1.3, 2.0, 3.0])
+@pytest.mark.parametrize(("num_prompts", "batch_size"), [(100, 10), (101, 10), (7, 2), (52_002, 128)])
+def test_all_presets_take_the_same_steps(epochs, num_prompts, batch_size):
+    cfg = params(epochs=epochs)
+    totals = {plan_steps(resolve_schedule(m, cfg), num_prompts=num_prompts, batch_size=batch_size).total_steps for m in METHODS}
+    assert totals == {math.ceil(round(epochs * math.ceil(num_prompts / batch_size), 6))}
+
+
+def test_all_presets_follow_one_learning_rate_curve():
+    cfg = params(warmup_ratio=0.1)
+    plans = [plan_steps(resolve_schedule(m, cfg), num_prompts=64, batch_size=4) for m in METHODS]
+    curves = {tuple(plan.lr_factor(step, cfg) for step in range(33)) for plan in plans}
+    assert len(curves) == 1
+
+
+def test_boundaries_of_fractional_epochs():
+    plan = plan_steps(resolve_schedule("profuser", params(epochs=1)), num_prompts=70, batch_size=10)
+    assert plan.steps_per_epoch == 7
+    assert plan.boundaries == (0, 4, 7)  # half an epoch, 3.5 steps, is rounded up
+    assert [plan.phase_at(s) for s in range(8)] == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_phase_without_steps_and_empty_split_are_refused():
+    schedule = resolve_schedule("profuser", params(epochs=1))
+    with pytest.raises(ParamsError, match="Phase 2 of 2 must have at least one optimiser step .* but is 0.5 epochs, none.*Raise"):
+        plan_steps(schedule, num_prompts=8, batch_size=8)
+    with pytest.raises(ParamsError, match="training split must have at least one prompt"):
+        plan_steps(schedule, num_prompts=0, batch_size=8)
+
+
+def test_weights_switch_at_the_boundary():
+    plan = plan_steps(resolve_schedule("profuser", params(beta=0.11)), num_prompts=20, batch_size=10)
+    assert [plan.weights_at(s) for s in range(4)] == [Weights(1, 0, 0.11, 0)] * 2 + [Weights(0.1, 1, 0.11, 1)] * 2
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("linear", [0.775, 0.55, 0.325, 0.1]), ("cosine", [0.8682, 0.55, 0.2318, 0.1])])
+def test_weights_move_from_the_phase_before(kind, expected):
+    phases = (Phase(w_infer=1, w_train=0), Phase(w_infer=0.1, w_train=1, weights=kind))
+    plan = plan_steps(resolve_schedule("custom", params(schedule=phases)), num_prompts=4, batch_size=1)
+    moved = [plan.weights_at(s) for s in range(4, 8)]
+    assert [w.w_infer for w in moved] == pytest.approx(expected, abs=1e-4)
+    assert [w.w_train for w in moved] == pytest.approx([(1 - e) / 0.9 for e in expected], abs=1e-4)
+    assert plan.weights_at(3).w_infer == 1
+    assert plan.weights_at(8) == plan.weights_at(7) == Weights(0.1, 1, 0.11, 1)
+
+
+def test_first_phase_has_nothing_to_move_from():
+    phases = (Phase(w_infer=0.3, w_train=0.7, weights="linear"),)
+    plan = plan_steps(resolve_schedule("custom", params(schedule=phases)), num_prompts=4, batch_size=1)
+    assert {(plan.weights_at(s).w_infer, plan.weights_at(s).w_train) for s in range(4)} == {(0.3, 0.7)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0]),
+        ("cosine", [0.5, 1, 1, *(0.5 + 0.5 * math.cos(math.pi * i / 6) for i in range(1, 7))]),
+    ],
+)
+def test_learning_rate_by_hand(shape, expected):
+    """8 steps, 2 of them warm-up; after the last step the factor is asked for once more."""
+    cfg = params(lr_schedule=shape, warmup_ratio=0.25)
+    plan = plan_steps(resolve_schedule("profuser", cfg), num_prompts=4, batch_size=1)
+    assert [plan.lr_factor(s, cfg) for s in range(9)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_restart_warms_up_and_decays_in_each_phase():
+    cfg = params(lr_schedule="linear", warmup_ratio=0.25, optimiser_at_switch="restart")
+    plan = plan_steps(resolve_schedule("profuser", cfg), num_prompts=4, batch_size=1)
+    phase = [1, 1, 2 / 3, 1 / 3]
+    assert [plan.lr_factor(s, cfg) for s in range(8)] == pytest.approx(phase * 2)
+
+
+def test_learning_rate_of_a_phase_scales_its_steps():
+    phases = (Phase(w_infer=1, w_train=0), Phase(w_infer=0, w_train=1, lr=2.5e-4))
+    cfg = params(schedule=phases, lr_schedule="constant")
+    plan = plan_steps(resolve_schedule("custom", cfg), num_prompts=2, batch_size=1)
+    assert [plan.lr_factor(s, cfg) for s in range(4)] == [1, 1, 0.25, 0.25]
+
+
+def test_each_epoch_is_a_permutation_of_its_own_with_a_short_last_batch():
+    plan = plan_steps(resolve_schedule("profuser", params()), num_prompts=11, batch_size=4)
+    batches = [plan.order_at(s, seed=3) for s in range(plan.total_steps)]
+    assert [len(b) for b in batches] == [4, 4, 3, 4, 4, 3]
+    first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    assert sorted(first) == sorted(second) == list(range(11))
+    assert first.tolist() != second.tolist()
+    assert first.tolist() != np.concatenate([plan.order_at(s, seed=4) for s in range(3)]).tolist()
+
+
+def test_order_is_the_same_for_all_methods_and_after_a_restart():
+    plans = [plan_steps(resolve_schedule(m, params(epochs=1.5)), num_prompts=50, batch_size=8) for m in METHODS]
+    for step in (9, 0, 10, 3):  # out of order, as after a resume
+        orders = [plan.order_at(step, seed=1).tolist() for plan in plans]
+        assert all(order == orders[0] for order in orders)
+
+
+def test_caller_may_write_into_an_order():
+    plan = plan_steps(resolve_schedule("sft", params()), num_prompts=5, batch_size=5)
+    order = plan.order_at(0, seed=0)
+    expected = order.tolist()
+    order[:] = -1
+    assert plan.order_at(0, seed=0).tolist() == expected
