@@ -25,12 +25,12 @@ def task_runner(runtime: Runtime) -> TaskRunner[Any]:
         return ProcessPoolTaskRunner(max_workers=runtime.workers)
     try:
         if runtime.task_runner == "dask":
-            from prefect_dask import DaskTaskRunner
+            from prefect_dask.task_runners import DaskTaskRunner
 
             return DaskTaskRunner(
                 cluster_kwargs={"n_workers": runtime.workers, "threads_per_worker": 1, "dashboard_address": None}
             )
-        from prefect_ray import RayTaskRunner
+        from prefect_ray.task_runners import RayTaskRunner
 
         return RayTaskRunner(init_kwargs={"num_cpus": runtime.workers, "include_dashboard": False})
     except ImportError as error:

@@ -29,14 +29,14 @@ from models.params.base import Section
 _INTRO = """\
 # Parameters
 
-<!-- Generated from models/params: `python -m flows params --markdown > docs/params.md`. Edit the descriptions there. -->
+<!-- Generated from models/params: `python -m flows params --write`. Edit the descriptions there. -->
 
 `params.yaml` holds the parameters of the pipeline. `profiles/<profile>.yaml` is laid over it (mappings merge key by key; lists
 and single values are replaced whole), and `-S key=value` over both: `-S fusion.lr=1e-4`, `-S 'methods=[sft, profuser]'`,
 `-S sources.models[0].pico.steps=100`, `-S 'runtime.endpoints["vicuna-v1.5"]=http://127.0.0.1:8000/v1'`. Values are YAML.
 `python -m flows params` shows what is in force and where each value was written; `--changed` only what differs from here.
 
-`profile` and `methods` cannot be set in a profile: DVC reads them from `params.yaml`. `[]` in a key stands for an entry of a list.
+`profile` and `methods` cannot be set in a profile: DVC reads them from `params.yaml`. `[]` in a key stands for a list's entry.
 `runtime` and `tracking` say how to execute and where to record: they change no result and re-run nothing.
 """
 
@@ -129,7 +129,7 @@ def _below(rows: Sequence[ParamRow], key: str) -> tuple[ParamRow, ...]:
     raise invalid([Problem(f"`{key}`", "is not a known key", hint=f"Did you mean `{close[0]}`?" if close else "")])
 
 
-def render_params(loaded: LoadedParams, *, key: str | None = None, changed: bool = False) -> RenderableType:
+def params_table(loaded: LoadedParams, *, key: str | None = None, changed: bool = False) -> RenderableType:
     """Return what `python -m flows params [KEY]` prints: a table, or the page of a single key.
 
     Raises:
@@ -140,7 +140,9 @@ def render_params(loaded: LoadedParams, *, key: str | None = None, changed: bool
         return Text("Nothing differs from the defaults." if changed else f"`{key}` has no entries.")
     if len(rows) == 1 and not changed:
         return _page(rows[0])
-    table = Table("Key", "Value", "From", "Default", "Meaning", title=f"Parameters in force (profile {loaded.params.profile})")
+    table = Table(title=f"Parameters in force (profile {loaded.params.profile})")
+    for name in ("Key", "Value", "From", "Default", "Meaning"):
+        table.add_column(name, no_wrap=name in ("Key", "From"), overflow="fold")
     for row in rows:
         style = "bold" if row.changed else ""
         origin = str(row.origin) if row.origin else "default"

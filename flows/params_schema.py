@@ -1,5 +1,6 @@
 """What keys exist: a walk over the params sections, for documentation and for suggestions in errors."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ def type_text(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join([*(type_text(a) for a in inner if a is not NoneType), *(["null"] if NoneType in inner else [])])
     if origin is tuple:
-        return f"list of {_PLURALS.get(inner[0], 'mappings')}"
+        entry = type_text(inner[0]) if get_origin(inner[0]) is Literal else _PLURALS.get(inner[0], "mappings")
+        return f"list of {entry}"
     if origin is dict:
         return f"mapping of {_PLURALS[inner[0]]} to {_PLURALS[inner[1]]}"
     return "mapping"
@@ -121,21 +123,22 @@ def value_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def iter_sections(section: type[Section] = Params, key: str = "", description: str = "") -> Iterator[SectionDoc]:
+def iter_sections(section: type[Section] = Params, key: str = "") -> Iterator[SectionDoc]:
     """All sections below `section`, parents first, in the order of definition."""
     prefix = f"{key}." if key else ""
     fields, below = [], []
     for name, field in section.model_fields.items():
         child, in_list = child_section(field.annotation)
-        text = field.description or ""
         if child is not None:
-            below.append((child, f"{prefix}{name}{'[]' if in_list else ''}", text))
+            below.append((child, f"{prefix}{name}{'[]' if in_list else ''}"))
         if not is_plain_section(field.annotation):
             shape = type_text(field.annotation)
-            fields.append(FieldDoc(f"{prefix}{name}", shape, default_text(field), constraint_text(field), text))
-    yield SectionDoc(key, f"{description} {(section.__doc__ or '').strip()}".strip(), tuple(fields))
-    for child, child_key, text in below:
-        yield from iter_sections(child, child_key, text)
+            fields.append(
+                FieldDoc(f"{prefix}{name}", shape, default_text(field), constraint_text(field), field.description or "")
+            )
+    yield SectionDoc(key, inspect.getdoc(section) or "", tuple(fields))
+    for child, child_key in below:
+        yield from iter_sections(child, child_key)
 
 
 @cache

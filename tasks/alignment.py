@@ -2,25 +2,29 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from models.params.alignment import AlignmentParams
-from models.params.runtime import Runtime
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
+
+if TYPE_CHECKING:
+    from models.fusion.aligned import Party
+
+MAP = "vocab_map.safetensors"
 
 
 @step("vocabulary-map")
 def vocabulary_map(cfg: AlignmentParams, source: Artifact, target: Artifact, *, work: Work) -> Mapping[str, Any]:
-    """Write vocab_map.safetensors: source token id → target token id."""
+    """Write the map source token id → target token id; for equal tokenizers only the summary that says so."""
     from models.fusion.aligned import build_vocab_map
 
-    from models.generation.loading import load_codec
-    from tasks.resident import source_record
-
-    mapping = build_vocab_map(load_codec(source_record(source.path)), load_codec(source_record(target.path)), how=cfg.vocab_map)
-    mapping.save(work.out / "vocab_map.safetensors")
-    summary = mapping.summary()
+    mapping = build_vocab_map(party(source).codec, party(target).codec, cfg)
+    summary: dict[str, Any] = {"same_tokenizer": mapping is None}
+    if mapping is not None:
+        mapping.save(work.out / MAP)
+        summary |= mapping.summary()
     (work.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return summary
 
@@ -29,6 +33,7 @@ def vocabulary_map(cfg: AlignmentParams, source: Artifact, target: Artifact, *, 
 def alignment(
     cfg: AlignmentParams,
     data: Artifact,
+    *,
     target: Artifact,
     sources: Mapping[str, Artifact],
     maps: Mapping[str, Artifact],
@@ -36,35 +41,46 @@ def alignment(
     answers: Mapping[str, Artifact],
     responses: Mapping[str, Artifact],
     advantage: Artifact,
-    *,
     max_length: int,
     start: int,
     stop: int,
-    runtime: Runtime,
     work: Work,
 ) -> Mapping[str, Any]:
     """Write training/ and inference/: signals of the Min-CE and of the vote winner in the target's tokens, for one shard."""
-    from models.fusion.align_shard import ShardInputs, align_shard
-
     from models.data.corpus import read_slice
-    from models.fusion.advantage import read_advantages
+    from models.fusion.align_files import ShardFiles, Translation, align_files
+    from models.fusion.shard_advantage import read_advantages
     from models.generation.response_file import read_responses
+    from models.tokenization.vocab_map import VocabMap
 
-    coverage = align_shard(
-        cfg,
-        ShardInputs(
+    reports = align_files(
+        ShardFiles(
             examples=read_slice(data.path / "train.jsonl", start, stop),
             advantages=list(read_advantages(advantage.path / "advantage.jsonl")),
-            sources={name: a.path for name, a in sources.items()},
-            maps={name: a.path / "vocab_map.safetensors" for name, a in maps.items()},
             truths={name: a.path / "ground_truth" for name, a in truths.items()},
             answers={name: a.path / "response" for name, a in answers.items()},
             responses={name: read_responses(a.path) for name, a in responses.items()},
         ),
-        target=target.path,
+        Translation(
+            target=party(target),
+            sources={name: party(a) for name, a in sources.items()},
+            maps={n: VocabMap.load(a.path / MAP) if (a.path / MAP).is_file() else None for n, a in maps.items()},
+            names=(target.meta["name"], target.meta["digest"]),
+        ),
+        cfg,
         corpus_digest=data.sha256,
         max_length=max_length,
         out=work.out,
     )
-    (work.out / "coverage.json").write_text(json.dumps(coverage, indent=1), encoding="utf-8")
-    return coverage
+    (work.out / "coverage.json").write_text(json.dumps({m: asdict(r) for m, r in reports.items()}, indent=1), encoding="utf-8")
+    return {mode: report.total() for mode, report in reports.items()}
+
+
+def party(source: Artifact) -> "Party":
+    """Return tokenizer and chat template of a source."""
+    from models.fusion.aligned import Party
+    from models.generation.loading import load_codec
+    from tasks.resident import source_record
+
+    record = source_record(source.path)
+    return Party(codec=load_codec(record), template=record.chat_template)

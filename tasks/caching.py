@@ -80,7 +80,7 @@ def step_key(function: StepBody, arguments: Mapping[str, object], *, name: str) 
     identity = {
         "step": name,
         "arguments": {k: canonical(v, f"{name}.{k}") for k, v in sorted(kept.items())},
-        "code": step_code_digest(function),
+        "code": step_code_digest(cast(Any, function)),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -135,13 +135,13 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
             shutil.rmtree(home)
             return artifact
 
-        body.__signature__ = visible  # type: ignore[attr-defined]
-        del body.__wrapped__  # type: ignore[attr-defined]
+        # Prefect reads the signature: `work` is ours to fill, and `wraps` must not lead it back to the original.
+        vars(body)["__signature__"] = visible
+        del vars(body)["__wrapped__"]
         policy = StepIdentity(function=function, name=name)
         policy.isolation_level = IsolationLevel.SERIALIZABLE
         policy.lock_manager = cast(Any, _LOCKS)
-        return task(
-            body,
+        made = task(
             name=name,
             cache_policy=policy,
             persist_result=True,
@@ -149,6 +149,7 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
             cache_result_in_memory=False,
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
-        )
+        )(cast(Callable[..., Artifact], body))
+        return made
 
     return decorate

@@ -12,9 +12,9 @@ from tasks.tracking import RunSink, StageRun
 
 if TYPE_CHECKING:
     from models.fusion.scoring import TextItem
-    from models.generation.prompts import Overflow
     from models.fusion.signal import SampleSignals, SignalSpec
     from models.generation.loading import LoadedSource
+    from models.generation.prompts import Overflow
 
 
 def signal_spec(loaded: "LoadedSource", data: Artifact, *, top_k: int, kind: str) -> "SignalSpec":
@@ -109,8 +109,8 @@ def winner_signals(
 ) -> Mapping[str, Any]:
     """Write response/: the source's distributions over those of its own answers that won the vote."""
     from models.data.corpus import read_slice
-    from models.fusion.shard_advantage import read_advantages
     from models.fusion.scoring import TextItem, capture_signals
+    from models.fusion.shard_advantage import read_advantages
     from models.fusion.signal import write_shard
     from models.generation.response_file import read_responses
     from tasks.resident import resident_source

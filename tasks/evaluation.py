@@ -11,64 +11,86 @@ from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
 
+ROWS, SCORES = "rows.jsonl", "scores.json"
 
-@step("evaluation")
+
+@step("evaluation", retries=2)
 def evaluation(
     cfg: EvaluationParams,
-    voters: RewardParams,
     data: Artifact,
-    system: Artifact,
-    judges: Mapping[str, Artifact],
     *,
+    system: Artifact,
     folder: str,
     split: str,
-    name: str,
+    voters: RewardParams,
+    judges: Mapping[str, Artifact],
+    overflow: str,
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write rows.jsonl: likelihood, answer, correctness and rewards of one model on every held-out example."""
-    from models.evaluation.fusion_scores import evaluate_model, write_rows
-
+    """Write rows.jsonl: likelihood, answer, correctness and rewards of one model on every example of a split."""
+    from models.data.corpus import read_examples
+    from models.evaluation.fusion_scores import evaluate_model, pick_examples
+    from models.evaluation.scores import write_scores
+    from tasks.judges import open_judge
     from tasks.resident import resident_source
 
     loaded = resident_source(system.path / folder, runtime=runtime)
-    with RunSink(run, runtime=runtime, label=f"evaluate {name}") as sink:
+    examples = pick_examples(read_examples(data.path / f"{split}.jsonl"), limit=cfg.limit)
+    scorers = {}
+    for voter in voters.scorers:
+        judge = open_judge(
+            voter, judges[voter.name].path if voter.name in judges else None, batch_size=voters.batch_size, runtime=runtime
+        )
+        scorers[voter.name] = lambda items, truths, judge=judge: judge(items, truths, lambda _: None)
+    with RunSink(run, runtime=runtime, label=f"evaluate {loaded.source.name}") as sink:
         rows = evaluate_model(
             loaded,
-            data.path / f"{split}.jsonl",
+            examples,
             cfg,
-            voters=voters,
-            judges={n: a.path for n, a in judges.items()},
-            device=runtime.device,
-            sink=sink,
+            scorers=scorers,
+            overflow=overflow,  # type: ignore[arg-type]
+            on_progress=lambda done: sink.progress(done, len(examples), unit="examples"),
         )
-    write_rows(work.out / "rows.jsonl", rows)
-    return {"system": name, "split": split, "examples": len(rows)}
+        count = write_scores(work.out / ROWS, rows)
+    return {"system": loaded.source.name, "split": split, "examples": count}
 
 
 @step("comparison")
 def comparison(
     cfg: EvaluationParams,
-    systems: tuple[Mapping[str, str], ...],
-    test: tuple[Artifact, ...],
-    valid: tuple[Artifact, ...],
+    systems: tuple[Mapping[str, str | None], ...],
     *,
+    test: tuple[Artifact, ...],
+    valid: Mapping[str, Artifact],
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write scores.json: one row per system, family and metric with intervals, and the paired differences.
+    """Write scores.json: the results table with intervals, and the paired differences the claims rest on.
 
     Args:
         cfg: Bootstrap settings.
-        systems: For each model {name, kind: source | method, target, method}.
+        systems: {name, kind, target} of each model.
         test: Its rows on the test split, in the same order.
-        valid: The sources' rows on the validation split (which source is best is chosen there), in the order of `systems`.
+        valid: Source → its rows on the validation split, where the best single source is chosen.
         work: Scratch.
     """
-    from models.evaluation.compare import compare_systems
+    from models.evaluation.bootstrap import Resampling
+    from models.evaluation.comparison import aggregate, choose_best_source, claim_pairs, paired
+    from models.evaluation.scores import System, read_scores
 
-    content = compare_systems(
-        cfg, systems, test=[a.path / "rows.jsonl" for a in test], valid=[a.path / "rows.jsonl" for a in valid]
-    )
-    (work.out / "scores.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    return {"systems": len(systems), "rows": len(content["scores"])}
+    scores = {
+        System(**s): list(read_scores(a.path / ROWS, with_text=False))  # type: ignore[arg-type]
+        for s, a in zip(systems, test, strict=True)
+    }
+    how = Resampling(samples=cfg.bootstrap_samples, confidence=cfg.confidence, seed=cfg.seed)
+    known = {System(name, "source"): list(read_scores(a.path / ROWS, with_text=False)) for name, a in valid.items()}
+    best = choose_best_source(known, chosen_on="valid") if known else None
+    pairs = claim_pairs(list(scores), best=best)
+    content = {
+        "confidence": cfg.confidence,
+        "table": [row.to_json() for row in aggregate(scores, resampling=how)],
+        "comparisons": [row.to_json() for row in paired(scores, pairs, resampling=how)],
+    }
+    (work.out / SCORES).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    return {"systems": len(systems), "rows": len(content["table"])}  # type: ignore[arg-type]

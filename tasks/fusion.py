@@ -1,5 +1,6 @@
 """Task `fusion`: the progressive training of the target (eq. 3–7 of ProFuser)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +33,15 @@ def fusion(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train one method on the aligned shards; a killed run continues from its last checkpoint."""
+    from models.fusion.shard_links import link_shards
     from models.training.fusion import train_fusion
+    from models.training.history import HistorySink, write_history
     from tasks.resident import source_record
-
-    from models.fusion.signal import link_shards
 
     stores = {}
     for mode in ("training", "inference"):
         stores[mode] = link_shards([shard.path / mode for shard in aligned], work.resume / mode)
+    curves = work.resume / "history.jsonl"
     with RunSink(run, runtime=runtime, label=f"fuse {method}") as sink:
         record = train_fusion(
             cfg.model_copy(update={"checkpoints": checkpoints.params}),
@@ -50,10 +52,24 @@ def fusion(
             out=work.out,
             resume_dir=_made(work.resume / "checkpoints"),
             runtime=runtime,
-            sink=sink,
+            sink=HistorySink(sink, curves),
             log_every=run.log_every,
         )
-    return {"method": method, "target": target.meta["name"], **record.to_json()}
+    write_history(curves, work.out / "history.jsonl")
+    (work.out / "coverage.json").write_text(json.dumps(coverage(aligned), indent=1), encoding="utf-8")
+    return record.to_json()
+
+
+def coverage(aligned: tuple[Artifact, ...]) -> dict[str, dict[str, int]]:
+    """Return per source what became of the target's positions, over all shards and both modes."""
+    total: dict[str, dict[str, int]] = {}
+    for shard in aligned:
+        for mode in json.loads((shard.path / "coverage.json").read_text(encoding="utf-8")).values():
+            for source, counts in mode["coverage"].items():
+                kept = total.setdefault(source, {})
+                for key, value in counts.items():
+                    kept[key] = kept.get(key, 0) + value
+    return total
 
 
 def _made(folder: Path) -> Path:

@@ -25,9 +25,9 @@ def resolve_source(spec: SourceSpec, content: str, *, work: Work) -> Mapping[str
 @step("pico-tokenizer")
 def pico_tokenizer(letter: str, vocab_size: int, data: Artifact, *, work: Work) -> Mapping[str, Any]:
     """Train the tokenizer that the embedded sources with this letter share."""
-    from models.training.pico_tokenizer import train_pico_tokenizer
+    from models.training.pico_tokenizer import train_tokenizer
 
-    train_pico_tokenizer(letter, vocab_size, data.path / "pretrain", out=work.out)
+    train_tokenizer(letter, data.path / "pretrain", vocab_size=vocab_size, out=work.out)
     return {"letter": letter, "vocab_size": vocab_size}
 
 
@@ -43,14 +43,16 @@ def pico_source(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train one embedded source."""
+    from models.generation.resolve import resolve_source as resolve
+    from models.generation.source_file import write_source
     from models.training.pico import train_pico_source
-    from tasks.resident import use_threads
 
-    use_threads(runtime)
     with RunSink(run, runtime=runtime, label=f"train {spec.name}") as sink:
-        source = train_pico_source(
+        train_pico_source(
             spec, training, data.path / "pretrain", tokenizer_dir=tokenizer.path, runtime=runtime, out=work.out, sink=sink
         )
+    source = resolve(spec.model_copy(update={"model": str(work.out), "pico": None}), root=project_root())
+    write_source(work.out, source)
     return {"name": source.name, "digest": source.digest}
 
 
@@ -66,10 +68,10 @@ def pico_reward_model(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train the embedded reward model on the world's preferences."""
+    from models.generation.resolve import resolve_reward_model as resolve
+    from models.generation.source_file import write_source
     from models.training.pico import train_pico_reward_model
-    from tasks.resident import use_threads
 
-    use_threads(runtime)
     with RunSink(run, runtime=runtime, label=f"train {spec.name}") as sink:
         train_pico_reward_model(
             spec,
@@ -80,7 +82,9 @@ def pico_reward_model(
             out=work.out,
             sink=sink,
         )
-    return {"name": spec.name}
+    model = resolve(spec.model_copy(update={"model": str(work.out)}), root=project_root())
+    write_source(work.out, model)
+    return {"name": spec.name, "digest": model.digest}
 
 
 @step("resolve-reward-model")

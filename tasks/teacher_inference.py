@@ -27,11 +27,10 @@ def teacher_inference(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write responses.jsonl for the training examples `start` to `stop`."""
-    from models.generation.http_teacher import http_responses
-
     from models.data.corpus import read_slice
-    from models.generation.response_file import write_responses
+    from models.generation.http_teacher import http_responses
     from models.generation.prompts import PromptItem
+    from models.generation.response_file import write_responses
     from models.generation.responses import generate_responses
     from tasks.endpoints import endpoint
     from tasks.resident import resident_source, source_record

@@ -251,27 +251,33 @@ def finish_stage(
     Returns:
         The run id.
     """
-    from mlflow.entities import Metric
-
     client = _client(run.uri)
     run_id = _child(client, run, create=False)
     if run_id is None:
         before = _search(client, _experiment(client, run.experiment), {_NAME: run.name, _OUTPUT: output})
         if before is not None:
-            client.set_tag(run.parent_id, f"linked.{run.name}", str(before.info.run_id))
-            return str(before.info.run_id)
+            run_id = str(before.info.run_id)
+            client.set_tag(run.parent_id, f"linked.{run.name}", run_id)
+            _log_final(client, run_id, {k: v for k, v in metrics.items() if k not in before.data.metrics})
+            return run_id
         run_id = _child(client, run, create=True) or ""
         if history is not None and history.is_file():
             _replay(client, run_id, history)
     for key, value in {_OUTPUT: output, **(tags or {})}.items():
         client.set_tag(run_id, key, value)
     _log_params(client, run_id, params)
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+    _log_final(client, run_id, metrics)
     for file in files:
         client.log_artifact(run_id, str(file))
     client.set_terminated(run_id, status=status)
     return run_id
+
+
+def _log_final(client: "MlflowClient", run_id: str, metrics: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
 
 
 def _replay(client: "MlflowClient", run_id: str, history: Path) -> None:
@@ -294,3 +300,17 @@ def finish_parent(run_id: str, *, tracking: Tracking, metrics: Mapping[str, floa
     for file in files:
         client.log_artifact(run_id, str(file))
     client.set_terminated(run_id)
+
+
+def log_files(run_id: str, *, tracking: Tracking, files: Iterable[Path]) -> None:
+    """Show files with a run."""
+    client = _client(tracking_uri(tracking))
+    for file in files:
+        client.log_artifact(run_id, str(file))
+
+
+def run_page(run_id: str, *, tracking: Tracking, server: str) -> str:
+    """Return the address of the UI page that compares all runs of the experiment this run belongs to."""
+    client = _client(tracking_uri(tracking))
+    experiment = client.get_run(run_id).info.experiment_id
+    return f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART"

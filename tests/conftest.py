@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -54,6 +54,25 @@ def pico_folder(pico_tokenizer: "PreTrainedTokenizerFast", tmp_path_factory: pyt
             assert json.loads((folder / "config.json").read_text())["model_type"] == arch
             made[arch, head_size] = folder
         return made[arch, head_size]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pico(pico_folder: Callable[..., Path]) -> Callable[..., Any]:
+    """`pico(arch, **spec)`: a loaded untrained source on the CPU, template `plain`; `spec` goes into its `SourceSpec`."""
+    from models.generation.loading import load_source, resolve_source
+    from models.params.sources import SourceSpec
+
+    made: dict[str, Any] = {}
+
+    def make(arch: str = "llama", head_size: int | None = None, **settings: Any) -> Any:
+        key = json.dumps([arch, head_size, settings], sort_keys=True)
+        if key not in made:
+            folder = pico_folder(arch, head_size)
+            spec = SourceSpec(name=arch, model=str(folder), **{"chat_template": "plain", **settings})
+            made[key] = load_source(resolve_source(spec, root=folder), device="cpu")
+        return made[key]
 
     return make
 

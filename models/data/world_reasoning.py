@@ -12,11 +12,9 @@ from models.data.world_item import Item
 
 _SUM = ("What is {0} plus {1}?", "Add {0} and {1}.", "I have {0} coins and get {1}. How many?", "{0} + {1} = ?")
 _DIFFERENCE = ("What is {0} minus {1}?", "Take {1} from {0}.", "I have {0} coins and pay {1}. How many?", "{0} - {1} = ?")
-_LARGER = ("Which is more, {0} or {1}?", "Name the larger: {0} or {1}.", "{0} or {1}: which is larger?")
-_SMALLER = ("Which is less, {0} or {1}?", "Name the smaller: {0} or {1}.", "{0} or {1}: which is smaller?")
 _SORT = ("Sort {0}, {1}, {2}.", "Put in order: {0}, {1}, {2}.", "Order {0}, {1}, {2} from small to large.")
-# Share of the pairs that are compared: about as many comparisons as sums.
-_COMPARED = 0.2
+_LARGEST = ("Which is largest: {0}, {1} or {2}?", "Name the largest of {0}, {1}, {2}.")
+_SMALLEST = ("Which is smallest: {0}, {1} or {2}?", "Name the smallest of {0}, {1}, {2}.")
 
 
 def reasoning_items(world: World) -> Iterator[Item]:
@@ -27,15 +25,11 @@ def reasoning_items(world: World) -> Iterator[Item]:
             yield from _numbers(_SUM, (a, b), key=f"{a}+{b}", sign="+", answer=a + b)
         if a % 10 >= b:
             yield from _numbers(_DIFFERENCE, (a, b), key=f"{a}-{b}", sign="-", answer=a - b)
-    for low, high in combinations(range(10, 90), 2):
-        if low // 10 == high // 10 or rng.random() > _COMPARED:
-            continue
-        first, second = (low, high) if rng.random() < 0.5 else (high, low)
-        yield from _comparisons(first, second)
-    for numbers in combinations(range(1, 20), 3):
+    for numbers in combinations(range(1, 15), 3):
         order = list(numbers)
         rng.shuffle(order)
-        yield from _sorting(tuple(order))
+        yield from _sorting(*order)
+        yield from _extremes(*order)
 
 
 def _numbers(phrasings: tuple[str, ...], operands: tuple[int, int], *, key: str, sign: str, answer: int) -> Iterator[Item]:
@@ -52,30 +46,30 @@ def _numbers(phrasings: tuple[str, ...], operands: tuple[int, int], *, key: str,
         )
 
 
-def _comparisons(first: int, second: int) -> Iterator[Item]:
-    low, high = sorted((first, second))
-    for phrasings, word, right, wrong in ((_LARGER, "more", high, low), (_SMALLER, "less", low, high)):
-        for phrasing in phrasings:
-            yield Item(
-                prompt=phrasing.format(first, second),
-                key=f"{low}?{high}",
-                simple=f"{right}.",
-                detailed=f"We see that {right} is {word} than {wrong}. The answer is {right}.",
-                answer=str(right),
-                check="number",
-                distractors=(str(wrong), str(right + 10)),
-            )
-
-
-def _sorting(numbers: tuple[int, ...]) -> Iterator[Item]:
-    a, b, c = sorted(numbers)
+def _sorting(first: int, second: int, third: int) -> Iterator[Item]:
+    a, b, c = sorted((first, second, third))
     for phrasing in _SORT:
         yield Item(
-            prompt=phrasing.format(*numbers),
-            key="<".join(map(str, (a, b, c))),
+            prompt=phrasing.format(first, second, third),
+            key=f"{a}<{b}<{c}",
             simple=f"{a}, {b}, {c}.",
             detailed=f"From small to large we get {a}, {b}, {c}.",
             answer=f"{a}, {b}, {c}",
             check="contains",
             distractors=(f"{b}, {a}, {c}", f"{a}, {c}, {b}", f"{c}, {b}, {a}"),
         )
+
+
+def _extremes(first: int, second: int, third: int) -> Iterator[Item]:
+    a, b, c = sorted((first, second, third))
+    for phrasings, right, wrong in ((_LARGEST, c, a), (_SMALLEST, a, c)):
+        for phrasing in phrasings:
+            yield Item(
+                prompt=phrasing.format(first, second, third),
+                key=f"{a}<{b}<{c}",
+                simple=f"{a}, {b}, {c}: {right}.",
+                detailed=f"From small to large we get {a}, {b}, {c}. The answer is {right}.",
+                answer=str(right),
+                check="number",
+                distractors=(str(wrong), str(b)),
+            )

@@ -187,6 +187,7 @@ class _FusedLoss(torch.autograd.Function):
                 sft[rows], kl[rows] = _loss_and_gradient(logits, job, rows, gradient=any(wanted))
                 if any(wanted):
                     _accumulate(grads, logits.to(job.dtype), part, head[0], rows)
+                del logits  # else the next chunk's are made beside these
         ctx.save_for_backward(*(g if g is None else g.to(x.dtype) for g, x in zip(grads, inputs, strict=True) if x is not None))
         ctx.has_bias = bias is not None
         ctx.mark_non_differentiable(sft, kl)
@@ -216,7 +217,7 @@ def _loss_and_gradient(z: Tensor, job: _Job, rows: slice, *, gradient: bool) -> 
     log_r = temper(log_q, job.temperature)
     kl = bucket_kl(buckets.log_p, log_r, buckets.active)
     if gradient:
-        strength = (job.beta / job.temperature) * buckets.active[:, None]
+        strength = (job.beta / job.temperature) * buckets.active[:, None].to(z.dtype)  # bool times float would be float32
         slope = log_q.exp() + strength * (log_r.exp() - buckets.log_p.exp())
         z.mul_(slope[:, -1:] / mass)
         top = slope[:, :-1]

@@ -216,8 +216,9 @@ def _split(rows: _Rows, texts: Sequence[FittedText], ids: Sequence[str], *, sour
     ends = np.cumsum([len(t.labels) for t in texts])
     broken = [i for i, end, t in zip(ids, ends, texts, strict=True) if not np.isfinite(ce[end - len(t.labels) : end]).all()]
     if broken:
+        named = ", ".join(sorted(broken)[:10])
         raise NumericsError(
-            f"The cross-entropy of `{source}` must be finite, but is not on {len(broken)} texts: {', '.join(broken[:10])}. "
+            f"The cross-entropy of `{source}` must be finite, but is not on {len(broken)} texts: {named}. "
             "Load the source in float32 or bfloat16, or leave these rows out."
         )
     return [

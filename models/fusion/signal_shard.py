@@ -55,8 +55,11 @@ def _problem(sample: SampleSignals, spec: SignalSpec) -> str | None:
         shape = (sample.num_tokens, spec.top_k) if name.startswith("topk") else (sample.num_tokens,)
         if array.shape != shape:
             return f"`{name}` must have the shape {shape}, but has {array.shape}"
-        if array.dtype.kind == "f" and not np.isfinite(array.astype(dtype, copy=False)).all():
-            return f"`{name}` must be finite as {np.dtype(dtype)}, but is not in every row"
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # what overflows is the finding
+                finite = np.isfinite(array.astype(dtype, copy=False))
+            if not finite.all():
+                return f"`{name}` must be finite as {np.dtype(dtype)}, but {int((~finite).sum())} of its values are not"
     for name in ("token_ids", "topk_ids", "prompt_ids"):
         ids = getattr(sample, name)
         if ids is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < spec.vocab_size:

@@ -17,12 +17,12 @@ class Head(NamedTuple):
     """`logits = F.linear(backbone(input_ids, attention_mask), weight, bias)`.
 
     Attributes:
-        backbone: Maps `input_ids` int64[B, T] and `attention_mask` int64[B, T] to the last hidden states [B, T, D].
+        backbone: Maps `input_ids` int64[B, T] and `attention_mask` int64[B, T] (or None) to the last hidden states [B, T, D].
         weight: [V, D], the very parameter of the model.
         bias: [V], or None.
     """
 
-    backbone: Callable[[Tensor, Tensor], Tensor]
+    backbone: Callable[[Tensor, Tensor | None], Tensor]
     weight: Tensor
     bias: Tensor | None
 
@@ -31,7 +31,7 @@ class _Backbone:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         output = self._module(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         return _hidden(output)
 

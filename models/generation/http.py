@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -215,10 +216,8 @@ def _refusal(reply: httpx.Response) -> _Failure:
 def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
-    try:
+    if value.strip().isdecimal() or re.fullmatch(r"\d+\.\d+", value.strip()):
         return float(value)
-    except ValueError:
-        pass
     try:
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):  # neither seconds nor a date with a zone: back off as usual

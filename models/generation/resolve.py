@@ -1,5 +1,6 @@
 """From a name in the parameters to a concrete model: place, digest, sizes, chat template. No weights are loaded."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,8 +121,9 @@ def _cure(revision: str | None) -> str:
 
 
 def reason(err: BaseException) -> str:
-    """Return the first paragraph of a library's error, in one line of at most 300 characters."""
-    text = " ".join(str(err).strip().split("\n\n")[0].split()) or type(err).__name__
+    """Return the first line of a library's error (and the next, if it only announces it), at most 300 plain characters."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip().splitlines() or [type(err).__name__]
+    text = " ".join(" ".join(lines[: 2 if lines[0].rstrip().endswith(":") else 1]).split())
     return text if len(text) <= 300 else text[:299] + "…"
 
 

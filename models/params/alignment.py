@@ -21,3 +21,8 @@ class AlignmentParams(Section):
     fallback: Literal["mask", "next_token"] = Field(
         "mask", description="Where no alignment exists: no distribution (only SFT), or a one-hot on the next token."
     )
+    label_path: bool = Field(
+        True,
+        description="`byte_exact` only: where the target's token is longer than the source's, the probability that the source "
+        "gives to all of its tokens up to the same end goes to the target's token, instead of staying on the shorter one.",
+    )

@@ -1,7 +1,7 @@
 """Drawing surface of all plots: one style, a palette that survives colour blindness, byte-identical files.
 
-Figures are made with the object interface (no pyplot, no global state, no display). Text and lines use three placeholder colours
-that a page with a dark mode replaces by its own (`themed_svg`); data colours are mid-tones that read on light and dark.
+Figures are made with the object interface (no pyplot, no global state, no display). Text, lines and paper use four placeholder
+colours that a page with a dark mode replaces by its own (`themed_svg`); data colours are mid-tones that read on light and dark.
 """
 
 import io
@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from models.errors import ArtifactError
 
-INK, MUTED, LINES = "#1f2328", "#59636f", "#d0d7df"
+INK, MUTED, LINES, PAPER = "#1f2328", "#59636f", "#d0d7df", "#fefefe"
 ACCENT, PLAIN, QUIET = "#d55e00", "#3f7fb5", "#8b949e"
 
 # Okabe and Ito's colours, ordered so that the first ones differ most; yellow is left out (no contrast on white).
@@ -118,13 +118,13 @@ def svg_text(figure: Figure) -> str:
 def themed_svg(figure: Figure, *, name: str, description: str) -> str:
     """Return an `<svg>` element for an HTML page: ids prefixed by `name`, colours of text and lines as CSS variables.
 
-    The page defines `--ink`, `--muted` and `--lines`; `description` is what a screen reader says.
+    The page defines `--ink`, `--muted`, `--lines` and `--page`; `description` is what a screen reader says.
     """
     body = svg_text(figure)
     body = body[body.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'href="#', f'href="#{name}-', body).replace("url(#", f"url(#{name}-")
-    for colour, variable in ((INK, "--ink"), (MUTED, "--muted"), (LINES, "--lines")):
+    for colour, variable in ((INK, "--ink"), (MUTED, "--muted"), (LINES, "--lines"), (PAPER, "--page")):
         body = body.replace(colour, f"var({variable})")
     # Inside HTML neither namespaces nor a fixed size are needed, and the page's own font reads better.
     body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")

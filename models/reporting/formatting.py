@@ -1,22 +1,31 @@
 """How figures are written: one place, so that terminal, Markdown, HTML and plots agree."""
 
-from models.evaluation.scores import ACCURACY, BITS_PER_BYTE, REWARD_PREFIX
+from models.evaluation.scores import ACCURACY, BITS_PER_BYTE, REWARD_PREFIX, higher_is_better
 
 MINUS = "−"
 
 
+def metric_name(metric: str) -> str:
+    """Return a metric's name in running text."""
+    if metric == BITS_PER_BYTE:
+        return "bits per byte of the ground truth"
+    return metric if metric == ACCURACY else f"reward by {metric.removeprefix(REWARD_PREFIX)}"
+
+
 def metric_title(metric: str) -> str:
     """Return the heading of a metric, its unit and direction included."""
-    if metric == ACCURACY:
-        return "accuracy, % (higher is better)"
-    if metric == BITS_PER_BYTE:
-        return "bits per byte of the ground truth (lower is better)"
-    return f"reward by {metric.removeprefix(REWARD_PREFIX)} (higher is better)"
+    unit = ", %" if metric == ACCURACY else ""
+    return f"{metric_name(metric)}{unit} ({'higher' if higher_is_better(metric) else 'lower'} is better)"
 
 
 def metric_unit(metric: str) -> str:
     """Return the unit a metric is shown in; empty for the arbitrary scale of a reward."""
     return {ACCURACY: "%", BITS_PER_BYTE: "bits/byte"}.get(metric, "")
+
+
+def difference_unit(metric: str) -> str:
+    """Return the unit of a difference: percentages differ by points."""
+    return "points" if metric == ACCURACY else metric_unit(metric)
 
 
 def shown(metric: str, value: float) -> float:
@@ -25,8 +34,9 @@ def shown(metric: str, value: float) -> float:
 
 
 def format_metric(metric: str, value: float, *, signed: bool = False) -> str:
-    """Write a figure with the decimals of its metric (one for percent, three else) and a true minus sign."""
-    decimals = 1 if metric == ACCURACY else 3
+    """Write a figure with a true minus sign: percent with one decimal, bits per byte with three, rewards by size."""
+    size = 0.0 if metric == BITS_PER_BYTE else abs(value)
+    decimals = 1 if metric == ACCURACY or size >= 10 else 2 if size >= 1 else 3
     return fixed(shown(metric, value), decimals, signed=signed)
 
 

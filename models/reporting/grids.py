@@ -1,10 +1,10 @@
 """Tables as plain grids of cells: what they say, before anybody renders them (terminal, Markdown, HTML)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from models.evaluation.scores import ComparisonRow, TableRow, higher_is_better
+from models.evaluation.scores import ComparisonRow, System, TableRow, higher_is_better
 from models.reporting.formatting import MINUS, format_interval, format_metric, format_p, metric_title
 from models.reporting.systems import KIND_NAMES, system_names, without_twins
 
@@ -55,13 +55,28 @@ def score_grid(rows: Sequence[TableRow], *, metric: str) -> Grid:
     return Grid(metric_title(metric), header, tuple(lines), num_text=2, notes=_left_out_notes(chosen))
 
 
+def comparison_by_family_grid(rows: Sequence[ComparisonRow], *, metric: str) -> Grid:
+    """Return pairs × families of one metric's differences, each marked by its verdict."""
+    chosen = [row for row in rows if row.metric == metric]
+    families = list(dict.fromkeys(row.family for row in chosen))
+    names = system_names(system for row in chosen for system in (row.a, row.b))
+    lines: dict[str, dict[str, Cell]] = {}
+    for row in chosen:
+        detail = format_interval(metric, row.low, row.high, signed=True)
+        lines.setdefault(_pair_name(row, names), {})[row.family] = Cell(
+            format_metric(metric, row.value, signed=True), detail, row.verdict
+        )
+    body = tuple((Cell(pair), *(line.get(family, Cell("–")) for family in families)) for pair, line in lines.items())
+    return Grid(f"{metric_title(metric)}, by family", ("difference", *families), body)
+
+
 def comparison_grid(rows: Sequence[ComparisonRow], *, metric: str, family: str) -> Grid:
     """Return the paired differences of one metric and family, marked by their verdict."""
     chosen = [row for row in rows if (row.metric, row.family) == (metric, family)]
     names = system_names(system for row in chosen for system in (row.a, row.b))
     lines = tuple(
         (
-            Cell(f"{names[row.a]} {MINUS} {row.b.name if row.b.kind == 'method' else names[row.b]}", row.note),
+            Cell(_pair_name(row, names), row.note),
             Cell(
                 format_metric(metric, row.value, signed=True),
                 format_interval(metric, row.low, row.high, signed=True),
@@ -74,6 +89,11 @@ def comparison_grid(rows: Sequence[ComparisonRow], *, metric: str, family: str) 
     )
     header = ("difference", "value [interval]", "p", "verdict")
     return Grid(f"{metric_title(metric)}, {family}", header, lines)
+
+
+def _pair_name(row: ComparisonRow, names: Mapping[System, str]) -> str:
+    # The left side names the target where there are several; a method on the right then needs no more than its name.
+    return f"{names[row.a]} {MINUS} {row.b.name if row.b.kind == 'method' else names[row.b]}"
 
 
 def _figure(row: TableRow | None, best: float | None) -> Cell:

@@ -19,6 +19,7 @@ from models.reporting.canvas import (
     INK,
     MUTED,
     PALETTE,
+    PAPER,
     PLAIN,
     QUIET,
     new_figure,
@@ -28,6 +29,7 @@ from models.reporting.canvas import (
 )
 from models.reporting.formatting import format_metric, metric_title, shown
 from models.reporting.systems import system_names, without_twins
+from models.reporting.teach_grids import coverage_shares
 
 LOSS_PANELS = {
     "train/sft_gt": "cross-entropy of the ground truth",
@@ -110,6 +112,22 @@ def plot_losses(
 
 
 @styled
+def plot_coverage(coverage: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw what became of the target's positions per source: taught, one-hot fallback, lossy, no teacher.
+
+    Raises:
+        DataError: There is no source.
+    """
+    titles = {"aligned": "taught by the source", "fallback": "one-hot on the next token", "lossy": "lossy", "none": "no teacher"}
+    colours = dict(zip(titles.values(), (PALETTE[2], PALETTE[1], PALETTE[5], QUIET), strict=True))
+    parts = {
+        source: {titles[part]: share for part, share in coverage_shares(counts).items()} for source, counts in coverage.items()
+    }
+    used = {title: colour for title, colour in colours.items() if any(shares[title] for shares in parts.values())}
+    return plot_shares(parts, colours=used, x_title="share of the target's positions, %")
+
+
+@styled
 def plot_shares(parts: Mapping[str, Mapping[str, float]], *, colours: Mapping[str, str], x_title: str) -> Figure:
     """Draw stacked horizontal bars of shares: bar → (part → share between 0 and 1), with the percent written inside.
 
@@ -131,7 +149,7 @@ def draw_stack(axes: Axes, parts: Mapping[str, Mapping[str, float]], *, colours:
     left = np.zeros(len(parts))
     for part, colour in colours.items():
         widths = np.array([100 * shares.get(part, 0.0) for shares in parts.values()])
-        axes.barh(range(len(parts)), widths, left=left, height=0.72, color=colour, label=part, edgecolor="white", linewidth=0.8)
+        axes.barh(range(len(parts)), widths, left=left, height=0.72, color=colour, label=part, edgecolor=PAPER, linewidth=0.8)
         for y, (start, width) in enumerate(zip(left, widths, strict=True)):
             if width >= 5:
                 axes.text(start + width / 2, y, f"{width:.0f}", ha="center", va="center", color=text_on(colour), fontsize=9)
@@ -181,7 +199,7 @@ def _draw_family(axes: Axes, rows: Sequence[TableRow], systems: Sequence[System]
 def _look(system: System, main: str) -> tuple[str, str]:
     """Return line and fill colour: sources hollow grey, the untrained target grey, methods blue, the main one in the accent."""
     if system.kind == "source":
-        return QUIET, "white"
+        return QUIET, PAPER
     if system.kind == "untrained":
         return QUIET, QUIET
     return (ACCENT, ACCENT) if system.name == main else (PLAIN, PLAIN)

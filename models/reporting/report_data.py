@@ -1,5 +1,6 @@
 """What a report is made of: plain records, filled by the caller from artifacts."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,20 @@ def select_examples(examples: Iterable[Example], scores: Scores, *, per_family: 
         if answers and len(family) < per_family:
             family.append(ExampleAnswers(example.id, example.family, _prompt(example), example.response, answers))
     return tuple(one for family in taken.values() for one in family)
+
+
+def seen_notes(examples: Iterable[Example]) -> list[str]:
+    """Return a sentence per source that was trained on held-out examples: its scores there are not held out."""
+    total = 0
+    seen: Counter[str] = Counter()
+    for example in examples:
+        total += 1
+        seen.update(set(example.seen_by))
+    return [
+        f"{name} was itself trained on {num:,} of the {total:,} held-out examples: its scores there, and comparisons with it, "
+        "flatter it."
+        for name, num in sorted(seen.items())
+    ]
 
 
 def _answer(system: System, name: str, row: ScoreRow) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.errors import ArtifactError, DataError, Problem
 from models.evaluation.scores import ComparisonRow, TableRow
-from models.reporting.formatting import metric_unit, shown
+from models.reporting.formatting import difference_unit, metric_unit, shown
 
 Scalar = str | int | float | bool | None
 
@@ -134,7 +134,7 @@ def comparison_result_rows(rows: Iterable[ComparisonRow]) -> tuple[ResultRow, ..
         ResultRow(
             name=f"{row.a.label} − {row.b.label}",
             value=shown(row.metric, row.value),
-            unit="points" if metric_unit(row.metric) == "%" else metric_unit(row.metric),
+            unit=difference_unit(row.metric),
             low=shown(row.metric, row.low),
             high=shown(row.metric, row.high),
             num=row.num,

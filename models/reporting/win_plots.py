@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from models.errors import DataError, Problem
-from models.reporting.canvas import ACCENT, MUTED, PALETTE, PLAIN, new_figure, quiet_axes, styled, text_on
+from models.reporting.canvas import ACCENT, MUTED, PALETTE, PAPER, PLAIN, new_figure, quiet_axes, styled, text_on
 from models.reporting.plots import draw_stack
 
 MODE_TITLES = {
@@ -96,7 +96,7 @@ def _draw_confusion(axes: Axes, counts: npt.NDArray[np.float64], sources: Sequen
 
 
 def _cell(x: int, y: int, colour: str) -> Rectangle:
-    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5)
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1.5)
 
 
 def _draw_pairs(axes: Axes, pairs: Sequence[Mapping[str, Any]]) -> None:

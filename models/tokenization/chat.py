@@ -176,9 +176,7 @@ def _compile(template: str) -> Template:
     return env.from_string(template)
 
 
-def _render(
-    template: str, messages: Sequence[Message], *, bos_token: str, eos_token: str, add_generation_prompt: bool
-) -> str:
+def _render(template: str, messages: Sequence[Message], *, bos_token: str, eos_token: str, add_generation_prompt: bool) -> str:
     turns = [{"role": m.role, "content": m.content} for m in messages]
     try:
         return _compile(template).render(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 
 import numpy as np
@@ -39,7 +40,7 @@ class EncodedText:
     @property
     def lossless(self) -> bool:
         """Whether the tokens spell the text byte for byte."""
-        return self._reaches_end and not self.lossy.any()
+        return self.reaches_end and not self.lossy.any()
 
     @property
     def starts(self) -> Ids:
@@ -50,7 +51,8 @@ class EncodedText:
         return starts
 
     @property
-    def _reaches_end(self) -> bool:
+    def reaches_end(self) -> bool:
+        """Whether the last token ends where the text ends (a tokenizer may drop the end of a text)."""
         return (int(self.ends[-1]) if len(self.ends) else 0) == self.num_bytes
 
 
@@ -118,20 +120,19 @@ class TokenCodec:
         """Encode texts as `encode_responses` does, but return the ids alone."""
         return [e.ids for e in self._responses.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def place(self, tokens: npt.NDArray[np.integer], text: str) -> EncodedText:
+    def place(self, tokens: npt.NDArray[np.integer], text: str, *, lead: str = "") -> EncodedText:
         """Find where the given tokens of a response end, without encoding it again where they spell it exactly.
 
-        The tokens need not be the ones this tokenizer would choose. Blanks in front of the response are taken as the lead.
+        Tokens that spell lead and text need not be the ones this tokenizer would choose.
 
         Raises:
             AlignmentError: The tokens do not belong to the text.
         """
         ids: Ids = np.asarray(tokens).astype(np.int32)
-        data, spelled = text.encode(), self._spell(ids)
-        lead = len(spelled) - len(data)
-        if lead >= 0 and spelled.endswith(data) and not spelled[:lead].strip() and self._visible(ids):
-            return self._exact(ids, len(data), lead)
-        again = self.encode_responses([text])[0]
+        known = bool(((ids >= 0) & (ids < self.vocab_size)).all())
+        if known and self._spells(ids, lead + text):
+            return self._exact(ids, text, lead)
+        again = self._trace(text, lead)
         if np.array_equal(again.ids, ids):
             return again
         raise AlignmentError(self._mismatch(ids, again.ids, text))
@@ -161,17 +162,17 @@ class TokenCodec:
         parts = itemgetter(*ids.tolist())(self._spelling)
         return parts if isinstance(parts, bytes) else b"".join(parts)
 
-    def _visible(self, ids: Ids) -> bool:
-        return bool(self.byte_lengths[ids].all())
+    def _spells(self, ids: Ids, text: str) -> bool:
+        # A special token has no bytes, so that only tokens with bytes can be placed without tracing.
+        return self._spell(ids) == text.encode() and bool(self.byte_lengths[ids].all())
 
-    def _exact(self, ids: Ids, num_bytes: int, lead: int) -> EncodedText:
-        ends = self.byte_lengths[ids].cumsum(dtype=np.int32) - np.int32(lead)
-        return EncodedText(ids, ends, np.zeros(len(ids), np.bool_), num_bytes, lead)
+    def _exact(self, ids: Ids, text: str, lead: str) -> EncodedText:
+        first = len(lead.encode())
+        ends = self.byte_lengths[ids].cumsum(dtype=np.int32) - np.int32(first)
+        return EncodedText(ids, ends, np.zeros(len(ids), np.bool_), len(text.encode()), first)
 
     def _place(self, ids: Ids, text: str, lead: str) -> EncodedText:
-        if self._spell(ids) == (lead + text).encode() and self._visible(ids):
-            return self._exact(ids, len(text.encode()), len(lead))
-        return self._trace(text, lead)
+        return self._exact(ids, text, lead) if self._spells(ids, lead + text) else self._trace(text, lead)
 
     def _trace(self, text: str, lead: str) -> EncodedText:
         whole = lead + text
@@ -180,9 +181,9 @@ class TokenCodec:
         for first, encoding in self._encode_as_text(whole):
             ids += encoding.ids
             spans += [(first + s, first + e) for s, e in encoding.offsets]
-        num_bytes = len(text.encode())
         ends, lossy = trace([self.token_bytes[i] for i in ids], spans, whole)
-        return EncodedText(np.array(ids, np.int32), ends - np.int32(len(lead)), lossy, num_bytes, len(lead))
+        first = len(lead.encode())
+        return EncodedText(np.array(ids, np.int32), ends - np.int32(first), lossy, len(text.encode()), first)
 
     def _encode_as_text(self, text: str) -> list[tuple[int, Encoding]]:
         """Encode, and cut the text inside whatever still became a special token (Unigram vocabularies contain them)."""
@@ -194,7 +195,7 @@ class TokenCodec:
             cuts = [s + 1 for i, (s, e) in zip(encoding.ids, encoding.offsets, strict=True) if self._is_markup(i, part[s:e])]
             bounds = [0, *cuts, len(part)]
             if cuts:
-                todo += [(first + a, part[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)][::-1]
+                todo += [(first + a, part[a:b]) for a, b in pairwise(bounds)][::-1]
             else:
                 done.append((first, encoding))
         return done

@@ -15,9 +15,7 @@ def byte_offsets(text: str) -> npt.NDArray[np.int32]:
     return np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
 
 
-def trace(
-    pieces: Sequence[bytes | None], spans: Spans, text: str
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+def trace(pieces: Sequence[bytes | None], spans: Spans, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Follow tokens through the text they came from and find those that do not say what the text says.
 
     Token t stands for the bytes from the end of token t-1 to its own end. It is lossy when its own bytes differ from those:

@@ -45,7 +45,9 @@ class VocabMap:
             tensors = load_file(path)
             return cls(tensors["ids"], tensors["exact"])
         except (OSError, SafetensorError, KeyError) as error:
-            raise ArtifactError(f"`{path}` must be a vocabulary map, but cannot be read: {error}. Delete it and rerun.") from error
+            raise ArtifactError(
+                f"`{path}` must be a vocabulary map, but cannot be read: {error}. Delete it and rerun."
+            ) from error
 
     def summary(self) -> dict[str, int]:
         """Return how many source tokens there are, and are mapped exactly, approximately, not at all."""
@@ -111,7 +113,7 @@ def _tokens_by_bytes(codec: TokenCodec) -> dict[bytes, int]:
     for i, data in enumerate(codec.token_bytes):
         if data and table.setdefault(data, i) != i and (text := _as_text(data)) is not None:
             doubles[text] = data
-    for (text, data), ids in zip(doubles.items(), codec.encode_ids(list(doubles)), strict=True):
+    for data, ids in zip(doubles.values(), codec.encode_ids(list(doubles)), strict=True):
         if len(ids) == 1 and codec.token_bytes[ids[0]] == data:
             table[data] = ids[0]
     return table

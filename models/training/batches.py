@@ -77,23 +77,24 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
     """Yields this rank's micro-batches of every optimiser step of the plan, in order.
 
     A step's prompts are dealt in runs of `micro_batch_size`: run `i·world_size + rank` is micro-batch i of a rank. A short step
-    (the end of an epoch) leaves some micro-batches short or empty, never missing: all ranks take part in every one.
+    (the end of an epoch) leaves some micro-batches short or empty, never out: all ranks take part in every one.
     """
 
-    def __init__(self, plan: StepPlan, *, batch_size: int, micro_batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        """Deal `batch_size` prompts a step over `world_size` ranks; it must be a multiple of micro-batch times ranks."""
-        self._plan = plan
-        self._micro = micro_batch_size
+    def __init__(
+        self, plan: StepPlan, *, seed: int, micro_batch_size: int, accumulation: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Deal each step of `plan`; micro-batch times accumulation times ranks is its batch size."""
+        self._plan, self._seed = plan, seed
+        self._micro, self._accumulation = micro_batch_size, accumulation
         self._rank, self._world = rank, world_size
-        self.accumulation = batch_size // (micro_batch_size * world_size)
 
     def __len__(self) -> int:
-        return self._plan.total_steps * self.accumulation
+        return self._plan.total_steps * self._accumulation
 
     def __iter__(self) -> Iterator[list[PlannedPrompt]]:
         for step in range(self._plan.total_steps):
-            prompts = self._plan.order_at(step)
-            for micro in range(self.accumulation):
+            prompts = self._plan.order_at(step, seed=self._seed)
+            for micro in range(self._accumulation):
                 start = (micro * self._world + self._rank) * self._micro
                 yield [(step, int(index)) for index in prompts[start : start + self._micro]]
 

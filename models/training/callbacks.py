@@ -10,7 +10,7 @@ from models.params.fusion import CheckpointParams
 
 
 class CheckpointClock(TrainerCallback):
-    """Asks for a checkpoint every so many steps or minutes, whichever comes first; not after the last step, which ends in a model.
+    """Asks for a checkpoint every so many steps or minutes, whichever comes first; the last step ends in a model instead.
 
     Attributes:
         due: Set by the trainer when the minutes have passed, on all ranks at the same step.

@@ -1,8 +1,8 @@
 """Training state on disk: written aside, renamed when complete, found again, kept to a number.
 
 A folder of resume state holds `execution.json` (how the first run was executed), `checkpoint-<step>/` (Hugging Face Trainer
-format plus `complete.json`, written last) and the models of finished phases. A checkpoint that was being written when the process
-died lies under `writing/` and is never read.
+format plus `complete.json`, written last) and `phases-<fingerprint>/` (models of finished phases). A checkpoint that was being
+written when the process died lies under `writing/` and is never read.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def fingerprint(cfg: FusionParams, *, method: str, target_digest: str, store_dig
         cfg: The section `fusion`.
         method: Preset, or `custom`.
         target_digest: `ResolvedSource.digest` of the target.
-        store_digests: `folder_digest` of the ground-truth store and of the response store.
+        store_digests: `tree_digest` of the ground-truth store and of the response store.
     """
     row = {
         "cfg": cfg.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
@@ -46,7 +46,7 @@ def fingerprint(cfg: FusionParams, *, method: str, target_digest: str, store_dig
     return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
+def tree_digest(folder: Path) -> str:
     """Return the sha256 over names and contents of the files of a folder, streamed."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -140,20 +140,34 @@ class CheckpointFolder:
         """Where a checkpoint is being written."""
         return self.root / _WRITING
 
+    @property
+    def phases(self) -> Path:
+        """Where the models of finished phases wait for the end of the training."""
+        return self.root / f"phases-{self.fingerprint[:12]}"
+
     def discard_torn(self) -> None:
         """Remove what a killed process left half-written."""
         if self.writing.exists():
             logger.info("Removing a half-written checkpoint under `%s`.", self.writing)
             shutil.rmtree(self.writing)
 
-    def newest(self) -> Path | None:
-        """Return the newest complete checkpoint of this training, or None; why others are passed over is logged."""
+    def newest(self, *, phase_ends: Mapping[int, int] | None = None) -> Path | None:
+        """Return the newest complete checkpoint of this training, or None; why others are passed over is logged.
+
+        Args:
+            phase_ends: Step at which a phase ends → its number: a checkpoint from there on needs that phase's model.
+        """
         for path in reversed(self._numbered()):
-            reason = self._objection(path)
+            lost = [n for step, n in (phase_ends or {}).items() if step <= _step_of(path) and not self.phase(n).is_dir()]
+            reason = self._objection(path) or (f"the model of phase {lost[0]} is missing" if lost else None)
             if reason is None:
                 return path
             logger.warning("Not resuming from `%s`: %s.", path, reason)
         return None
+
+    def phase(self, number: int) -> Path:
+        """Where the model of a finished phase is kept."""
+        return self.phases / f"phase-{number}"
 
     def commit(self, step: int) -> Path:
         """Declare the checkpoint under `writing` complete, and drop the oldest beyond `keep`."""
@@ -164,9 +178,9 @@ class CheckpointFolder:
         if final.exists():
             shutil.rmtree(final)
         source.replace(final)
-        # Later steps than this one can only be of another training: they go first.
-        earlier = [p for p in self._numbered() if _step_of(p) < step]
-        kept = {final, *earlier[len(earlier) - min(len(earlier), self._keep - 1) :]}
+        # Checkpoints of other trainings, and later steps than this one, are overtaken.
+        ours = [p for p in self._numbered() if _step_of(p) < step and self._objection(p) is None]
+        kept = {final, *ours[len(ours) - min(len(ours), self._keep - 1) :]}
         for path in self._numbered():
             if path not in kept:
                 shutil.rmtree(path)

@@ -1,8 +1,10 @@
 """Hugging Face's Trainer with the fusion loss: two token counts a step instead of one, its own data order, safe checkpoints."""
 
-import logging
+import json
+import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from models.errors import NumericsError
+from models.errors import ArtifactError, NumericsError
+from models.fusion.losses import FusionLoss
 from models.fusion.schedule import StepPlan
+from models.params.fusion import FusionParams
 from models.training.batches import FusionBatch, FusionCollator, MicroBatchSampler
 from models.training.callbacks import CheckpointClock
 from models.training.checkpoints import CheckpointFolder, write_json
@@ -22,14 +26,14 @@ from models.training.fusion_module import FusionModule, FusionOutput
 from models.training.loss_window import LossWindow, StepTotals
 from models.training.prompt_signals import PairedSignals
 
-logger = logging.getLogger(__name__)
-
 WEIGHTS = "model.safetensors"
 WINDOW = "window.json"
 _IDS_SHOWN = 64
 
 
 class _Seen(NamedTuple):
+    """A micro-batch of the present step and its detached loss."""
+
     batch: FusionBatch
     output: FusionOutput
 
@@ -51,21 +55,17 @@ class FusionTrainer(Trainer):
         *,
         signals: PairedSignals,
         plan: StepPlan,
-        lr_at: Callable[[int], float],
+        cfg: FusionParams,
         window: LossWindow,
         checkpoints: CheckpointFolder,
         clock: CheckpointClock,
-        callbacks: list[TrainerCallback],
     ) -> None:
-        """Set up; `lr_at` maps an optimiser step to its factor on `args.learning_rate`."""
-        self._plan, self._lr_at, self._window, self._clock = plan, lr_at, window, clock
-        self._checkpoints = checkpoints
-        self._totals: StepTotals | None = None
+        """Set up; `args.output_dir` must be `checkpoints.writing`."""
+        self._plan, self._cfg, self._window, self._clock, self._checkpoints = plan, cfg, window, clock, checkpoints
+        self._totals = StepTotals(0, 0, 0, plan.weights_at(0))
         self._seen: list[_Seen] = []
         collator = FusionCollator(signals, plan)
-        super().__init__(
-            model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=[*callbacks, clock]
-        )
+        super().__init__(model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=[clock])
         self.remove_callback(PrinterCallback)
 
     # --- data, learning rate ---------------------------------------------------------------------------------------------
@@ -74,6 +74,7 @@ class FusionTrainer(Trainer):
         """Return this rank's micro-batches of the whole plan, as one epoch of Trainer's."""
         sampler = MicroBatchSampler(
             self._plan,
+            seed=self._cfg.seed,
             micro_batch_size=self.args.per_device_train_batch_size,
             accumulation=self.args.gradient_accumulation_steps,
             rank=self.args.process_index,
@@ -89,7 +90,7 @@ class FusionTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         """Return the learning rate of the plan, by optimiser step."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._lr_at)  # type: ignore[arg-type]
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self._plan.lr_factor(step, self._cfg))
         return self.lr_scheduler
 
     # --- one optimiser step ----------------------------------------------------------------------------------------------
@@ -114,9 +115,7 @@ class FusionTrainer(Trainer):
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs.to(self.args.device)
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """Return this micro-batch's share of the step's objective."""
         totals: StepTotals = num_items_in_batch
         output: FusionOutput = model(
@@ -127,3 +126,113 @@ class FusionTrainer(Trainer):
         self._seen.append(_Seen(inputs, detached))
         loss = output.loss * self.args.world_size
         return (loss, output) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: nothing reads Trainer's count."""
+        return 0
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip, and close the step for the reports: this runs once a step, before the optimiser's."""
+        norm = super()._clip_grad_norm(model)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        losses = torch.stack([seen.output.loss for seen in self._seen])
+        grad_norm, loss = torch.stack([norm.detach().float(), losses.sum().float()]).tolist()
+        if not (math.isfinite(grad_norm) and math.isfinite(loss)):
+            raise NumericsError(self._blame(grad_norm, loss))
+        self._window.end_step(self._totals, lr=self._get_learning_rate(), grad_norm=grad_norm)
+        return norm
+
+    def _blame(self, grad_norm: float, loss: float) -> str:
+        """Describe a step whose loss or gradient is not finite."""
+        totals, bad, everything = self._totals, list[str](), list[str]()
+        for batch, output in self._seen:
+            everything += [id_ for id_ in batch.row_ids if id_ not in everything]
+            bad += [id_ for id_ in _not_finite(batch, output) if id_ not in bad]
+        kept = self._checkpoints.newest()
+        return (
+            f"Training step {totals.step + 1} of {self._plan.total_steps} (phase {totals.weights.phase + 1}, "
+            f"w_infer {totals.weights.w_infer:g}, w_train {totals.weights.w_train:g}): loss and gradient must be finite, but "
+            f"the loss is {loss} and the gradient norm {grad_norm}. Samples with a loss that is not finite: {_listed(bad)}; "
+            f"samples of the step on this process: {_listed(everything)}. "
+            f"{f'The checkpoint `{kept.name}` is kept. ' if kept else ''}"
+            "Look at these samples and their signals, or lower `fusion.lr`."
+        )
+
+    # --- checkpoints -----------------------------------------------------------------------------------------------------
+
+    def resume(self, checkpoint: Path | None) -> None:
+        """Train to the end of the plan, from a checkpoint of `checkpoints` or from the start."""
+        if checkpoint is not None:
+            state = json.loads((checkpoint / WINDOW).read_text(encoding="utf-8"))
+            self._window.restore(state, main=self.args.process_index == 0, device=self.args.device)
+        self._window.start_clock()
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write Trainer's checkpoint aside, with the open report window, and rename it when all ranks are done."""
+        step, main = int(self.state.global_step), bool(self.args.should_save)
+        if main:
+            shutil.rmtree(self._checkpoints.writing, ignore_errors=True)
+        self._wait()
+        super()._save_checkpoint(model, trial)
+        window = self._window.state()
+        if main:
+            write_json(self._checkpoints.writing / f"checkpoint-{step}" / WINDOW, window)
+        self._wait()
+        if main:
+            self._checkpoints.commit(step)
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.args.world_size > 1:
+            dist.barrier()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what is trained to a checkpoint; under FSDP accelerate writes it with the optimiser."""
+        if self.args.should_save and not self.is_fsdp_enabled and output_dir is not None:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(self._trained(), Path(output_dir) / WEIGHTS, metadata={"format": "pt"})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        state, path = self._trained(), Path(resume_from_checkpoint) / WEIGHTS
+        stored = load_file(path)
+        if stored.keys() != state.keys():
+            different = sorted(stored.keys() ^ state.keys())[:5]
+            raise ArtifactError(f"`{path}` must hold the trained weights of this model, but differs in {different}. Delete it.")
+        with torch.no_grad():
+            for name, tensor in state.items():
+                tensor.copy_(stored[name])
+
+    def _trained(self) -> dict[str, Tensor]:
+        """Return what training changes, tied weights once: trainable parameters, and buffers that are part of the model."""
+        module = self.model
+        parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        ours = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+        buffers = {name: tensor for name, tensor in module.state_dict().items() if name not in ours}
+        return {name: tensor.detach() for name, tensor in (parameters | buffers).items()}
+
+    def full_state(self) -> dict[str, Tensor] | None:
+        """Return the whole language model gathered from all ranks under FSDP (each must call it), else None."""
+        if not self.is_fsdp_enabled:
+            return None
+        gathered: dict[str, Tensor] = self.accelerator.get_state_dict(self.model)
+        return {name.removeprefix("lm."): tensor for name, tensor in gathered.items()}
+
+
+def _not_finite(batch: FusionBatch, output: FusionOutput) -> list[str]:
+    """Return the ids of the rows that hold a loss which is not finite."""
+    width, split = batch.input_ids.shape[1], batch.num_infer
+    pairs: list[tuple[FusionLoss | None, Tensor]] = [
+        (output.infer, batch.positions[:split]),
+        (output.train, batch.positions[split:]),
+    ]
+    rows = [positions[~torch.isfinite(mode.sft + mode.kl)] // width for mode, positions in pairs if mode is not None]
+    return [batch.row_ids[row] for row in torch.cat(rows).unique().tolist()]
+
+
+def _listed(ids: list[str]) -> str:
+    more = f" … and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
+    return (", ".join(f"`{id_}`" for id_ in ids[:_IDS_SHOWN]) or "none") + more

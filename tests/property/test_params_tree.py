@@ -7,8 +7,12 @@ from flows.params_yaml import parse_yaml
 HERE = Origin("f.yaml", 1)
 KEYS = st.text(st.characters(codec="ascii", exclude_characters="'"), min_size=1, max_size=6).filter(lambda k: not k.isdigit())
 PATHS = st.tuples(KEYS, st.lists(st.one_of(KEYS, st.integers(0, 30)), max_size=4)).map(lambda p: (p[0], *p[1]))
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5))
-TREES = st.recursive(SCALARS, lambda inner: st.one_of(st.dictionaries(KEYS, inner, max_size=3), st.lists(inner, max_size=3)), max_leaves=8)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5)
+)
+TREES = st.recursive(
+    SCALARS, lambda inner: st.one_of(st.dictionaries(KEYS, inner, max_size=3), st.lists(inner, max_size=3)), max_leaves=8
+)
 MAPPINGS = st.dictionaries(KEYS, TREES, max_size=4)
 
 

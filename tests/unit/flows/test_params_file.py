@@ -5,6 +5,7 @@ import pytest
 from flows.params_file import LoadedParams, available_profiles, load_params
 from flows.params_tree import Origin
 from models.errors import ParamsError
+from models.params.alignment import AlignmentParams
 
 BASE = """\
 profile: small
@@ -112,7 +113,9 @@ class TestLayers:
         assert params.fusion.checkpoints.keep == 5
 
     def test_lists_of_a_profile_replace_the_whole_list(self, project: Path) -> None:
-        (project / "profiles/plain.yaml").write_text("sources:\n  models:\n    - {name: one, pico: {}}\n    - {name: x, pico: {}}\n")
+        (project / "profiles/plain.yaml").write_text(
+            "sources:\n  models:\n    - {name: one, pico: {}}\n    - {name: x, pico: {}}\n"
+        )
         params = load(project, profile="plain").params
         assert [s.name for s in params.sources.models] == ["one", "x"]
         assert params.sources.models[0].pico is not None
@@ -121,7 +124,9 @@ class TestLayers:
 
 class TestMessages:
     def test_the_grammar(self, project: Path) -> None:
-        (project / "profiles/small.yaml").write_text("fusion:\n  schedule:\n    - {w_infer: 1, w_train: 0}\n    - w_infer: 0\n      w_train: 1\n      lr: -1e-5\n")
+        (project / "profiles/small.yaml").write_text(
+            "fusion:\n  schedule:\n    - {w_infer: 1, w_train: 0}\n    - w_infer: 0\n      w_train: 1\n      lr: -1e-5\n"
+        )
         assert problems(project) == ["`fusion.schedule[1].lr` must be greater than 0, but is -1e-05 (profiles/small.yaml:6)."]
 
     @pytest.mark.parametrize(
@@ -138,7 +143,10 @@ class TestMessages:
             ("runtime.endpoints=[a]", '`runtime.endpoints` must be a mapping, but is ["a"] (-S).'),
             ("fusion.targets=one", '`fusion.targets` must be a list, but is "one" (-S). Write it in brackets: [one].'),
             ("fusion.targets=[]", "`fusion.targets` must not be empty, but is [] (-S)."),
-            ("sources.models[0].revision=12345", "`sources.models[0].revision` must be text, but is 12345 (-S). Put it in quotes."),
+            (
+                "sources.models[0].revision=12345",
+                "`sources.models[0].revision` must be text, but is 12345 (-S). Put it in quotes.",
+            ),
             ("tracking.uri=", '`tracking.uri` must be text, but is null (-S). An empty text is written "".'),
             (
                 "sources.models[0].name=a b",
@@ -157,7 +165,8 @@ class TestMessages:
             ),
             (  # branches of a union in one line
                 "fusion.lora={target_modules: all-liner}",
-                '`fusion.lora.target_modules` must be a list or `all-linear`, but is "all-liner" (-S). Did you mean `all-linear`?',
+                '`fusion.lora.target_modules` must be a list or `all-linear`, but is "all-liner" (-S). '
+                "Did you mean `all-linear`?",
             ),
             (  # the branch that got further speaks alone
                 "fusion.lora={target_modules: [q, 3]}",
@@ -170,7 +179,6 @@ class TestMessages:
                 "fusion.schedule=[{w_infer: 1, w_trian: 2, w_train: 1}]",
                 "`fusion.schedule[0].w_trian` is not a known key (-S). Did you mean `fusion.schedule[0].w_train`?",
             ),
-            ("alignment.zzz=1", "`alignment.zzz` is not a known key (-S). Known here: `fallback`, `mode`, `vocab_map`."),
             ("fusion.schedule=[{w_infer: 1}]", "`fusion.schedule[0].w_train` is missing (`fusion.schedule[0]` begins at -S)."),
             (
                 "fusion.schedule=[{w_infer: 0, w_train: 0}]",
@@ -183,7 +191,10 @@ class TestMessages:
             ("sources.models[1].name=one", "`sources.models` must have distinct names, but has ['one'] (params.yaml:4)."),
             ("methods=[custom]", "`fusion.schedule` must be given when `methods` has `custom` (params.yaml:14)."),
             ("corpus.kind=files", "`corpus.sets` must name at least one data set when `kind` is `files` (params.yaml:17)."),
-            ("sources.models[0].model=gpt2", "`sources.models[0].pico` must be given exactly when `model` is `embedded` (params.yaml:5)."),
+            (
+                "sources.models[0].model=gpt2",
+                "`sources.models[0].pico` must be given exactly when `model` is `embedded` (params.yaml:5).",
+            ),
             ("teach.responses.num_samples=2", "`teach.responses.num_samples` must be 1 when `temperature` is 0, but is 2 (-S)."),
             ("fusion.lr.x=1", "`fusion.lr` is a single value, so `fusion.lr.x` cannot be set (-S)."),
             ("methods[5]=sft", "`methods` has 2 entries, so `methods[5]` cannot be set (-S)."),
@@ -191,12 +202,17 @@ class TestMessages:
             ("=3", "`-S =3` must begin with a key such as `fusion.lr` or `sources.models[0].name`."),
             (
                 "fusion.targets=[a",
-                "`-S fusion.targets=[a` is not valid YAML: expected ',' or ']', but got '<stream end>' (character 3 of the value).",
+                "`-S fusion.targets=[a` is not valid YAML: expected ',' or ']', but got '<stream end>' "
+                "(character 3 of the value).",
             ),
         ],
     )
     def test_one_mistake_one_line(self, project: Path, override: str, message: str) -> None:
         assert problems(project, override) == [message]
+
+    def test_a_key_like_no_other_lists_what_may_stand_there(self, project: Path) -> None:
+        known = ", ".join(f"`{name}`" for name in sorted(AlignmentParams.model_fields))
+        assert problems(project, "alignment.zzz=1") == [f"`alignment.zzz` is not a known key (-S). Known here: {known}."]
 
     def test_long_values_are_cut(self, project: Path) -> None:
         (line,) = problems(project, f"fusion.lr={'x' * 500}")
@@ -226,7 +242,9 @@ class TestAllAtOnce:
         ]
 
     def test_checks_across_keys_speak_beside_wrong_keys(self, project: Path) -> None:
-        found = problems(project, "fusion.lr=0", "fusion.micro_batch_size=33", "teach.rewards.scorers[0].name=nobody", "fusion.targets=[x]")
+        found = problems(
+            project, "fusion.lr=0", "fusion.micro_batch_size=33", "teach.rewards.scorers[0].name=nobody", "fusion.targets=[x]"
+        )
         assert found == [
             "`fusion.lr` must be greater than 0, but is 0 (-S).",
             "`fusion.micro_batch_size` (33) must divide `batch_size` (32) (-S).",
@@ -239,7 +257,9 @@ class TestAllAtOnce:
         assert problems(project, "fusion.batch_size=8", "fusion.micro_batch_size=-1") == [
             "`fusion.micro_batch_size` must be at least 1, but is -1 (-S)."
         ]
-        assert problems(project, "fusion.batch_size=8", "fusion.micro_bach_size=4")[0].startswith("`fusion.micro_bach_size` is not")
+        assert problems(project, "fusion.batch_size=8", "fusion.micro_bach_size=4")[0].startswith(
+            "`fusion.micro_bach_size` is not"
+        )
         assert len(problems(project, "sources.reward_models=5")) == 1
 
     def test_both_files_malformed(self, project: Path) -> None:
@@ -258,7 +278,9 @@ class TestFiles:
             '`profile` must name a file of profiles/, but is "../secret" (-S). Profiles: plain, small.'
         ]
         (project / "params.yaml").write_text(BASE.replace("profile: small", "profile:"))
-        assert problems(project) == ["`profile` must name a file of profiles/, but is null (params.yaml:1). Profiles: plain, small."]
+        assert problems(project) == [
+            "`profile` must name a file of profiles/, but is null (params.yaml:1). Profiles: plain, small."
+        ]
 
     def test_profile_must_not_name_a_profile(self, project: Path) -> None:
         (project / "profiles/small.yaml").write_text("profile: plain\n")

@@ -41,7 +41,9 @@ def test_paths_are_written_as_a_user_would() -> None:
 
 
 def test_merge_is_deep_for_mappings_and_whole_for_the_rest() -> None:
-    merged = merge(node({"a": {"x": 1, "y": 2}, "l": [{"n": 1}, {"n": 2}], "s": 1}), node({"a": {"y": 3}, "l": [{"m": 1}]}, THERE))
+    merged = merge(
+        node({"a": {"x": 1, "y": 2}, "l": [{"n": 1}, {"n": 2}], "s": 1}), node({"a": {"y": 3}, "l": [{"m": 1}]}, THERE)
+    )
     assert merged.plain() == {"a": {"x": 1, "y": 3}, "l": [{"m": 1}], "s": 1}
     found = dict(merged.walk())
     assert found["a", "x"].origin == HERE

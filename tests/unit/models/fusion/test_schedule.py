@@ -78,7 +78,9 @@ def test_boundaries_of_fractional_epochs():
 
 def test_phase_without_steps_and_empty_split_are_refused():
     schedule = resolve_schedule("profuser", params(epochs=1))
-    with pytest.raises(ParamsError, match="Phase 2 of 2 must have at least one optimiser step .* but is 0.5 epochs, none.*Raise"):
+    with pytest.raises(
+        ParamsError, match=r"Phase 2 of 2 must have at least one optimiser step .* but is 0\.5 epochs, none.*Raise"
+    ):
         plan_steps(schedule, num_prompts=8, batch_size=8)
     with pytest.raises(ParamsError, match="training split must have at least one prompt"):
         plan_steps(schedule, num_prompts=0, batch_size=8)

@@ -337,7 +337,7 @@ def test_spec_round_trip_and_refusals():
         SignalSpec.from_json('{"source": "a"}')
     with pytest.raises(SignalError, match="must be JSON"):
         SignalSpec.from_json("{")
-    with pytest.raises(SignalError, match="`kind` of a signal store must be one of .* but is 'other'"):
+    with pytest.raises(SignalError, match=r"`kind` of a signal store must be one of .* but is 'other'"):
         replace(SPEC, kind="other")
     with pytest.raises(SignalError, match="they are 4 and 0"):
         replace(SPEC, vocab_size=0)

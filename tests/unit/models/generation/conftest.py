@@ -1,11 +1,10 @@
-"""Fixtures of the generation tests: loaded pico sources, and a loopback HTTP server with a scripted brain."""
+"""Fixtures of the generation tests: a loopback HTTP server with a scripted brain."""
 
 import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,24 +72,5 @@ def replies() -> Callable[..., Callable[[str, dict[str, Any]], Reply]]:
                 return left.pop(0) if len(left) > 1 else left[0]
 
         return answer
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def pico(pico_folder: Callable[..., Path]) -> Callable[..., Any]:
-    """`pico(arch, **spec)`: a loaded pico source on the CPU (cached where no other settings are given)."""
-    from models.generation.loading import load_source, resolve_source
-    from models.params.sources import SourceSpec
-
-    made: dict[str, Any] = {}
-
-    def make(arch: str = "llama", head_size: int | None = None, **settings: Any) -> Any:
-        key = json.dumps([arch, head_size, settings], sort_keys=True)
-        if key not in made:
-            folder = pico_folder(arch, head_size)
-            spec = SourceSpec(name=arch, model=str(folder), **{"chat_template": "plain", **settings})
-            made[key] = load_source(resolve_source(spec, root=folder), device="cpu")
-        return made[key]
 
     return make

@@ -77,7 +77,7 @@ def test_pickled_weights_load_without_code(pico_folder, tmp_path):
 def test_changed_tokenizer_is_noticed(pico_folder):
     source = resolved(pico_folder("llama"))
     assert load_codec(source).digest == source.tokenizer_digest
-    with pytest.raises(SourceError, match="The tokenizer of source `owl` .* changed after the source was resolved"):
+    with pytest.raises(SourceError, match=r"The tokenizer of source `owl` .* changed after the source was resolved"):
         load_codec(replace(source, tokenizer_digest="0" * 64))
 
 

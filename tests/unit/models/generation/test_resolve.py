@@ -53,7 +53,7 @@ def test_config_without_context_length_needs_one(pico_folder, tmp_path):
     shutil.copytree(pico_folder("llama"), tmp_path / "bloom", ignore=shutil.ignore_patterns("config.json", "model.*"))
     config = BloomConfig(vocab_size=340, hidden_size=32, n_layer=1, n_head=2)
     BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
-    with pytest.raises(SourceError, match="names no context length. Set `context_length`"):
+    with pytest.raises(SourceError, match=r"names no context length\. Set `context_length`"):
         resolve_source(spec("bloom"), root=tmp_path)
     assert resolve_source(spec("bloom", context_length=99), root=tmp_path).context_length == 99
 
@@ -78,14 +78,14 @@ def test_hub_offline_is_one_clear_error(tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match="the config of org/model cannot be loaded: .*HF_HOME") as caught:
+    with pytest.raises(SourceError, match=r"the config of org/model cannot be loaded: .*HF_HOME") as caught:
         resolve_source(spec("org/model", revision="abc"), root=tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_embedded_is_not_resolved_before_training(tmp_path):
     embedded = SourceSpec(name="owl", model="embedded", pico={})
-    with pytest.raises(SourceError, match="is `embedded`: .* Run the `sources` stage first"):
+    with pytest.raises(SourceError, match=r"is `embedded`: .* Run the `sources` stage first"):
         resolve_source(embedded, root=tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_not_a_language_model(pico_folder, tmp_path):
     with pytest.raises(SourceError, match="must be a causal language model, but cannot be built from its config"):
         resolve_source(spec("m"), root=tmp_path)
     (tmp_path / "m" / "config.json").write_text("{")
-    with pytest.raises(SourceError, match="the config of .* cannot be loaded"):
+    with pytest.raises(SourceError, match=r"the config of .* cannot be loaded"):
         resolve_source(spec("m"), root=tmp_path)
 
 

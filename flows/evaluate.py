@@ -1,0 +1,127 @@
+"""Stage `evaluate_fusion`: every source, the untrained target and every method on the held-out split."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefect import flow
+
+from flows.context import StageContext
+from flows.fuse import run_name
+from flows.parallel import Call, gather
+from models.params.evaluation import EvaluationParams
+from tasks.artifact import Artifact, materialise_tree
+from tasks.evaluation import SCORES, comparison, evaluation
+from tasks.tracking import StageRun, finish_stage
+
+SystemKey = dict[str, str | None]
+_DEFAULTS = EvaluationParams()
+
+
+def evaluate_fusion_stage(ctx: StageContext) -> None:
+    """Write artifacts/<profile>/evaluate_fusion/{test,valid}/<system> and comparison/, and reports/<profile>/fusion.json."""
+    systems = systems_of(ctx)
+    places = [place_of(s) for s in systems]
+    test = dict(zip(places, gather([_call(ctx, s, "test") for s in systems], runtime=ctx.params.runtime), strict=True))
+    sources = [s for s in systems if s["kind"] == "source"]
+    has_valid = int(ctx.input("prepare").meta["valid"]) > 0
+    calls = [_call(ctx, s, "valid") for s in sources] if has_valid else []
+    valid = {str(s["name"]): a for s, a in zip(sources, gather(calls, runtime=ctx.params.runtime), strict=False)}
+    made = comparison(ctx.params.evaluation, tuple(systems), test=tuple(test.values()), valid=valid)
+    parts = {f"test/{p}": a for p, a in test.items()} | {f"valid/{n}": a for n, a in valid.items()}
+    materialise_tree(parts | {"comparison": made}, ctx.out("evaluate_fusion"))
+    table = json.loads((made.path / SCORES).read_text(encoding="utf-8"))["table"]
+    _write_reports(ctx, table)
+    _track(ctx, systems, table, made)
+
+
+def systems_of(ctx: StageContext) -> list[SystemKey]:
+    """Return {name, kind, target} of everything that is scored: sources, untrained targets, methods on each target."""
+    targets = ctx.params.fusion.targets
+    systems: list[SystemKey] = [{"name": s.name, "kind": "source", "target": None} for s in ctx.params.sources.models]
+    systems += [{"name": t, "kind": "untrained", "target": t} for t in targets]
+    systems += [{"name": m, "kind": "method", "target": t} for t in targets for m in ctx.params.methods]
+    return systems
+
+
+def place_of(system: Mapping[str, str | None]) -> str:
+    """Return the folder name of a system's rows."""
+    return f"{system['kind']}-{system['name']}" + (f"-{system['target']}" if system["kind"] == "method" else "")
+
+
+def _call(ctx: StageContext, system: SystemKey, split: str) -> Call:
+    name, target = str(system["name"]), str(system["target"])
+    fused = system["kind"] == "method"
+    made = ctx.input("fuse", name, target) if fused else ctx.input("sources", "models", name)
+    voters = ctx.params.teach.rewards
+    judges = {s.name: ctx.input("sources", "reward_models", s.name) for s in voters.scorers if s.kind == "reward_model"}
+    # The bootstrap happens later: its settings do not make models answer again.
+    cfg = ctx.params.evaluation.model_copy(
+        update={key: getattr(_DEFAULTS, key) for key in ("bootstrap_samples", "confidence", "seed")}
+    )
+    return evaluation, {
+        "cfg": cfg,
+        "data": ctx.input("prepare"),
+        "system": made,
+        "folder": "model" if fused else ".",
+        "split": split,
+        "voters": voters,
+        "judges": judges,
+        "overflow": ctx.params.teach.prompt_overflow,
+        "runtime": ctx.params.runtime,
+        "run": _system_run(ctx, system),
+    }
+
+
+def _system_run(ctx: StageContext, system: Mapping[str, str | None]) -> StageRun:
+    name, target = str(system["name"]), str(system["target"])
+    return ctx.run(run_name(ctx, name, target) if system["kind"] == "method" else f"source-{name}")
+
+
+def _write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None:
+    rows = [row for row in table if row["kind"] != "untrained"]
+    tree: dict[str, Any] = {}
+    for row in rows:
+        label = _label(row)
+        tree.setdefault(label, {}).setdefault(row["metric"], {})[row["family"]] = round(row["value"], 6)
+    (ctx.reports() / "fusion.json").write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with (ctx.reports() / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["system", "metric", "family", "value", "low", "high", "n"])
+        for row in rows:
+            figures = [f"{row[k]:.6g}" for k in ("value", "low", "high")]
+            writer.writerow([_label(row), row["metric"], row["family"], *figures, row["n"]])
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['system']}-{row['target']}" if row["kind"] == "method" else str(row["system"])
+
+
+def _track(ctx: StageContext, systems: list[SystemKey], table: list[Mapping[str, Any]], made: Artifact) -> None:
+    """Put the final figures on the run of each method and source, under the same names, so that they compare."""
+    for system in systems:
+        if system["kind"] == "untrained":
+            continue
+        fused = system["kind"] == "method"
+        name = str(system["name"])
+        artifact = ctx.input("fuse", name, str(system["target"])) if fused else ctx.input("sources", "models", name)
+        finish_stage(
+            _system_run(ctx, system), output=artifact.sha256, params={"system": name}, metrics=final_metrics(table, system)
+        )
+    finish_stage(ctx.run("evaluate"), output=made.sha256, params={}, metrics={}, files=[made.path / SCORES])
+
+
+def final_metrics(table: Iterable[Mapping[str, Any]], system: Mapping[str, str | None]) -> dict[str, float]:
+    """Return `final/<metric>_<family>` of one system."""
+    return {
+        f"final/{row['metric'].replace('/', '_')}_{row['family']}": float(row["value"])
+        for row in table
+        if (row["system"], row["kind"], row["target"]) == (system["name"], system["kind"], system["target"])
+    }
+
+
+@flow(name="evaluate_fusion")
+def evaluate_fusion(profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Score the sources and fused models of a profile."""
+    evaluate_fusion_stage(StageContext.load(profile=profile, overrides=overrides or ()))

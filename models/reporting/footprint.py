@@ -1,0 +1,98 @@
+"""How big a model's parts are, and how much computing its tokens cost: the formulas behind `estimate`.
+
+Letters: P parameters, L layers, D hidden width, W width of keys (or values) of one layer, V vocabulary, T tokens, K top-k,
+b bytes of the dtype. All results are bytes or floating-point operations; all are estimates within tens of per cent.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+Recipe = Literal["float32", "bfloat16_autocast", "bfloat16"]
+
+# Bytes per trained parameter: weight + gradient + Adam's two moments. Autocast keeps a bfloat16 copy of the float32 weights.
+STATE_BYTES: dict[Recipe, int] = {"float32": 4 + 4 + 8, "bfloat16_autocast": 4 + 4 + 8 + 2, "bfloat16": 2 + 2 + 4}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What the formulas need of a model.
+
+    Attributes:
+        num_parameters: P.
+        vocab_size: V, rows of the output head.
+        hidden_size: D.
+        num_layers: L.
+        dtype: Dtype of the weights at inference.
+        kv_width: W, key heads × head width; None = D (no grouped-query attention).
+    """
+
+    num_parameters: int
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    kv_width: int | None = None
+
+
+def weights_bytes(model: ModelSize, dtype: str | None = None) -> int:
+    """Return P·b; `dtype` None = the model's own."""
+    return model.num_parameters * DTYPE_BYTES[dtype or model.dtype]
+
+
+def kv_cache_bytes(model: ModelSize, *, tokens: int) -> int:
+    """Return 2·L·W·T·b: keys and values of `tokens` = sequences × their length."""
+    width = model.hidden_size if model.kv_width is None else model.kv_width
+    return 2 * model.num_layers * width * tokens * DTYPE_BYTES[model.dtype]
+
+
+def training_state_bytes(num_parameters: int, *, recipe: Recipe) -> int:
+    """Return weights, gradients and Adam's moments of the trained parameters: 16, 18 or 8 bytes each."""
+    return num_parameters * STATE_BYTES[recipe]
+
+
+def lora_parameters(model: ModelSize, *, rank: int) -> int:
+    """Return 19·D·rank·L: adapters on the seven matrices of a Llama layer, whose MLP is 2.7·D wide."""
+    return 19 * model.hidden_size * rank * model.num_layers
+
+
+def activation_bytes(model: ModelSize, *, tokens: int, dtype: str, checkpointing: bool) -> int:
+    """Return what backward needs of `tokens` in one forward: 17·T·D·b a layer.
+
+    (34·T·D at 2 bytes: Korthikanti et al. 2022, eq. 2 without the T² of attention, which fused kernels do not keep.)
+    With checkpointing only the input of each layer stays, and one layer is whole at a time.
+    """
+    per_layer = 17 * tokens * model.hidden_size * DTYPE_BYTES[dtype]
+    if checkpointing:
+        return per_layer + model.num_layers * tokens * model.hidden_size * DTYPE_BYTES[dtype]
+    return model.num_layers * per_layer
+
+
+def loss_chunk_bytes(model: ModelSize, *, chunk: int) -> int:
+    """Return 8·chunk·V: float32 logits of one chunk of tokens and their gradient; never [T, V] of the whole batch."""
+    return 2 * 4 * chunk * model.vocab_size
+
+
+def signal_bytes_per_token(vocab_size: int, *, top_k: int) -> int:
+    """Return the bytes of one row of the signal store: id, K ids, K log-probabilities, tail, cross-entropy.
+
+    Ids take 2 bytes up to V = 65,536, else 4: 48 bytes at K = 10, or 70. (An offset of 4 bytes per sample comes on top.)
+    """
+    id_bytes = 2 if vocab_size <= 65_536 else 4
+    return id_bytes + top_k * (id_bytes + 2) + 2 + 4
+
+
+def store_bytes(vocab_size: int, *, top_k: int, num_samples: int, num_tokens: int) -> int:
+    """Return the size of a signal store: its rows, and 4 bytes of offset and 16 of id per sample."""
+    return num_tokens * signal_bytes_per_token(vocab_size, top_k=top_k) + 20 * num_samples
+
+
+def forward_flops(model: ModelSize, *, tokens: float, context: float) -> float:
+    """Return T·(2·P + 2·L·D·context): matrices, and causal attention over a context of that many tokens (half on average)."""
+    return tokens * (2 * model.num_parameters + 2 * model.num_layers * model.hidden_size * context)
+
+
+def training_flops(model: ModelSize, *, tokens: float, context: float, checkpointing: bool) -> float:
+    """Return three forwards' worth (backward costs two), four with activation checkpointing."""
+    return (4 if checkpointing else 3) * forward_flops(model, tokens=tokens, context=context)

@@ -1,0 +1,177 @@
+"""Several processes: the job they are told, the torchrun command, and the way back of metrics, results and errors.
+
+A flow runs in one process with its tracking; the training runs in others, started by torchrun. They share `resume_dir`: the job
+goes there as `job.json`, rank 0 appends metrics to `events.jsonl`, every rank leaves its error in `error-<rank>.json`.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+import models.errors
+from models.errors import FusedialError, ProblemsError
+from models.metrics_sink import MetricsSink
+from models.params.fusion import FusionParams
+from models.params.runtime import Runtime
+from models.schema import ResolvedSource
+from models.training.checkpoints import write_json
+
+logger = logging.getLogger(__name__)
+
+_JOB, _EVENTS, _LOG = "job.json", "events.jsonl", "launch.log"
+_POLL_S = 0.2
+_STOP_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class FusionJob:
+    """The arguments of one training; paths are absolute or relative to the common working directory of all processes."""
+
+    cfg: FusionParams
+    method: str
+    target: ResolvedSource
+    train_store: Path
+    infer_store: Path
+    out: Path
+    resume_dir: Path
+    runtime: Runtime
+    log_every: int
+
+    def write(self) -> Path:
+        """Write the job into its `resume_dir` and return the file."""
+        row = {
+            "cfg": self.cfg.model_dump(mode="json"),
+            "method": self.method,
+            "target": asdict(self.target),
+            "train_store": str(self.train_store.absolute()),
+            "infer_store": str(self.infer_store.absolute()),
+            "out": str(self.out.absolute()),
+            "resume_dir": str(self.resume_dir.absolute()),
+            "runtime": self.runtime.model_dump(mode="json"),
+            "log_every": self.log_every,
+        }
+        self.resume_dir.mkdir(parents=True, exist_ok=True)
+        write_json(self.resume_dir / _JOB, row)
+        return self.resume_dir / _JOB
+
+    @classmethod
+    def read(cls, path: Path) -> "FusionJob":
+        """Read what `write` wrote."""
+        row = json.loads(path.read_text(encoding="utf-8"))
+        paths = {name: Path(row.pop(name)) for name in ("train_store", "infer_store", "out", "resume_dir")}
+        cfg, runtime = FusionParams(**row.pop("cfg")), Runtime(**row.pop("runtime"))
+        return cls(cfg=cfg, runtime=runtime, target=ResolvedSource(**row.pop("target")), **paths, **row)
+
+
+def launched() -> bool:
+    """Say whether this process was started by torchrun."""
+    return torch.distributed.is_torchelastic_launched()
+
+
+def launch_command(job: Path, *, nproc: int) -> list[str]:
+    """Return the command that trains a written job in `nproc` processes of this machine.
+
+    On several machines, give torchrun its own rendezvous options and call `models.training.fusion.run_rank` the same way.
+    """
+    code = f"from models.training.fusion import run_rank; run_rank({str(job.absolute())!r})"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
+    return [*torchrun, "--no-python", sys.executable, "-c", code]
+
+
+def launch(job: FusionJob, sink: MetricsSink) -> None:
+    """Train a job in `runtime.nproc` processes and wait for them; metrics reach `sink` as they come.
+
+    Raises:
+        FusedialError: What the first failing rank raised; or the end of its log, if it raised none of ours.
+    """
+    path = job.write()
+    folder = job.resume_dir
+    for old in [folder / _EVENTS, *folder.glob("error-*.json")]:
+        old.unlink(missing_ok=True)
+    (folder / _EVENTS).touch()
+    command = launch_command(path, nproc=job.runtime.nproc)
+    logger.info("Training in %d processes; their log is `%s`.", job.runtime.nproc, folder / _LOG)
+    with (folder / _LOG).open("wb") as log, (folder / _EVENTS).open(encoding="utf-8") as events:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            reader = _EventReader(events, sink)
+            while process.poll() is None:
+                reader.forward()
+                time.sleep(_POLL_S)
+            reader.forward()
+        finally:
+            _stop(process)
+    if process.returncode != 0:
+        raise _failure(folder, process.returncode)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the launcher if it still runs; it ends its ranks."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _failure(folder: Path, code: int) -> FusedialError:
+    for path in sorted(folder.glob("error-*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        kind = getattr(models.errors, row["kind"], FusedialError)
+        # Errors that collect problems cannot be built from their text.
+        simple = kind if issubclass(kind, FusedialError) and not issubclass(kind, ProblemsError) else FusedialError
+        return simple(row["message"])
+    tail = (folder / _LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+    return FusedialError(f"The training processes ended with code {code}; the end of `{folder / _LOG}`:\n" + "\n".join(tail))
+
+
+def leave_error(folder: Path, rank: int, error: FusedialError) -> None:
+    """Leave an error for the process that waits in `launch`."""
+    write_json(folder / f"error-{rank}.json", {"kind": type(error).__name__, "message": str(error)})
+
+
+class EventSink:
+    """The sink of rank 0: a line per event, which the waiting process reads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Append to the events of a `resume_dir`."""
+        self._path = folder / _EVENTS
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Pass metrics on."""
+        self._append({"metrics": dict(metrics), "step": step})
+
+    def progress(self, done: int, total: int, *, unit: str) -> None:
+        """Pass progress on."""
+        self._append({"done": done, "total": total, "unit": unit})
+
+    def _append(self, event: Mapping[str, object]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+class _EventReader:
+    """Hands whole lines of the events file to a sink; a line being written waits for its end."""
+
+    def __init__(self, file: TextIO, sink: MetricsSink) -> None:
+        self._file, self._sink, self._rest = file, sink, ""
+
+    def forward(self) -> None:
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in lines:
+            event = json.loads(line)
+            if "metrics" in event:
+                self._sink.log(event["metrics"], step=event["step"])
+            else:
+                self._sink.progress(event["done"], event["total"], unit=event["unit"])

@@ -1,0 +1,275 @@
+"""Training the target on the aligned signals of the two modes: the entry."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from filelock import FileLock, Timeout
+from transformers import TrainingArguments, set_seed
+
+from models.errors import ArtifactError, FusedialError
+from models.fusion.schedule import plan_steps, resolve_schedule
+from models.fusion.signal import SignalStore
+from models.generation.loading import load_model, pick_device
+from models.metrics_sink import MetricsSink, NullSink
+from models.params.fusion import FusionParams
+from models.params.runtime import Runtime
+from models.schema import ResolvedSource
+from models.tokenization.loading import load_tokenizer
+from models.training.adapters import add_adapters, merged_state
+from models.training.arguments import check_sharding, make_arguments, micro_batch_size, set_steps
+from models.training.callbacks import CheckpointClock, PhaseSwitch
+from models.training.checkpoints import CheckpointFolder, Execution, complete_folder, fingerprint, place_folder, tree_digest
+from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
+from models.training.export import export_target
+from models.training.fusion_module import FusionModule
+from models.training.fusion_record import FusionRecord, phase_records, tokens_trained
+from models.training.loss_window import LossWindow
+from models.training.prompt_signals import PairedSignals
+from models.training.trainer import FusionTrainer
+
+logger = logging.getLogger(__name__)
+
+# Trainer and accelerate keep one state per process, and dropout draws from one generator: trainings in threads take turns.
+_ONE_AT_A_TIME = threading.Lock()
+_LOCK_WAIT_S = 10.0
+
+
+def train_fusion(
+    cfg: FusionParams,
+    *,
+    method: str,
+    target: ResolvedSource,
+    train_store: Path,
+    infer_store: Path,
+    out: Path,
+    resume_dir: Path,
+    runtime: Runtime,
+    sink: MetricsSink,
+    log_every: int = 5,
+) -> FusionRecord:
+    """Train the target by one method (eq. 6 and 7 of ProFuser), or go on where an interrupted run of the same training stopped.
+
+    The result depends on `cfg`, `method`, `target` and the stores alone: on the CPU bit for bit, interrupted or not, at equal
+    thread count, micro-batch and number of processes; elsewhere within rounding.
+
+    Args:
+        cfg: The section `fusion`.
+        method: A preset of `models.fusion.schedule`, or `custom`.
+        target: The model to be trained.
+        train_store: Aligned signals of the ground truth with the Min-CE winner's distribution (training mode).
+        infer_store: Aligned signals of the winning responses with their generators' distributions (inference mode).
+        out: Gets `model/` (a source of its own), `phase-1/` … for every phase but the last, and `record.json`, written last.
+        resume_dir: Training state; may be deleted when the result is safe.
+        runtime: Device, threads, processes.
+        sink: Gets `train/*` every `log_every` optimiser steps.
+        log_every: Optimiser steps between two reports.
+
+    Raises:
+        ParamsError: A schedule or a distribution over processes that cannot be.
+        SignalError: A store that is incomplete or of another tokenizer.
+        SourceError: The target cannot be loaded.
+        NumericsError: A loss or gradient that is not finite; the last checkpoint is kept.
+        ArtifactError: Another process trains in `resume_dir`.
+    """
+    device = pick_device(runtime.device)
+    check_sharding(cfg, runtime=runtime, device=device)
+    job = FusionJob(cfg, method, target, train_store, infer_store, out, resume_dir, runtime, log_every)
+    if runtime.nproc > 1 and not launched():
+        micro_batch_size(cfg, world_size=runtime.nproc)
+        threads = runtime.threads or max(1, torch.get_num_threads() // runtime.nproc)
+        launch(replace(job, runtime=runtime.model_copy(update={"threads": threads})), sink)
+        return FusionRecord.read(out)
+    with _ONE_AT_A_TIME:
+        return _Run(job, device=device, sink=sink).train()
+
+
+def run_rank(job: Path) -> None:
+    """Train a written job as one of torchrun's processes (see `models.training.distributed.launch_command`)."""
+    read = FusionJob.read(job)
+    try:
+        _Run(read, device=pick_device(read.runtime.device), sink=EventSink(read.resume_dir)).train()
+    except FusedialError as err:
+        leave_error(read.resume_dir, dist.get_rank() if dist.is_initialized() else 0, err)
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class _Run:
+    """One process's part in a training."""
+
+    def __init__(self, job: FusionJob, *, device: str, sink: MetricsSink) -> None:
+        """Open the stores and lay out the plan; no model is loaded."""
+        cfg, target = job.cfg, job.target
+        self._job, self._cfg, self._device, self._sink = job, cfg, device, sink
+        expect = {"kind": "aligned", "tokenizer_digest": target.tokenizer_digest}
+        folders = (job.train_store, job.infer_store)
+        train, infer = (SignalStore.open(folder, expect=expect) for folder in folders)
+        self._signals = PairedSignals(train, infer, max_length=min(cfg.max_length, target.context_length))
+        schedule = resolve_schedule(job.method, cfg)
+        self._plan = plan_steps(schedule, num_prompts=len(self._signals), batch_size=cfg.batch_size)
+        self._phases = phase_records(self._plan)
+        digests = [tree_digest(folder) for folder in folders]
+        mark = fingerprint(cfg, method=job.method, target_digest=target.digest, store_digests=digests)
+        self._checkpoints = CheckpointFolder(job.resume_dir, fingerprint=mark, keep=cfg.checkpoints.keep)
+        self._tokenizer = load_tokenizer(
+            target.location, revision=target.revision, trust_remote_code=target.trust_remote_code, source=target.name
+        )
+
+    def train(self) -> FusionRecord:
+        """Train to the end, write the results and return their record."""
+        set_seed(self._cfg.seed)  # adapters are initialised at random: the same on every rank and in every run
+        module = self._module()
+        layers = sorted(getattr(module.causal_lm, "_no_split_modules", None) or [])
+        runtime, writing = self._job.runtime, self._checkpoints.writing
+        args = make_arguments(self._cfg, runtime=runtime, device=self._device, layers=layers, output_dir=writing)
+        with _exclusive(self._job.resume_dir, wanted=args.process_index == 0):
+            execution = self._execution(args)
+            steps, batch = self._plan.total_steps, self._cfg.batch_size
+            set_steps(args, total_steps=steps, batch_size=batch, micro=execution.micro_batch_size)
+            with _threads(execution.threads):
+                trainer, window = self._trainer(module, args)
+                ends = {phase.last_step: phase.number for phase in self._phases[:-1]}
+                trainer.resume(self._checkpoints.newest(phase_ends=ends))
+                if args.process_index == 0:
+                    self._checkpoints.record(replace(execution, wrapper=type(trainer.model_wrapped).__name__))
+                    self._checkpoints.discard_torn()
+                self._finish(trainer, window)
+            _wait_for_all()
+        return FusionRecord.read(self._job.out)
+
+    def _module(self) -> FusionModule:
+        cfg = self._cfg
+        model = load_model(self._job.target, device="cpu", dtype="float32")
+        if cfg.gradient_checkpointing:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        lm = model if cfg.lora is None else add_adapters(model, cfg.lora)
+        return FusionModule(lm, temperature=cfg.temperature, tail=cfg.tail, chunk=cfg.loss_chunk)
+
+    def _execution(self, args: TrainingArguments) -> Execution:
+        """Return how to execute: as the first run of this training did, where that is possible."""
+        cfg, world = self._cfg, int(args.world_size)
+        present = Execution(
+            fingerprint=self._checkpoints.fingerprint,
+            threads=self._job.runtime.threads or torch.get_num_threads(),
+            micro_batch_size=micro_batch_size(cfg, world_size=world),
+            world_size=world,
+            dtype=cfg.dtype,
+            device=args.device.type,
+        )
+        if args.process_index == 0:
+            self._checkpoints.discard_torn()
+            self._checkpoints.execution(present)
+        _wait_for_all()
+        first = self._checkpoints.execution(present)
+        fits = cfg.batch_size // world % first.micro_batch_size == 0
+        return first if fits else replace(first, micro_batch_size=present.micro_batch_size)
+
+    def _trainer(self, module: FusionModule, args: TrainingArguments) -> tuple[FusionTrainer, LossWindow]:
+        cfg = self._cfg
+        sink = self._sink if args.process_index == 0 else NullSink()
+        window = LossWindow(sink, total_steps=self._plan.total_steps, every=self._job.log_every)
+        clock = CheckpointClock(cfg.checkpoints)
+        trainer = FusionTrainer(
+            module,
+            args,
+            signals=self._signals,
+            plan=self._plan,
+            cfg=cfg,
+            window=window,
+            checkpoints=self._checkpoints,
+            clock=clock,
+        )
+        ends = {phase.last_step: phase.number for phase in self._phases[:-1]}
+        switch = PhaseSwitch(
+            ends,
+            save_phase=lambda number: self._export(trainer, self._checkpoints.phase(number)),
+            restart_optimiser=cfg.optimiser_at_switch == "restart",
+        )
+        trainer.add_callback(switch)
+        return trainer, window
+
+    def _export(self, trainer: FusionTrainer, folder: Path) -> ResolvedSource | None:
+        """Write the present model to `folder`; the main process returns it as a source."""
+        gathered = trainer.full_state()
+        if trainer.args.process_index != 0:
+            return None
+        module = trainer.accelerator.unwrap_model(trainer.model)
+        target, suffix = self._job.target, "" if folder.name == "model" else f"-{folder.name}"
+        with complete_folder(folder) as place:
+            return export_target(
+                module.causal_lm,
+                merged_state(module.causal_lm) if gathered is None else gathered,
+                place,
+                target=target,
+                name=f"{target.name}-{self._job.method}{suffix}",
+                tokenizer=self._tokenizer,
+            )
+
+    def _finish(self, trainer: FusionTrainer, window: LossWindow) -> None:
+        """Fill `out`, the record last."""
+        out, signals, plan, cfg = self._job.out, self._signals, self._plan, self._cfg
+        result = self._export(trainer, out / "model")
+        if result is None:
+            return
+        for phase in self._phases[:-1]:
+            place_folder(self._checkpoints.phase(phase.number), out / phase.model)
+        infer_tokens, train_tokens = tokens_trained(signals, plan, seed=cfg.seed)
+        FusionRecord(
+            method=self._job.method,
+            target=self._job.target.name,
+            result=result.name,
+            digest=result.digest,
+            num_prompts=len(signals),
+            batch_size=cfg.batch_size,
+            total_steps=plan.total_steps,
+            phases=self._phases,
+            infer_tokens=infer_tokens,
+            train_tokens=train_tokens,
+            response=signals.infer.counts,
+            ground_truth=signals.train.counts,
+            final=window.last,
+        ).write(out)
+
+
+@contextmanager
+def _exclusive(folder: Path, *, wanted: bool) -> Iterator[None]:
+    """Keep `folder` to this process: what a killed launcher left running must not write beside us."""
+    if not wanted:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(folder / "lock"))
+    try:
+        lock.acquire(timeout=_LOCK_WAIT_S)
+    except Timeout as err:
+        raise ArtifactError(
+            f"`{folder}` must be free, but another process trains in it. Wait for it or end it, then run again."
+        ) from err
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with this many torch threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _wait_for_all() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,77 @@
+"""What must hold of the step plan for any schedule."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import ParamsError
+from models.fusion.schedule import plan_steps, resolve_schedule
+from models.params.fusion import METHODS, FusionParams, Phase
+
+kinds = st.sampled_from(["constant", "linear", "cosine"])
+phases = st.builds(
+    Phase,
+    w_infer=st.floats(0, 2),
+    w_train=st.floats(0.1, 2),
+    epochs=st.floats(0.3, 3),
+    lr=st.none() | st.floats(1e-5, 1e-2),
+    weights=kinds,
+)
+
+
+@given(
+    st.lists(phases, min_size=1, max_size=4),
+    st.integers(1, 60),
+    st.integers(1, 16),
+    kinds,
+    st.floats(0, 0.9),
+    st.sampled_from(["keep", "restart"]),
+)
+def test_weights_rates_and_boundaries_stay_in_range(schedule, num_prompts, batch_size, shape, warmup, switch):
+    cfg = FusionParams(
+        targets=("t",), schedule=tuple(schedule), lr_schedule=shape, warmup_ratio=warmup, optimiser_at_switch=switch
+    )
+    try:
+        plan = plan_steps(resolve_schedule("custom", cfg), num_prompts=num_prompts, batch_size=batch_size)
+    except ParamsError:
+        return
+    epochs = sum(p.epochs for p in schedule)
+    assert plan.total_steps == math.ceil(epochs * plan.steps_per_epoch - 1e-6)
+    assert list(plan.boundaries) == sorted(set(plan.boundaries))
+    previous = -1
+    for step in range(plan.total_steps):
+        index = plan.phase_at(step)
+        assert plan.boundaries[index] <= step < plan.boundaries[index + 1]
+        assert index in (previous, previous + 1)
+        ends = [(p.w_infer, p.w_train) for p in (schedule[max(index - 1, 0)], schedule[index])]
+        weights = plan.weights_at(step)
+        for found, pair in zip((weights.w_infer, weights.w_train), zip(*ends, strict=True), strict=True):
+            assert min(pair) - 1e-9 <= found <= max(pair) + 1e-9
+        if step == plan.boundaries[index + 1] - 1:
+            assert (weights.w_infer, weights.w_train) == ends[1]
+        peak = (schedule[index].lr or cfg.lr) / cfg.lr
+        assert 0 < plan.lr_factor(step, cfg) <= peak * (1 + 1e-9)
+        previous = max(index, 0)
+
+
+@given(st.floats(0.5, 4), st.integers(1, 80), st.integers(1, 16), st.integers(0, 9))
+def test_presets_share_steps_and_prompts(epochs, num_prompts, batch_size, seed):
+    cfg = FusionParams(targets=("t",), epochs=epochs)
+    plans = []
+    for method in METHODS:
+        try:
+            plans.append(plan_steps(resolve_schedule(method, cfg), num_prompts=num_prompts, batch_size=batch_size))
+        except ParamsError:  # two phases in one step
+            continue
+    assert len({plan.total_steps for plan in plans}) <= 1
+    for plan in plans:
+        seen: list[int] = []
+        for step in range(min(plan.total_steps, plan.steps_per_epoch)):
+            order = plan.order_at(step, seed=seed)
+            assert 1 <= len(order) <= batch_size
+            assert order.tolist() == plans[0].order_at(step, seed=seed).tolist()
+            seen += order.tolist()
+        assert len(set(seen)) == len(seen)
+        if plan.total_steps >= plan.steps_per_epoch:
+            assert sorted(seen) == list(range(num_prompts))

@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import BackendError
+from models.fusion.scoring import capture_signals
+from models.generation.http import OpenAiClient, RetryPolicy
+from models.generation.http_teacher import http_responses, http_signals
+from models.generation.prompts import PromptItem, TextItem
+from models.params.teach import ResponseParams
+from models.schema import Message, Response
+
+TEXTS = ["It is 42.", "", "The capital of Borland is Quenby.", "東京"]
+
+
+def client_of(endpoint) -> OpenAiClient:
+    return OpenAiClient(endpoint.url, model="m", timeout_s=10, retry=RetryPolicy(attempts=2, base_s=0.01))
+
+
+def prompts(count: int) -> list[PromptItem]:
+    return [PromptItem(f"row-{i}", [Message("user", f"question {i}")]) for i in range(count)]
+
+
+def chat_reply(text, finish="stop", tokens=3):
+    choices = [{"message": {"content": text}, "finish_reason": finish}]
+    return 200, {}, json.dumps({"choices": choices, "usage": {"completion_tokens": tokens}}).encode()
+
+
+def test_responses_in_order_with_own_seeds(endpoint):
+    endpoint.answer = lambda _path, body: chat_reply(f" {body['messages'][0]['content']}/{body['seed']}", "length", 7)
+    cfg = ResponseParams(temperature=0.7, num_samples=2, max_new_tokens=9, seed=3)
+    done: list[int] = []
+    responses = http_responses(client_of(endpoint), prompts(3), cfg, source="owl", lead=" ", on_progress=done.append)
+    assert [(r.id, r.sample) for r in responses] == [(f"row-{i}", s) for i in range(3) for s in range(2)]
+    assert [r.text.split("/")[0] for r in responses] == [f"question {i}" for i in range(3) for _ in range(2)]
+    assert len({r.text for r in responses}) == 6, "each (prompt, sample) sends its own seed"
+    assert responses[0] == Response("row-0", "owl", 0, responses[0].text, 7, "length")
+    assert {(b["temperature"], b["top_p"], b["max_tokens"]) for _, b, _ in endpoint.seen} == {(0.7, 0.95, 9)}
+    assert done == [1, 2, 3, 4, 5, 6]
+
+
+def test_greedy_sends_no_seed(endpoint):
+    (response,) = http_responses(client_of(endpoint), prompts(1), ResponseParams(), source="owl")
+    assert response.finish == "eos" and "seed" not in endpoint.seen[0][1] and endpoint.seen[0][1]["temperature"] == 0
+
+
+@pytest.mark.parametrize("reply", [chat_reply(None), (200, {}, b'{"choices": [{"message": {"content": "x"}}]}')])
+def test_answers_that_break_the_interface(endpoint, replies, reply):
+    endpoint.answer = replies(reply)
+    with pytest.raises(BackendError, match=r"`message\.content` and `usage\.completion_tokens`.* for `row-0`"):
+        http_responses(client_of(endpoint), prompts(1), ResponseParams(), source="owl")
+
+
+def vllm(source, *, entries: int = 10**6):
+    """Answer `/v1/completions` with `prompt_logprobs` as vLLM does: top-k and the prompt's own token, keys as strings."""
+
+    def answer(path, body):
+        assert path == "/v1/completions" and body["max_tokens"] == 1
+        ids, k = body["prompt"], body["prompt_logprobs"]
+        assert len(ids) < source.source.context_length, "the server must have room for one token"
+        with torch.no_grad():
+            logits = source.model(input_ids=torch.tensor([ids])).logits[0].float()
+        rows: list[dict | None] = [None]
+        for label, logprobs in zip(ids[1:], logits.log_softmax(-1), strict=False):
+            best = logprobs.topk(min(k, entries)).indices.tolist() if k else []
+            rows.append({str(i): {"logprob": logprobs[i].item(), "rank": 1, "decoded_token": "?"} for i in {*best, label}})
+        return 200, {}, json.dumps({"choices": [{"text": "x", "prompt_logprobs": rows}], "usage": {}}).encode()
+
+    return answer
+
+
+def items() -> list[TextItem]:
+    return [TextItem(f"row-{i}", [Message("user", f"question {i}")], text) for i, text in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize("top_k", [5, None])
+def test_signals_equal_those_of_the_model_itself(pico, endpoint, top_k):
+    source = pico("llama")
+    endpoint.answer = vllm(source)
+    settings = {"source": source.source, "codec": source.codec, "top_k": top_k}
+    ours = list(capture_signals(source, items(), top_k=top_k, batch_tokens=512))
+    theirs = list(http_signals(client_of(endpoint), items(), **settings))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.id == b.id and a.token_ids.tolist() == b.token_ids.tolist() and b.ce.dtype == np.float32
+        np.testing.assert_allclose(a.ce, b.ce, atol=1e-4)
+        assert a.topk_ids.tolist() == b.topk_ids.tolist()
+        np.testing.assert_allclose(a.topk_logprobs.astype(float), b.topk_logprobs.astype(float), atol=0.02)
+        np.testing.assert_allclose(a.tail.astype(float), b.tail.astype(float), atol=0.02)
+
+
+def test_entries_beyond_the_tokenizer_go_into_the_tail(pico, endpoint):
+    source = pico("llama", head_size=400)
+    endpoint.answer = vllm(source)
+    (one,) = http_signals(client_of(endpoint), items()[:1], source=source.source, codec=source.codec, top_k=40)
+    kept = one.topk_logprobs > -99
+    assert (one.topk_ids < source.codec.vocab_size).all() and not kept.all()
+    total = np.exp(one.topk_logprobs.astype(float)).sum(axis=1) + np.exp(one.tail.astype(float))
+    np.testing.assert_allclose(total, 1.0, atol=0.01)
+
+
+def test_own_token_outside_the_top_k_counts_only_for_the_cross_entropy(pico, endpoint):
+    source = pico("llama")
+    endpoint.answer = vllm(source)
+    (one,) = http_signals(client_of(endpoint), items()[:1], source=source.source, codec=source.codec, top_k=1)
+    assert one.topk_ids.shape == (len(one.ce), 1)
+    surprised = one.topk_ids[:, 0] != one.token_ids
+    assert surprised.any() and (one.ce[surprised] > -one.topk_logprobs[surprised, 0].astype(np.float32) - 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "must return `prompt_logprobs` for every token, but returns None.*--max-logprobs"),
+        ([None, {}], "but returns 2 rows for"),
+        ("missing", "`row-0` has .*KeyError"),
+        ("null", "`row-0` has .*log-probability -10000.0 of token"),
+        ("text", "`row-0` has .*ValueError"),
+    ],
+)
+def test_replies_that_are_no_prompt_logprobs(pico, endpoint, rows, message):
+    source = pico("llama")
+
+    def answer(_path, body):
+        ids = body["prompt"]
+        made = {
+            "missing": [{"-1": {"logprob": -1.0}} for _ in ids],
+            "null": [{str(i): {"logprob": None}} for i in ids],
+            "text": [{"the": {"logprob": -1.0}} for _ in ids],
+        }
+        value = made[rows] if isinstance(rows, str) else rows
+        return 200, {}, json.dumps({"choices": [{"prompt_logprobs": value}]}).encode()
+
+    endpoint.answer = answer
+    with pytest.raises(BackendError, match=message):
+        list(http_signals(client_of(endpoint), items()[:1], source=source.source, codec=source.codec, top_k=3))

@@ -1,0 +1,137 @@
+import pytest
+
+from models.fusion.schedule import resolve_schedule
+from models.params.evaluation import EvaluationParams
+from models.params.fusion import FusionParams, LoraParams
+from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
+from models.reporting.estimate import (
+    PROCESS_BYTES,
+    CorpusSize,
+    StageEstimate,
+    estimate_stages,
+    fuse_device_bytes,
+    text_passes,
+)
+from models.reporting.footprint import ModelSize, activation_bytes, loss_chunk_bytes
+
+VICUNA = ModelSize(7_000_000_000, 32_000, 4096, 32, "bfloat16")
+MPT = ModelSize(7_000_000_000, 50_432, 4096, 32, "bfloat16")
+SOURCES = {"vicuna": VICUNA, "llama": VICUNA, "mpt": MPT}
+# 52,000 rows of 80 + 1,000 bytes: 20 and 250 tokens (249 and the end token).
+CORPUS = CorpusSize(num_train=52_000, num_test=1000, prompt_bytes=80, response_bytes=996)
+TEACH = TeachParams(
+    responses=ResponseParams(max_new_tokens=100), rewards=RewardParams(scorers=(ScorerSpec(kind="reference", name="chrf"),))
+)
+FUSION = FusionParams(
+    targets=("vicuna",), epochs=2, batch_size=128, micro_batch_size=1, dtype="bfloat16", gradient_checkpointing=True
+)
+
+
+def stages(**changed: object) -> dict[str, StageEstimate]:
+    given = {"teach": TEACH, "fusion": FUSION, "evaluation": EvaluationParams(), "methods": ("profuser",)} | changed
+    return {e.stage: e for e in estimate_stages(SOURCES, CORPUS, **given)}  # type: ignore[arg-type]
+
+
+def test_token_counts_round_up_and_count_the_end_token() -> None:
+    assert (CORPUS.prompt_tokens, CORPUS.response_tokens) == (20, 250)
+    assert CORPUS.answer_tokens(100) == 100
+    assert CORPUS.answer_tokens(1000) == 250
+
+
+def test_stages_come_in_the_order_of_the_pipeline() -> None:
+    assert list(stages()) == ["prepare", "sources", "teach", "fuse", "evaluate_fusion"]
+
+
+def test_prepare_writes_the_rows() -> None:
+    assert stages()["prepare"].disk_bytes == 53_000 * (80 + 996 + 150)
+
+
+def test_sources_hold_all_weights_and_train_only_embedded_ones() -> None:
+    assert stages()["sources"].disk_bytes == 3 * 14_000_000_000
+    assert stages()["sources"].flops == 0
+    trained = stages(pretrain_tokens=1000)["sources"]
+    assert trained.flops == 3 * 6 * 7e9 * 1000
+    assert trained.device_bytes == 112_000_000_000
+
+
+def test_teach_by_hand() -> None:
+    teach = stages()["teach"]
+    truth = 3 * (52_000 * 250 * 48 + 20 * 52_000)  # three sources, every row 48 bytes
+    winners = 52_000 * 100 * 48 + 20 * 52_000  # one winner a prompt, cut at 100 tokens
+    texts = 3 * 52_000 * (100 * 4 + 300)
+    assert teach.disk_bytes == truth + winners + texts
+    # ground truth (270 tokens) once, answer (120) twice by each source, the winner's once more
+    tokens = 3 * 52_000 * (270 + 2 * 120) + 52_000 * 120
+    attention = 2 * 32 * 4096 * 52_000 * (3 * (270 * 270 + 2 * 120 * 120) + 120 * 120)
+    assert teach.flops == pytest.approx(14e9 * tokens + attention, rel=1e-9)
+    # Scoring 8192 tokens needs 34·8192·4096 bytes and the logits of a chunk; generating 32 × 120 tokens needs more.
+    assert teach.device_bytes == 14_000_000_000 + 32 * 120 * 512 * 1024
+    assert teach.host_bytes == PROCESS_BYTES + 14_000_000_000 + 256 * 250 * 48
+
+
+def test_reward_models_cost_a_forward_of_every_answer() -> None:
+    judge = ModelSize(8_000_000_000, 128_256, 4096, 0, "bfloat16")
+    extra = stages(reward_models=(judge,))["teach"].flops - stages()["teach"].flops
+    assert extra == pytest.approx(2 * 8e9 * 52_000 * 3 * 120, rel=1e-6)
+
+
+def test_more_samples_cost_more_answers_but_no_more_signals() -> None:
+    sampled = TEACH.model_copy(update={"responses": ResponseParams(max_new_tokens=100, num_samples=4, temperature=0.7)})
+    more = stages(teach=sampled)["teach"]
+    once = stages()["teach"]
+    assert more.disk_bytes - once.disk_bytes == 3 * 3 * 52_000 * 700
+    assert more.flops > 2 * once.flops
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [
+        ("sft", (2, 0)),
+        ("fusellm", (2, 0)),
+        ("inference_only", (0, 2)),
+        ("profuser", (1, 2)),
+        ("reverse", (2, 1)),
+        ("simul", (2, 2)),
+    ],
+)
+def test_passes_over_texts(method: str, passes: tuple[float, float]) -> None:
+    assert text_passes(resolve_schedule(method, FUSION)) == passes
+
+
+def test_fuse_by_hand() -> None:
+    fuse = stages()["fuse"]
+    stores = 52_000 * 350 * 48 + 2 * 20 * 52_000
+    assert fuse.disk_bytes == stores + 2 * 28_000_000_000 + 2 * 12 * 7_000_000_000  # two phases, two checkpoints
+    tokens = 52_000 * (1 * 270 + 2 * 120)
+    attention = 52_000 * (1 * 270 * 270 + 2 * 120 * 120) * 2 * 32 * 4096
+    assert fuse.flops == pytest.approx(4 * (14e9 * tokens + attention), rel=1e-9)  # checkpointing: four forwards' worth
+
+
+def test_fuse_memory_of_one_process_and_under_fsdp() -> None:
+    rest = activation_bytes(VICUNA, tokens=2048, dtype="bfloat16", checkpointing=True) + loss_chunk_bytes(VICUNA, chunk=1024)
+    assert fuse_device_bytes(VICUNA, FUSION) == 126_000_000_000 + rest
+    sharded = fuse_device_bytes(VICUNA, FUSION, processes=8, fsdp=True)
+    assert sharded == 126_000_000_000 // 8 + 28_000_000_000 // 32 + rest
+    assert sharded < 20e9  # a 7B target fits eight devices of 24 GB
+    assert fuse_device_bytes(VICUNA, FUSION, processes=8, fsdp=False) == fuse_device_bytes(VICUNA, FUSION)
+    assert stages(processes=8)["fuse"].host_bytes == 8 * (PROCESS_BYTES + 28_000_000_000)
+
+
+def test_lora_keeps_optimiser_and_checkpoints_small() -> None:
+    lora = FUSION.model_copy(update={"lora": LoraParams(rank=16)})
+    assert fuse_device_bytes(VICUNA, FUSION) - fuse_device_bytes(VICUNA, lora) > 95e9
+    assert stages()["fuse"].disk_bytes - stages(fusion=lora)["fuse"].disk_bytes == 24 * (7_000_000_000 - 19 * 4096 * 16 * 32)
+
+
+def test_evaluation_counts_every_model_and_respects_its_limits() -> None:
+    four = stages()["evaluate_fusion"]
+    five = stages(methods=("sft", "profuser"))["evaluate_fusion"]
+    assert five.flops / four.flops == pytest.approx(5 / 4, rel=1e-3)
+    assert stages(evaluation=EvaluationParams(limit=100))["evaluate_fusion"].flops == pytest.approx(four.flops / 10)
+    silent = stages(evaluation=EvaluationParams(answers=False))["evaluate_fusion"]
+    assert silent.flops < four.flops
+
+
+def test_hours_at_a_rate() -> None:
+    assert StageEstimate("fuse", 0, 0, 0, 3.6e18).hours(1e15) == 1.0
+    assert StageEstimate("fuse", 0, 0, 0, 3.6e18).hours(1e15, processes=4) == 0.25
