@@ -68,7 +68,7 @@ class StageContext:
     @functools.cached_property
     def digest(self) -> str:
         """Identity of the params that decide results (execution choices left out)."""
-        kept = self.params.model_dump(mode="json", exclude={"runtime", "tracking"})
+        kept = self.params.model_dump(mode="json", exclude={"runtime", "tracking", "planning"})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

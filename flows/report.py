@@ -96,7 +96,10 @@ def provenance(ctx: StageContext) -> dict[str, str]:
 def reproduce(ctx: StageContext) -> list[str]:
     """Return the commands that give this report again."""
     methods = f" -S 'methods=[{','.join(ctx.params.methods)}]'"
-    return [f"git checkout {git_commit(ctx.root).rstrip('+')}", f"python -m flows run pipeline --profile {ctx.params.profile}{methods}"]
+    return [
+        f"git checkout {git_commit(ctx.root).rstrip('+')}",
+        f"python -m flows run pipeline --profile {ctx.params.profile}{methods}",
+    ]
 
 
 def write_tables(ctx: StageContext, summary: Artifact) -> None:
@@ -112,7 +115,10 @@ def write_tables(ctx: StageContext, summary: Artifact) -> None:
     pairs = ([a, b] for i, a in enumerate(names) for j, b in enumerate(names) for _ in range(counts[i][j]))
     _write_csv(ctx.reports() / "agreement.csv", ["training", "inference"], pairs)
     curves = (
-        [name, row["step"], round(row["train/loss"], 6)] for name, rows in histories(ctx).items() for row in rows if "train/loss" in row
+        [name, row["step"], round(row["train/loss"], 6)]
+        for name, rows in histories(ctx).items()
+        for row in rows
+        if "train/loss" in row
     )
     _write_csv(ctx.reports() / "loss.csv", ["method", "step", "loss"], curves)
 

@@ -46,6 +46,11 @@ def module_path(name: str, *, root: Path = PROJECT_ROOT) -> Path:
     return path
 
 
+def is_module(name: str, *, root: Path = PROJECT_ROOT) -> bool:
+    """Say whether `name` is a module of the three packages."""
+    return _find(name, root) is not None
+
+
 def closure(roots: Sequence[str], *, root: Path = PROJECT_ROOT) -> tuple[str, ...]:
     """Return the names of all modules of the three packages that `roots` reach, themselves included, sorted.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tasks.code_closure import code_digest
+from tasks.code_closure import code_digest, is_module
 
 # Which cache, which tracker: editing these changes no result, so they enter no identity.
 INFRASTRUCTURE = frozenset(
@@ -89,6 +89,8 @@ def _project_imports(nodes: Iterable[ast.AST]) -> list[str]:
         for node in ast.walk(top):
             if isinstance(node, ast.ImportFrom) and node.module:
                 found.append(node.module)
+                # `from package import module` imports the module as well as the package.
+                found += [name for a in node.names if is_module(name := f"{node.module}.{a.name}")]
             elif isinstance(node, ast.Import):
                 found += [alias.name for alias in node.names]
     return [name for name in found if name.split(".")[0] in ("models", "tasks")]

@@ -4,24 +4,28 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from models.errors import FusedialError
+
 ROOT_VARIABLE = "FUSEDIAL_ROOT"
 
 
 @lru_cache
 def project_root() -> Path:
-    """Return the project folder: FUSEDIAL_ROOT, else the nearest parent of the working directory with params.yaml and dvc.yaml.
+    """Return the project folder: FUSEDIAL_ROOT, else the nearest parent of the working directory with params.yaml and profiles/.
 
     Raises:
-        RuntimeError: Neither leads to a project.
+        FusedialError: Neither leads to a project.
     """
     named = os.environ.get(ROOT_VARIABLE)
     if named:
         return Path(named).resolve()
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+        if (folder / "params.yaml").is_file() and (folder / "profiles").is_dir():
             return folder
-    raise RuntimeError(f"{here} is not inside a fusedial project (no params.yaml with dvc.yaml); set {ROOT_VARIABLE}.")
+    raise FusedialError(
+        f"{here} is not inside a fusedial project (no params.yaml beside profiles/); change there, or set {ROOT_VARIABLE}."
+    )
 
 
 def cache_dir() -> Path:

@@ -67,7 +67,7 @@ def _extremes(first: int, second: int, third: int) -> Iterator[Item]:
             yield Item(
                 prompt=phrasing.format(first, second, third),
                 key=f"{a}<{b}<{c}",
-                simple=f"{a}, {b}, {c}: {right}.",
+                simple=f"{a}, {b}, {c}, so {right}.",
                 detailed=f"From small to large we get {a}, {b}, {c}. The answer is {right}.",
                 answer=str(right),
                 check="number",

@@ -29,7 +29,7 @@ class BestSource:
     @property
     def note(self) -> str:
         """One phrase for tables."""
-        oracle = " (oracle)" if self.chosen_on == "test" else ""
+        oracle = ", an oracle" if self.chosen_on == "test" else ""
         return f"best source chosen on {self.chosen_on}{oracle}"
 
 

@@ -197,7 +197,8 @@ class _FusedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """Scale the kept gradients (a second backward through the same graph finds them unchanged)."""
-        scaled = [g if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors]
+        # The scale keeps its width: rounded to bfloat16 it would shift all gradients by up to 0.4 %.
+        scaled = [g if g is None else (g.to(grad.dtype) * grad).to(g.dtype) for g in ctx.saved_tensors]
         return scaled[0], scaled[1], scaled[2] if ctx.has_bias else None, None
 
 

@@ -196,18 +196,19 @@ def _reduce(logits_of: Callable[[slice], Tensor], labels: Tensor, vocab: int, to
 def _reduce_chunk(logits: Tensor, labels: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Map float32 logits [C, V] to cross-entropy, top-k ids, top-k log-probabilities and tail.
 
-    The tail is the log-sum-exp of what is not in the top-k, not log(1 − Σ p): the latter is rounding noise on peaked rows.
+    The tail sums what is not in the top-k, instead of log(1 − Σ p): the latter is rounding noise on peaked rows.
     """
-    norm = logits.logsumexp(dim=-1)
-    ce = norm - logits.gather(1, labels[:, None]).squeeze(1)
+    own = logits.gather(1, labels[:, None]).squeeze(1)
     if top_k == 0:
-        nothing = logits[:, :0]
-        return ce, nothing.int(), nothing.half(), torch.zeros_like(ce).half()
+        ce = logits.logsumexp(dim=-1) - own
+        return ce, labels.new_empty((len(ce), 0)).int(), own.new_empty((len(ce), 0)).half(), torch.zeros_like(ce).half()
     values, ids = logits.topk(top_k, dim=-1)
-    logprobs = (values - norm[:, None]).clamp(min=PAD_LOGPROB)
-    rest = logits.scatter(1, ids, float("-inf")).logsumexp(dim=-1)
-    tail = (rest - norm).clamp(min=TAIL_FLOOR, max=0.0)
-    return ce, ids.int(), logprobs.half(), tail.half()
+    best = values[:, :1]
+    mass = (logits - best).exp_()  # one pass of exp serves the norm and the tail
+    norm = best + mass.sum(dim=-1, keepdim=True).log()
+    rest = best + mass.scatter_(1, ids, 0.0).sum(dim=-1, keepdim=True).log()
+    tail = (rest - norm).squeeze(1).clamp(min=TAIL_FLOOR, max=0.0)
+    return norm.squeeze(1) - own, ids.int(), (values - norm).clamp(min=PAD_LOGPROB).half(), tail.half()
 
 
 def _split(rows: _Rows, texts: Sequence[FittedText], ids: Sequence[str], *, source: str) -> list[SampleSignals]:

@@ -9,7 +9,7 @@ from models.params.base import Section
 from models.params.corpus import CorpusParams
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import METHODS, FusionParams, Method
-from models.params.runtime import Runtime, Tracking
+from models.params.runtime import Planning, Runtime, Tracking
 from models.params.sources import SourcesParams
 from models.params.teach import TeachParams
 
@@ -30,6 +30,7 @@ class Params(Section):
     fusion: FusionParams = Field(description="Training of the target.")
     evaluation: EvaluationParams = Field(default_factory=EvaluationParams, description="Held-out scores.")
     runtime: Runtime = Field(default_factory=Runtime, description="Execution choices; never part of a cache key.")
+    planning: Planning = Field(default_factory=Planning, description="Assumptions of `plan`; never part of a cache key.")
     tracking: Tracking = Field(default_factory=Tracking, description="MLflow; never part of a cache key.")
 
     @model_validator(mode="after")

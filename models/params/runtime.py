@@ -33,3 +33,34 @@ class Tracking(Section):
     uri: str = Field("", description="MLflow tracking URI; empty = MLFLOW_TRACKING_URI, else mlflow.db in the project root.")
     log_every: int = Field(5, ge=1, description="Optimiser steps between two recorded training metrics.")
     log_models: bool = Field(True, description="Log each fused model to MLflow (by path, safetensors).")
+
+
+class SizeHint(Section):
+    """The size of a model, for `plan` where its config is not at hand (a hub name before it is downloaded)."""
+
+    name: str = Field(description="Source or reward model.")
+    num_parameters: int = Field(gt=0, description="Parameters.")
+    vocab_size: int = Field(gt=0, description="Rows of the output head.")
+    hidden_size: int = Field(gt=0, description="Width.")
+    num_layers: int = Field(gt=0, description="Layers.")
+
+
+class CorpusHint(Section):
+    """The size of the corpus, for `plan` before `prepare` has run; lengths are means."""
+
+    num_train: int = Field(gt=0, description="Training prompts.")
+    num_test: int = Field(gt=0, description="Held-out prompts.")
+    prompt_bytes: float = Field(gt=0, description="UTF-8 bytes of a prompt.")
+    response_bytes: float = Field(gt=0, description="UTF-8 bytes of a ground-truth response.")
+
+
+class Planning(Section):
+    """What `plan` may assume. Decides nothing else."""
+
+    sizes: tuple[SizeHint, ...] = Field((), description="Sizes of models that are not at hand.")
+    corpus: CorpusHint | None = Field(None, description="Size of the corpus.")
+    flops_per_second: float = Field(
+        5e10,
+        gt=0,
+        description="Sustained speed of one process, for the time estimates (two laptop cores: 5e10; an H100 in bf16: 3e14).",
+    )

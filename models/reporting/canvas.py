@@ -25,7 +25,6 @@ ACCENT, PLAIN, QUIET = "#d55e00", "#3f7fb5", "#8b949e"
 
 # Okabe and Ito's colours, ordered so that the first ones differ most; yellow is left out (no contrast on white).
 PALETTE = ("#3f7fb5", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8b949e", "#7b5ea7")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 DPI = 100

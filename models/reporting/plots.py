@@ -40,7 +40,7 @@ LOSS_PANELS = {
 """Logged metric → panel title; nats per response token."""
 
 _Look = tuple[str, Any]
-_PANELS_PER_ROW = 4
+_PANELS_PER_ROW = 5
 _SMOOTH_FROM = 40  # logged points from which a running mean is drawn over the raw curve
 
 
@@ -54,17 +54,16 @@ def plot_comparison(rows: Sequence[TableRow], *, metric: str, main: str = MAIN_M
     chosen = _of_metric(without_twins(rows), metric)
     families = list(dict.fromkeys(row.family for row in chosen))
     names = system_names(row.system for row in chosen)
-    columns = min(_PANELS_PER_ROW, len(families))
-    lines = math.ceil(len(families) / columns)
-    figure = new_figure(height=max(500, lines * (90 + 30 * len(names))))
+    lines = math.ceil(len(families) / _PANELS_PER_ROW)
+    columns = math.ceil(len(families) / lines)
+    figure = new_figure(height=max(280, lines * (110 + 43 * len(names))))
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for axes, family in zip(panels.flat, families, strict=False):
         here = [row for row in chosen if row.family == family]
         _draw_family(axes, here, list(names), main=main)
         axes.set_title(family, pad=22)
         axes.annotate(f"n = {here[0].num:,}", (0, 1), (0, 7), "axes fraction", "offset points", color=MUTED, fontsize=9)
-    for axes in list(panels.flat)[len(families) :]:
-        axes.set_visible(False)
+    _hide_rest(panels, len(families))
     panels[0, 0].set_ylim(len(names) - 0.5, -0.7)
     panels[0, 0].set_yticks(range(len(names)), list(names.values()))
     figure.supxlabel(metric_title(metric), fontsize=10, color=MUTED)
@@ -102,8 +101,7 @@ def plot_losses(
             _draw_curve(axes, np.array(points, dtype=np.float64).reshape(-1, 2), name, look)
         axes.set_title(title)
         quiet_axes(axes, grid="y")
-    for axes in list(grid.flat)[len(known) :]:
-        axes.set_visible(False)
+    _hide_rest(grid, len(known))
     figure.supxlabel("optimiser step", fontsize=10, color=MUTED)
     figure.supylabel("nats per response token", fontsize=10, color=MUTED)
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -158,6 +156,15 @@ def draw_stack(axes: Axes, parts: Mapping[str, Mapping[str, float]], *, colours:
     axes.set_xlim(0, 100)
     axes.set_ylim(len(parts) - 0.5, -0.5)  # the first bar on top, also where panels share the axis
     quiet_axes(axes, grid=None)
+
+
+def _hide_rest(panels: npt.NDArray[Any], used: int) -> None:
+    """Hide the panels of the last line that are not used; the ones above them then show the ticks of the shared axis."""
+    columns = panels.shape[1]
+    for at in range(used, panels.size):
+        panels.flat[at].set_visible(False)
+        if at >= columns:
+            panels.flat[at - columns].tick_params(labelbottom=True)
 
 
 def _of_metric(rows: Sequence[TableRow], metric: str) -> list[TableRow]:

@@ -16,7 +16,7 @@ def to_rich(grid: Grid) -> Table:
     for i, name in enumerate(grid.header):
         table.add_column(escape(name), justify="left" if i < grid.num_text else "right")
     for row in grid.rows:
-        table.add_row(*(_rich_cell(cell) for cell in row))
+        table.add_row(*(_rich_cell(cell, text=i < grid.num_text) for i, cell in enumerate(row)))
     return table
 
 
@@ -24,19 +24,24 @@ def to_markdown(grid: Grid) -> str:
     """Return a GitHub table under its title in bold; the best value bold. Ends without a line break."""
     aligns = ("---" if i < grid.num_text else "---:" for i in range(len(grid.header)))
     lines = [_line(_plain(name) for name in grid.header), _line(aligns)]
-    lines += [_line(_markdown_cell(cell) for cell in row) for row in grid.rows]
+    lines += [_line(_markdown_cell(cell, text=i < grid.num_text) for i, cell in enumerate(row)) for row in grid.rows]
     return "\n".join([f"**{_plain(grid.title)}**", "", *lines, *(line for note in grid.notes for line in ("", _plain(note)))])
 
 
-def _rich_cell(cell: Cell) -> str:
+def _rich_cell(cell: Cell, *, text: bool) -> str:
     style = _STYLES[cell.mark]
-    text = f"[{style}]{escape(cell.text)}[/{style}]" if style else escape(cell.text)
-    return f"{text} [dim]{escape(cell.detail)}[/dim]" if cell.detail else text
+    main = f"[{style}]{escape(cell.text)}[/{style}]" if style else escape(cell.text)
+    return f"{main} [dim]{escape(_detail(cell, text=text))}[/dim]" if cell.detail else main
 
 
-def _markdown_cell(cell: Cell) -> str:
-    text = f"**{_plain(cell.text)}**" if cell.mark == "best" else _plain(cell.text)
-    return f"{text} {_plain(cell.detail)}".strip()
+def _markdown_cell(cell: Cell, *, text: bool) -> str:
+    main = f"**{_plain(cell.text)}**" if cell.mark == "best" else _plain(cell.text)
+    return f"{main} {_plain(_detail(cell, text=text))}".strip()
+
+
+def _detail(cell: Cell, *, text: bool) -> str:
+    # An interval brings its own brackets; a remark behind a name needs some.
+    return f"({cell.detail})" if text and cell.detail else cell.detail
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -81,7 +81,7 @@ def lossy_rows(target: EncodedText, source: EncodedText) -> npt.NDArray[np.bool_
     the end token if either side drops the end of the text.
     """
     lossy = np.append(target.lossy, not (target.reaches_end and source.reaches_end))
-    if source.lossy.any():
+    if not source.lossless:
         inside = np.searchsorted(source.ends, target.starts[:-1], side="right")
         lossy[:-1] |= np.append(source.lossy, not source.reaches_end)[inside]
     return lossy

@@ -53,7 +53,7 @@ class EncodedText:
     @property
     def reaches_end(self) -> bool:
         """Whether the last token ends where the text ends (a tokenizer may drop the end of a text)."""
-        return (int(self.ends[-1]) if len(self.ends) else 0) == self.num_bytes
+        return (int(self.ends[-1]) if len(self.ends) else -self.lead) == self.num_bytes
 
 
 class TokenCodec:

@@ -42,7 +42,7 @@ def test_strips_without_width_do_not_divide_by_zero(comparisons: tuple[Compariso
 
 def test_rewards_are_folded(table: tuple[TableRow, ...], comparisons: tuple[ComparisonRow, ...]) -> None:
     assert [(s.title.split()[0], s.folded) for s in metric_sections(table, comparisons)] == [
-        ("Accuracy", False),
+        ("Accuracy,", False),
         ("Bits", False),
         ("Reward", True),
     ]

@@ -10,7 +10,7 @@ from models.reporting.tables import to_markdown, to_rich
 _GRID = Grid(
     "scores [x]",
     ("system", "all"),
-    ((Cell("a|b"), Cell("1.0", "[0.9, 1.1]", "best")), (Cell("<!-- /results -->"), Cell("2.0"))),
+    ((Cell("a|b"), Cell("1.0", "[0.9, 1.1]", "best")), (Cell("<!-- /results -->", "a remark"), Cell("2.0"))),
     notes=("A note.",),
 )
 
@@ -22,7 +22,7 @@ def test_markdown_is_a_table_whose_cells_cannot_break_it() -> None:
         "| system | all |",
         "| --- | ---: |",
         "| a\\|b | **1.0** [0.9, 1.1] |",
-        "| &lt;!-- /results --> | 2.0 |",
+        "| &lt;!-- /results --> (a remark) | 2.0 |",
         "",
         "A note.",
     ]
@@ -32,7 +32,7 @@ def test_the_terminal_shows_brackets_literally() -> None:
     out = StringIO()
     Console(file=out, width=100, color_system=None).print(to_rich(_GRID))
     text = out.getvalue()
-    assert "scores [x]" in text and "1.0 [0.9, 1.1]" in text and "A note." in text
+    assert "scores [x]" in text and "1.0 [0.9, 1.1]" in text and "A note." in text and "(a remark)" in text
 
 
 def test_the_best_value_is_bold_in_the_terminal() -> None:

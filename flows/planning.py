@@ -1,0 +1,106 @@
+"""`plan`: for each stage whether it would run and why, and what it needs in memory, disk and computation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.context import StageContext
+from flows.sizes import corpus_size, model_sizes, reward_sizes
+from flows.stage_record import Change, changes
+from flows.stages import STAGES, Stage
+from models.reporting.estimate import StageEstimate, estimate_stages
+
+SHOWN_CHANGES = 4
+
+
+def planned(ctx: StageContext) -> Iterator[tuple[Stage, str, list[Change], list[str]]]:
+    """Yield stage, method, its own changes, and the upstream stages that would run before it."""
+    running: set[str] = set()
+    for stage in STAGES:
+        for method in ctx.params.methods if stage.matrix else ("",):
+            upstream = [name for name in stage.inputs if name in running]
+            own = changes(ctx, stage, method=method)
+            yield stage, method, own, upstream
+            if own or upstream:
+                running.add(stage.name)
+
+
+def print_plan(ctx: StageContext, out: Console) -> None:
+    """Print the plan and the estimates."""
+    table = Table("stage", "would run", "because", title=f"profile {ctx.params.profile}", title_justify="left")
+    for stage, method, own, upstream in planned(ctx):
+        name = f"{stage.name}@{method}" if method else stage.name
+        verdict = "[yellow]yes[/]" if own else ("[yellow]if inputs change[/]" if upstream else "[green]no[/]")
+        table.add_row(name, verdict, _reasons(own, upstream))
+    out.print(table)
+    sizes, unknown = model_sizes(ctx)
+    corpus = corpus_size(ctx)
+    if unknown or corpus is None:
+        what = [f"the size of {name}" for name in unknown] + ([] if corpus else ["the size of the corpus"])
+        out.print(f"no estimates: {', '.join(what)} cannot be read here (nothing is downloaded for a plan).")
+        return
+    estimates = estimate_stages(
+        sizes,
+        corpus,
+        teach=ctx.params.teach,
+        fusion=ctx.params.fusion,
+        evaluation=ctx.params.evaluation,
+        methods=ctx.params.methods,
+        reward_models=reward_sizes(ctx),
+        processes=ctx.params.runtime.nproc,
+        fsdp=ctx.params.runtime.fsdp,
+    )
+    out.print(_needs(estimates, ctx.root, speed=ctx.params.planning.flops_per_second * ctx.params.runtime.nproc))
+
+
+def _reasons(own: list[Change], upstream: list[str]) -> str:
+    lines = [str(c) for c in own[:SHOWN_CHANGES]]
+    if len(own) > SHOWN_CHANGES:
+        lines.append(f"… and {len(own) - SHOWN_CHANGES} more")
+    if upstream:
+        lines.append(f"after {', '.join(upstream)}")
+    return "\n".join(lines)
+
+
+def _needs(estimates: tuple[StageEstimate, ...], root: Path, *, speed: float) -> Table:
+    import shutil
+
+    free = shutil.disk_usage(root).free
+    table = Table(
+        "stage",
+        "disk",
+        "host memory",
+        "device memory",
+        "compute",
+        "time",
+        title=f"needs (free disk {size(free)})",
+        title_justify="left",
+    )
+    for e in estimates:
+        table.add_row(
+            e.stage,
+            size(e.disk_bytes),
+            size(e.host_bytes),
+            size(e.device_bytes),
+            f"{e.flops:.1e} FLOP",
+            duration(e.flops / speed),
+        )
+    return table
+
+
+def size(num: float) -> str:
+    """Return bytes in the unit a person would use."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if num < 1000 or unit == "TB":
+            return f"{num:.0f} {unit}" if unit == "B" else f"{num:.1f} {unit}"
+        num /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit a person would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

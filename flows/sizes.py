@@ -1,0 +1,125 @@
+"""Sizes of models and corpus for the estimates of `plan`, read without loading anything."""
+
+import json
+import struct
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from flows.context import StageContext
+from models.params.sources import PicoSpec
+from models.reporting.estimate import CorpusSize
+from models.reporting.footprint import ModelSize
+
+_WIDTH, _LAYERS = ("hidden_size", "d_model", "n_embd", "dim"), ("num_hidden_layers", "n_layers", "n_layer")
+
+
+def model_sizes(ctx: StageContext) -> tuple[dict[str, ModelSize], list[str]]:
+    """Return the size of every source, and the names whose size is not to be had here."""
+    sizes: dict[str, ModelSize] = {}
+    unknown: list[str] = []
+    for spec in ctx.params.sources.models:
+        hint = hinted_size(ctx, spec.name, dtype=spec.dtype)
+        if spec.pico is not None:
+            sizes[spec.name] = pico_size(spec.pico)
+        elif (folder := ctx.root / spec.model).is_dir():
+            sizes[spec.name] = folder_size(folder, dtype=spec.dtype)
+        elif hint is not None:
+            sizes[spec.name] = hint
+        else:
+            unknown.append(spec.name)
+    return sizes, unknown
+
+
+def reward_sizes(ctx: StageContext) -> list[ModelSize]:
+    """Return the sizes of the reward models that are known."""
+    found = []
+    for spec in ctx.params.sources.reward_models:
+        hint = hinted_size(ctx, spec.name, dtype=spec.dtype)
+        if hint is not None:
+            found.append(hint)
+        elif (folder := ctx.root / spec.model).is_dir():
+            found.append(folder_size(folder, dtype=spec.dtype))
+    return found
+
+
+def hinted_size(ctx: StageContext, name: str, *, dtype: Any) -> ModelSize | None:
+    """Return the size that `planning.sizes` gives for a model."""
+    for hint in ctx.params.planning.sizes:
+        if hint.name == name:
+            return ModelSize(hint.num_parameters, hint.vocab_size, hint.hidden_size, hint.num_layers, dtype=dtype)
+    return None
+
+
+def pico_size(spec: PicoSpec) -> ModelSize:
+    """Return the size of an embedded source: V·D for the tied embedding, 12·D² a layer."""
+    width = spec.hidden_size
+    parameters = spec.vocab_size * width + spec.num_layers * 12 * width * width
+    return ModelSize(parameters, spec.vocab_size, width, spec.num_layers)
+
+
+def folder_size(folder: Path, *, dtype: Any) -> ModelSize:
+    """Return the size of a model folder from its config and the headers of its safetensors files."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    counts = [prod(t["shape"]) for file in sorted(folder.glob("*.safetensors")) for t in _header(file).values()]
+    return ModelSize(sum(counts), config["vocab_size"], _first(config, _WIDTH), _first(config, _LAYERS), dtype=dtype)
+
+
+def _header(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header: dict[str, Any] = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return header
+
+
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    return next(int(config[name]) for name in names if name in config)
+
+
+def corpus_size(ctx: StageContext) -> CorpusSize | None:
+    """Return the size of the corpus: from `prepare` if it has run, else from `planning.corpus`, else from the world's params."""
+    place = ctx.out("prepare")
+    tokens = _bytes_per_token(ctx)
+    if (place / "stats.json").is_file():
+        counts, bytes_ = _measure(place)
+        return CorpusSize(
+            num_train=counts["train"],
+            num_test=counts["test"],
+            prompt_bytes=bytes_[0],
+            response_bytes=bytes_[1],
+            bytes_per_token=tokens,
+        )
+    hint = ctx.params.planning.corpus
+    if hint is not None:
+        return CorpusSize(**hint.model_dump(), bytes_per_token=tokens)
+    if ctx.params.corpus.kind == "embedded":
+        world = ctx.params.corpus.world
+        return CorpusSize(
+            num_train=world.num_train, num_test=world.num_test, prompt_bytes=45, response_bytes=45, bytes_per_token=tokens
+        )
+    return None
+
+
+def _bytes_per_token(ctx: StageContext) -> float:
+    """About 4 for English with 32k entries; a vocabulary of a few hundred gives 2 to 3."""
+    sizes, _ = model_sizes(ctx)
+    smallest = min((m.vocab_size for m in sizes.values()), default=32000)
+    return 1.0 if smallest < 200 else 2.0 if smallest < 1500 else 3.0 if smallest < 10000 else 4.0
+
+
+def _measure(place: Path, *, sample: int = 1000) -> tuple[dict[str, int], tuple[float, float]]:
+    counts: dict[str, int] = {}
+    prompt = response = seen = 0
+    for split in ("train", "test"):
+        with (place / f"{split}.jsonl").open(encoding="utf-8") as file:
+            counts[split] = 0
+            for line in file:
+                counts[split] += 1
+                if split == "train" and counts[split] <= sample:
+                    row = json.loads(line)
+                    prompt += sum(len(m["content"].encode()) for m in row["messages"])
+                    response += len(row["response"].encode())
+                    seen += 1
+    return counts, (prompt / max(seen, 1), response / max(seen, 1))

@@ -1,0 +1,112 @@
+"""What the command line says while a pipeline runs and when it is done."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from flows.context import StageContext
+from flows.servers import ADDRESSES, answers
+from models.errors import ArtifactError
+from tasks.evaluation import SCORES
+
+if TYPE_CHECKING:
+    from models.evaluation.scores import ComparisonRow, TableRow
+    from models.reporting.results import ResultRow
+
+
+def announce_stage(out: Console) -> Callable[[str, float], None]:
+    """Return a function that prints one line for a finished stage."""
+
+    def announce(name: str, seconds: float) -> None:
+        out.print(f"[green]✓[/] {name:24s} {seconds:6.1f} s", highlight=False)
+
+    return announce
+
+
+def print_summary(ctx: StageContext, stage: str, out: Console, *, seconds: float) -> None:
+    """Print time and, after the whole pipeline, the results and where to look."""
+    out.print(f"[bold]{stage}[/] done in {seconds:.0f} s (profile {ctx.params.profile})", highlight=False)
+    if stage in ("pipeline", "report"):
+        print_results(ctx, out)
+        print_places(ctx, out)
+
+
+def print_results(ctx: StageContext, out: Console) -> Path:
+    """Print the result table, the paired differences and the two modes' winners; return the page.
+
+    Raises:
+        ArtifactError: The profile has no finished report.
+    """
+    from models.evaluation.comparison import headline_metric
+    from models.evaluation.scores import ALL_FAMILIES
+    from models.reporting.grids import comparison_grid, score_grid
+    from models.reporting.tables import to_rich
+
+    page = ctx.out("report", "index.html")
+    if not page.is_file():
+        raise ArtifactError(f"{page} does not exist; run `python -m flows run pipeline --profile {ctx.params.profile}` first.")
+    table, differences = scored_rows(ctx)
+    headline = headline_metric(row.metric for row in table)
+    for metric in dict.fromkeys([headline, "bits_per_byte"]):
+        out.print(to_rich(score_grid(table, metric=metric)))
+    for metric in dict.fromkeys([headline, "bits_per_byte"]):
+        out.print(to_rich(comparison_grid(differences, metric=metric, family=ALL_FAMILIES)))
+    out.print(agreement_line(_agreement(ctx)))
+    return page
+
+
+def scored_rows(ctx: StageContext) -> "tuple[list[TableRow], list[ComparisonRow]]":
+    """Return the results table and the paired differences of a finished profile."""
+    from models.evaluation.scores import ComparisonRow, TableRow
+
+    scored = json.loads((ctx.input("evaluate_fusion", "comparison").path / SCORES).read_text(encoding="utf-8"))
+    table = [TableRow.from_json(row) for row in scored["table"]]
+    return table, [ComparisonRow.from_json(row) for row in scored["comparisons"]]
+
+
+def agreement_rows(ctx: StageContext) -> "list[ResultRow]":
+    """Return the agreement of the two modes and the pairwise win rates as result rows."""
+    from models.reporting.results import ResultRow
+
+    agreement = _agreement(ctx)
+    overall = agreement["overall"]
+    rows = [ResultRow("modes agree", overall["share"], "share", num=overall["num_examples"], more={"part": "agreement"})]
+    for pair in agreement["pairwise"]:
+        for mode in ("training", "inference"):
+            if pair[f"{mode}_share"] is not None:
+                more = {"part": "pairwise", "mode": mode}
+                name = f"{pair['a']} beats {pair['b']}"
+                rows.append(ResultRow(name, pair[f"{mode}_share"], "share", num=pair[f"num_{mode}"], more=more))
+    return rows
+
+
+def _agreement(ctx: StageContext) -> dict[str, Any]:
+    path = ctx.input("teach", "summary").path / "agreement.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def agreement_line(agreement: dict[str, Any]) -> str:
+    """Return the paper's comparison of the two modes in one sentence."""
+    overall = agreement["overall"]
+    widest = max(agreement["pairwise"], key=lambda p: (p["training_share"] or 0.0) - (p["inference_share"] or 0.0), default=None)
+    text = f"The two modes name the same winner on {overall['share']:.0%} of {overall['num_examples']:,} prompts."
+    if widest is None:
+        return text
+    return (
+        f"{text} Widest gap: {widest['a']} beats {widest['b']} on {widest['training_share']:.0%} of them in training mode, "
+        f"on {widest['inference_share']:.0%} in inference mode."
+    )
+
+
+def print_places(ctx: StageContext, out: Console) -> None:
+    """Say where page, runs and flows can be looked at."""
+    page = ctx.out("report", "index.html")
+    out.print("\n[bold]Look[/]")
+    out.print(f"  result page   {page.relative_to(ctx.root)}", highlight=False)
+    for name, what in (("mlflow", "compare runs"), ("prefect", "flow runs")):
+        state = "" if answers(name) else "   (start it: make ui)"
+        out.print(f"  {what:12s}  {ADDRESSES[name]}{state}", highlight=False)
