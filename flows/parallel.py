@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import Task
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from models.errors import FusedialError
 from models.params.runtime import Runtime
@@ -13,7 +13,7 @@ from tasks.artifact import Artifact
 Call = tuple[Task[..., Artifact], Mapping[str, Any]]
 
 
-def task_runner(runtime: Runtime) -> TaskRunner[Any]:
+def task_runner(runtime: Runtime) -> Any:
     """Return the engine named by `runtime.task_runner`.
 
     Raises:

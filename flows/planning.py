@@ -1,7 +1,6 @@
 """`plan`: for each stage whether it would run and why, and what it needs in memory, disk and computation."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -52,7 +51,7 @@ def print_plan(ctx: StageContext, out: Console) -> None:
         processes=ctx.params.runtime.nproc,
         fsdp=ctx.params.runtime.fsdp,
     )
-    out.print(_needs(estimates, ctx.root, speed=ctx.params.planning.flops_per_second * ctx.params.runtime.nproc))
+    out.print(_needs(estimates, ctx))
 
 
 def _reasons(own: list[Change], upstream: list[str]) -> str:
@@ -64,29 +63,18 @@ def _reasons(own: list[Change], upstream: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _needs(estimates: tuple[StageEstimate, ...], root: Path, *, speed: float) -> Table:
+def _needs(estimates: tuple[StageEstimate, ...], ctx: StageContext) -> Table:
     import shutil
 
-    free = shutil.disk_usage(root).free
-    table = Table(
-        "stage",
-        "disk",
-        "host memory",
-        "device memory",
-        "compute",
-        "time",
-        title=f"needs (free disk {size(free)})",
-        title_justify="left",
-    )
+    free = shutil.disk_usage(ctx.root).free
+    runtime, speed = ctx.params.runtime, ctx.params.planning.flops_per_second
+    columns = ("stage", "disk", "host memory", "device memory", "compute", "time")
+    table = Table(*columns, title=f"needs (free disk {size(free)})", title_justify="left")
     for e in estimates:
-        table.add_row(
-            e.stage,
-            size(e.disk_bytes),
-            size(e.host_bytes),
-            size(e.device_bytes),
-            f"{e.flops:.1e} FLOP",
-            duration(e.flops / speed),
-        )
+        # Training runs on all processes; the other stages on one device for each worker.
+        at_once = runtime.nproc if e.stage == "fuse" else runtime.workers
+        needs = (size(e.disk_bytes), size(e.host_bytes), size(e.device_bytes))
+        table.add_row(e.stage, *needs, f"{e.flops:.1e} FLOP", duration(e.flops / speed / at_once))
     return table
 
 

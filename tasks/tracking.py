@@ -155,6 +155,7 @@ class RunSink:
         self._buffer: list[tuple[str, float, int, int]] = []
         self._flushed = self._told = time.monotonic()
         self._bar: Any = None
+        self._bar_for, self._bar_done = (0, ""), 0
         self._artifact: Any = None
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
@@ -188,13 +189,15 @@ class RunSink:
             self._tell_prefect(100.0 * done / max(total, 1))
 
     def _move_bar(self, done: int, total: int, unit: str) -> None:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
-        if self._bar is None or self._bar.total != total or self._bar.unit != unit:
+        if self._bar is None or self._bar_for != (total, unit):
             self._close_bar()
+            self._bar_for, self._bar_done = (total, unit), 0
             # disable=None: no bar where the output is no terminal.
             self._bar = tqdm(total=total, unit=unit, desc=self._label, disable=None, leave=False, dynamic_ncols=True)
-        self._bar.update(done - self._bar.n)
+        self._bar.update(done - self._bar_done)
+        self._bar_done = done
 
     def _tell_prefect(self, percent: float) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact

@@ -52,7 +52,7 @@ def write_store(folder: Path, *, ids: list[str], seed: int, vocab: int, tokenize
 @pytest.fixture(scope="session")
 def fusion_inputs(pico_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """`target`, `train_store`, `infer_store` of `train_fusion`: a Llama with dropout, 22 prompts of which each store lacks one."""
-    from models.generation.loading import resolve_source
+    from models.generation.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     root = tmp_path_factory.mktemp("fusion")

@@ -23,7 +23,8 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "gpt": "assistant",
 }
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+# A sign counts only where it cannot be a minus between two operands ("5-3").
+_NUMBER = re.compile(r"(?:(?<![\w.)])-)?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 class LeftOut(Exception):

@@ -98,8 +98,7 @@ def _folder_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
         hint = f"Name one of them in `path`, such as `{cfg.path.rstrip('/')}/{next(iter(data), 'train')}`."
         problem = Problem(cfg.path, "must be one data set", f"a folder of several ({names})", hint)
         raise DataError(f"Data set `{cfg.name}` cannot be read", [problem])
-    for number, row in enumerate(data, start=1):
-        yield number, row
+    yield from enumerate(data, start=1)
 
 
 def _unreadable(cfg: CorpusSet, why: str) -> DataError:

@@ -50,7 +50,7 @@ def assign_splits(prompts: Digests, *, valid_fraction: float, test_fraction: flo
     The test takes the lowest digests, validation the highest, so neither's share moves the other's rows.
     """
     place = prompts / 2.0**64
-    return np.where(place < test_fraction, TEST, np.where(place >= 1 - valid_fraction, VALID, TRAIN)).astype(np.uint8)
+    return np.where(place < test_fraction, TEST, np.where(place > 1 - valid_fraction, VALID, TRAIN)).astype(np.uint8)
 
 
 def repeated(digests: Digests) -> Mask:

@@ -167,11 +167,11 @@ def _mixed(items: Mapping[str, Sequence[Item]]) -> Iterator[tuple[str, Item]]:
 
 def _worsened(item: Item, better: str, rng: random.Random, *, family: str, others: Sequence[Item]) -> str:
     draw = rng.random()
-    if draw < 0.6:
-        return better.replace(item.answer, rng.choice(item.distractors))
     if draw < 0.75:
+        return better.replace(item.answer, rng.choice(item.distractors))
+    if draw < 0.85:
         return rng.choice(_EVASIVE[family])
-    if draw < 0.9:
+    if draw < 0.92:
         return _garbled(better, rng)
     other = rng.choice([o for o in rng.sample(others, min(8, len(others))) if o.answer != item.answer] or [item])
     return other.simple if other is not item else rng.choice(_EVASIVE[family])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from models.data.world import AREAS, PRICES, SPECIAL, Entity, World
+from models.data.world import AREAS, PRICES, SPECIAL, World
 from models.data.world_item import Item
 
 PHRASINGS: Mapping[str, tuple[str, ...]] = {

@@ -13,7 +13,8 @@ from torch import Tensor
 from models.errors import NumericsError, SourceError
 from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.generation.batching import pad_rows, plan_batches, to_device
-from models.generation.loading import Head, LoadedSource, head_of
+from models.generation.head import Head, head_of
+from models.generation.loading import LoadedSource
 from models.generation.prompts import FittedText, Overflow, TextItem, fit_texts
 from models.schema import SourceScore
 

@@ -2,36 +2,18 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from models.errors import ParamsError, Problem, SourceError
-from models.generation.head import Head, head_of
-from models.generation.resolve import reason, resolve_reward_model, resolve_source
-from models.generation.source_file import SOURCE_FILE, read_source, write_source
-from models.params.sources import Dtype
+from models.generation.reasons import reason
 from models.schema import ResolvedSource
 from models.tokenization.codec import TokenCodec
 from models.tokenization.loading import load_tokenizer
 
-__all__ = [
-    "SOURCE_FILE",
-    "Head",
-    "LoadedSource",
-    "head_of",
-    "load_codec",
-    "load_model",
-    "load_reward_classifier",
-    "load_source",
-    "pick_device",
-    "read_source",
-    "resolve_reward_model",
-    "resolve_source",
-    "write_source",
-]
-
+Dtype = Literal["float32", "bfloat16", "float16"]
 _DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _log = logging.getLogger(__name__)
 

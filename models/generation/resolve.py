@@ -1,6 +1,5 @@
 """From a name in the parameters to a concrete model: place, digest, sizes, chat template. No weights are loaded."""
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from models.errors import SourceError
+from models.generation.reasons import reason
 from models.generation.weights import folder_digest
 from models.params.sources import RewardModelSpec, SourceSpec
 from models.schema import ResolvedSource
@@ -118,13 +118,6 @@ def _cure(revision: str | None) -> str:
         "If the hub cannot be reached from here, download the model on a machine that can and name the folder, "
         "or fill the cache at HF_HOME; a gated model needs HF_TOKEN."
     )
-
-
-def reason(err: BaseException) -> str:
-    """Return the first line of a library's error (and the next, if it only announces it), at most 300 plain characters."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip().splitlines() or [type(err).__name__]
-    text = " ".join(" ".join(lines[: 2 if lines[0].rstrip().endswith(":") else 1]).split())
-    return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _skeleton(config: PreTrainedConfig, *, kind: Kind, trust: bool, where: str) -> PreTrainedModel:

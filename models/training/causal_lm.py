@@ -1,7 +1,7 @@
 """A plain training loop for small causal language models on rows of (prompt, response).
 
-For the embedded sources, where thousands of steps take seconds and the Hugging Face Trainer's bookkeeping would dominate. Rows are
-padded on the right, so that causal attention needs no mask, and grouped by length inside a window of steps.
+For the embedded sources, whose steps take milliseconds: the Hugging Face Trainer's bookkeeping would dominate. Rows are padded
+on the right, so that causal attention needs no mask, and grouped by length inside a window of steps.
 """
 
 import math
@@ -22,7 +22,7 @@ from models.params.sources import PicoTraining
 PROMPT_WEIGHT = 0.1
 # Steps whose rows are sorted by length together.
 _WINDOW = 8
-_MAX_GRAD_NORM = 1.0
+MAX_GRAD_NORM = 1.0
 _LOG_EVERY = 10
 
 
@@ -65,7 +65,7 @@ def train_causal_lm(
     Raises:
         NumericsError: The loss is not finite.
     """
-    model.to(device).train()
+    torch.nn.Module.to(model, device).train()
     optimiser = make_optimiser(model, training)
     losses: list[float] = []
     num_tokens = 0
@@ -73,7 +73,7 @@ def train_causal_lm(
         set_lr(optimiser, training.lr * lr_factor(step, total=len(order), warmup=training.warmup_steps))
         loss = _batch_loss(model, [rows[i] for i in batch], device=device)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         losses.append(checked(loss, step))

@@ -1,7 +1,7 @@
 """Byte-level BPE tokenizers for the embedded sources.
 
-The letter of a tokenizer is its recipe: letters differ in how they split digits and in which family weighs most in the text
-their merges are learned from, so that two letters really cut the same text differently. Same letter, size and text: same tokenizer.
+The letter of a tokenizer is its recipe: letters differ in how they split digits and in which family weighs most in the text their
+merges are learned from, so that two letters really cut the same text differently. Same letter, size and text: same tokenizer.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from models.tokenization.chat import PRESETS
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 CONTEXT_LENGTH = 512
 
-# Words take their leading blank along. `{digits}` is one digit, or up to three together (as GPT-NeoX-style and Llama-style differ).
+# Words and numbers take their leading blank along. `{digits}` is one digit, or up to three together.
 _PATTERN = r" ?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
 
 

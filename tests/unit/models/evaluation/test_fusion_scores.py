@@ -111,7 +111,8 @@ def test_a_limit_keeps_order_and_families_and_grows_monotonically() -> None:
 
 @pytest.mark.skipif(not (_LMS.exists() and _GSM8K.exists()), reason="data/external is not here")
 def test_the_math_model_is_best_at_math() -> None:
-    from models.generation.loading import load_source, resolve_source
+    from models.generation.loading import load_source
+    from models.generation.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     with gzip.open(_GSM8K, "rt", encoding="utf-8") as file:

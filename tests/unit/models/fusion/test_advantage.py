@@ -88,6 +88,15 @@ def test_mirrored_rewards_go_to_the_lower_own_cross_entropy():
     assert (result.winner, result.tie) == ("b", "ce")
 
 
+def test_rounding_does_not_settle_a_tie():
+    """`y` mirrors `x` on another scale; in floating point a's mean z-score is larger in the last bit."""
+    x = {"a": 0.7, "b": 0.5, "c": -0.2}
+    y = {"a": 7 * 0.5 + 5, "b": 7 * 0.7 + 5, "c": 7 * -0.2 + 5}
+    result = vote({"x": x, "y": y}, own_ce={"a": 0.7, "b": 0.4, "c": 0.0}, order=ABC)
+    assert result.mean_z["a"] > result.mean_z["b"]
+    assert (result.winner, result.tie) == ("b", "ce")
+
+
 def test_the_same_text_of_two_sources_shares_the_vote():
     result = vote({"rm": {"a": 2.0, "b": 2.0, "c": 1.0}}, own_ce={"a": 0.7, "b": 0.4, "c": 0.1}, order=ABC)
     assert result.votes == {"a": 1, "b": 1, "c": 0}

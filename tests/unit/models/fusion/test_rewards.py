@@ -15,7 +15,7 @@ from models.fusion.rewards import (
     reward_scores,
     scores_by_example,
 )
-from models.generation.loading import resolve_reward_model
+from models.generation.resolve import resolve_reward_model
 from models.params.sources import RewardModelSpec
 from models.schema import Message, Response
 from models.tokenization.chat import PRESETS

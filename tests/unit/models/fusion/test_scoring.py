@@ -226,7 +226,8 @@ def test_bfloat16_is_close_to_float32(pico):
 
 @pytest.mark.skipif(not LMS.exists(), reason="data/external/lms is not there")
 def test_greedy_text_of_a_real_model_is_its_first_choice_everywhere():
-    from models.generation.loading import load_source, resolve_source
+    from models.generation.loading import load_source
+    from models.generation.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     spec = SourceSpec(name="stories", model=str(LMS / "stories260K" / "hf"), chat_template="text")

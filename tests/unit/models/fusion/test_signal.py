@@ -90,6 +90,16 @@ def test_gather_equals_reading_one_by_one(tmp_path, spec):
         np.testing.assert_array_equal(np.diff(batch.prompt_offsets), [len(store[i].prompt_ids) for i in ids])
 
 
+def test_rows_of_two_shards_are_no_neighbours(tmp_path):
+    """The second sample of shard 1 begins at the row where the first of shard 0 ends."""
+    for index in range(2):
+        write_shard(tmp_path, index, SPEC, [make_sample(f"{index}-{i}", 3, seed=10 * index + i) for i in range(2)])
+    store = SignalStore.open(tmp_path)
+    batch = store.gather(["0-0", "1-1"])
+    np.testing.assert_array_equal(batch.ce, np.concatenate([store["0-0"].ce, store["1-1"].ce]))
+    np.testing.assert_array_equal(store["1-1"].ce, make_sample("1-1", 3, seed=11).ce)
+
+
 def test_gather_of_nothing_is_empty(tmp_path):
     make_shards(tmp_path)
     batch = SignalStore.open(tmp_path).gather([])
@@ -177,6 +187,22 @@ def test_full_disk_names_file_and_bytes_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(SignalError):  # an existing shard survives a refused rewrite
         write_shard(tmp_path, 0, SPEC, [make_sample("x", 4, seed=1)])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_rewrite_killed_between_the_renames_leaves_no_shard(tmp_path, monkeypatch):
+    make_shards(tmp_path, shards=2)
+    replace_file = Path.replace
+
+    def kill(path: Path, target: Path) -> Path:
+        if target.suffix == ".safetensors":
+            raise OSError(errno.EIO, "killed")
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", kill)
+    with pytest.raises(SignalError, match="killed"):
+        write_shard(tmp_path, 1, SPEC, [make_sample("new", 4, seed=1)])
+    assert list(complete_shards(tmp_path)) == [0]
+    assert len(SignalStore.open(tmp_path)) == 5
 
 
 def test_file_size_limit_of_the_system_is_reported(tmp_path):

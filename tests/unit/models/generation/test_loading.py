@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.errors import ParamsError, SourceError
-from models.generation.loading import load_codec, load_model, load_reward_classifier, load_source, pick_device, resolve_source
+from models.generation.loading import load_codec, load_model, load_reward_classifier, load_source, pick_device
+from models.generation.resolve import resolve_source
 from models.params.sources import SourceSpec
 
 

@@ -100,7 +100,8 @@ def test_checkpoints_own_decoding_settings_are_not_used(pico):
 def test_missing_pad_token_changes_nothing(pico, pico_folder, tmp_path):
     import shutil
 
-    from models.generation.loading import load_source, resolve_source
+    from models.generation.loading import load_source
+    from models.generation.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     folder = shutil.copytree(pico_folder("gpt_neox"), tmp_path / "m")
@@ -144,7 +145,8 @@ def test_not_a_number_names_the_source_and_prompts(pico):
 
 @pytest.mark.skipif(not LMS.exists(), reason="data/external/lms is not there")
 def test_real_model_reproduces_its_published_greedy_text():
-    from models.generation.loading import load_source, resolve_source
+    from models.generation.loading import load_source
+    from models.generation.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     spec = SourceSpec(name="stories", model=str(LMS / "stories260K" / "hf"), chat_template="text")

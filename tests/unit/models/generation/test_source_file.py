@@ -31,6 +31,18 @@ def test_source_beside_its_files_moves_with_them(source, tmp_path):
     assert read_source(tmp_path / "b") == replace(source, location=str(tmp_path / "b"))
 
 
+def test_source_in_the_project_is_the_same_record_in_every_clone(source, tmp_path):
+    for clone in ("one", "two"):
+        (tmp_path / clone / "record").mkdir(parents=True)
+        inside = replace(source, location=str(tmp_path / clone / "data" / "model"))
+        write_source(tmp_path / clone / "record", inside, root=tmp_path / clone)
+        assert read_source(tmp_path / clone / "record", root=tmp_path / clone) == inside
+    one, two = ((tmp_path / c / "record" / "source.json").read_bytes() for c in ("one", "two"))
+    assert one == two
+    with pytest.raises(SourceError, match=r"records a place in a project \(project:data/model\), but no project is given"):
+        read_source(tmp_path / "one" / "record")
+
+
 def test_hub_name_stays(source, tmp_path):
     hub = replace(source, location="org/model", revision="abc")
     write_source(tmp_path, hub)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 from models.errors import ArtifactError
 from models.tokenization.codec import TokenCodec
@@ -63,12 +64,14 @@ def test_first_piece_never_is_a_special_token(real) -> None:
     assert all(target.token_bytes[i] is not None for i in np.unique(hit[hit >= 0]))
 
 
-def test_min_edit_distance_map_equals_brute_force(real) -> None:
-    source, target = real("code_neox"), real("qa_llama")
+@pytest.mark.parametrize(
+    ("first", "second", "count"),
+    [("code_neox", "qa_llama", 150), pytest.param("mpt_neox20b", "llama2", 60, marks=pytest.mark.slow)],
+)
+def test_min_edit_distance_map_equals_brute_force(real, first: str, second: str, count: int) -> None:
+    source, target = real(first), real(second)
     result = min_edit_distance_map(source, target)
-    from rapidfuzz.distance import Levenshtein
-
-    for i in random.Random(0).sample(range(source.vocab_size), 150):
+    for i in random.Random(0).sample(range(source.vocab_size), count):
         name = source.pieces[i].replace("Ġ", "▁")
         scored = [Levenshtein.distance(name, piece) for piece in target.pieces]
         wanted = target.pieces.index(name) if name in target.pieces else scored.index(min(scored))
