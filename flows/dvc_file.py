@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flows.stages import STAGES, Stage
-from tasks.code_closure import closure, module_path
+from tasks.code_closure import module_path
 from tasks.workspace import project_root
 
 HEADER = """# Derived from flows/stages.py by `python -m flows dvc --write`; a test keeps the two equal. Do not edit by hand.
@@ -29,7 +29,7 @@ def _definition(stage: Stage) -> dict[str, Any]:
     if stage.matrix:
         body["matrix"] = {"method": f"${{{stage.matrix}}}"}
     body["cmd"] = f"python -m flows run {stage.name}{method}"
-    code = [module_path(name).relative_to(project_root()).as_posix() for name in closure((stage.module,))]
+    code = [module_path(name).relative_to(project_root()).as_posix() for name in stage.code()]
     body["deps"] = [*(f"artifacts/${{profile}}/{name}" for name in stage.inputs), "profiles/${profile}.yaml", *code]
     body["params"] = [*stage.sections]
     body["outs"] = [out]

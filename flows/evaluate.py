@@ -8,14 +8,13 @@ from typing import Any
 from prefect import flow
 
 from flows.context import StageContext
-from flows.fuse import run_name
 from flows.parallel import Call, gather
+from flows.systems import SystemKey, place_of, run_name, systems_of
 from models.params.evaluation import EvaluationParams
 from tasks.artifact import Artifact, materialise_tree
 from tasks.evaluation import SCORES, comparison, evaluation
 from tasks.tracking import StageRun, finish_stage
 
-SystemKey = dict[str, str | None]
 _DEFAULTS = EvaluationParams()
 
 
@@ -34,20 +33,6 @@ def evaluate_fusion_stage(ctx: StageContext) -> None:
     table = json.loads((made.path / SCORES).read_text(encoding="utf-8"))["table"]
     _write_reports(ctx, table)
     _track(ctx, systems, table, made)
-
-
-def systems_of(ctx: StageContext) -> list[SystemKey]:
-    """Return {name, kind, target} of everything that is scored: sources, untrained targets, methods on each target."""
-    targets = ctx.params.fusion.targets
-    systems: list[SystemKey] = [{"name": s.name, "kind": "source", "target": None} for s in ctx.params.sources.models]
-    systems += [{"name": t, "kind": "untrained", "target": t} for t in targets]
-    systems += [{"name": m, "kind": "method", "target": t} for t in targets for m in ctx.params.methods]
-    return systems
-
-
-def place_of(system: Mapping[str, str | None]) -> str:
-    """Return the folder name of a system's rows."""
-    return f"{system['kind']}-{system['name']}" + (f"-{system['target']}" if system["kind"] == "method" else "")
 
 
 def _call(ctx: StageContext, system: SystemKey, split: str) -> Call:

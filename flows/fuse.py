@@ -4,7 +4,8 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.parallel import Call, gather
-from flows.teach import shard_name, shards_of
+from flows.shards import shard_name, shards_of
+from flows.systems import run_name
 from models.params.fusion import CheckpointParams
 from tasks.alignment import alignment, vocabulary_map
 from tasks.artifact import Artifact, materialise_tree
@@ -37,11 +38,6 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
             history=made[target].path / "history.jsonl",
         )
     materialise_tree(made, ctx.out("fuse", method))
-
-
-def run_name(ctx: StageContext, method: str, target: str) -> str:
-    """Return the name of the method's run; the target is named where there are several."""
-    return f"fuse-{method}" if len(ctx.params.fusion.targets) == 1 else f"fuse-{method}-{target}"
 
 
 def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:

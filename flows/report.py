@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from flows.context import StageContext, git_commit
-from flows.evaluate import place_of, systems_of
+from flows.systems import place_of, systems_of
 from tasks.artifact import Artifact
 from tasks.evaluation import ROWS, SCORES
 from tasks.report import report_page

@@ -11,7 +11,7 @@ from typing import Any
 from flows.context import StageContext
 from flows.stages import Stage
 from tasks.artifact import MANIFEST, file_digest
-from tasks.code_closure import closure, module_digest
+from tasks.code_closure import module_digest
 from tasks.tracking import flatten
 
 
@@ -49,7 +49,7 @@ def snapshot(ctx: StageContext, stage: Stage, *, method: str = "") -> dict[str, 
     return {
         "params": chosen,
         "inputs": _inputs(ctx, stage),
-        "code": {name: module_digest(name) for name in closure((stage.module,))},
+        "code": {name: module_digest(name) for name in stage.code()},
         "outputs": _manifests(ctx.out(stage.name, *([method] if method else []))),
     }
 

@@ -5,6 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.code_closure import closure
+from tasks.step_code import INFRASTRUCTURE
+
+# Which cache, which tracker, which engine, how params are read: editing these changes no result.
+MACHINERY = INFRASTRUCTURE | {"flows", "flows.context", "flows.parallel"}
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -33,6 +39,10 @@ class Stage:
     def module(self) -> str:
         """Module of the flow."""
         return self.entry.partition(":")[0]
+
+    def code(self) -> tuple[str, ...]:
+        """Modules its result depends on: the import closure of its flow, without the machinery that runs and records."""
+        return closure((self.module,), without=MACHINERY)
 
     def body(self) -> Callable[..., Any]:
         """Import and return the stage's body."""

@@ -7,24 +7,13 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.parallel import Call, gather
+from flows.shards import shard_name, shards_of
 from tasks.advantage import advantage, advantage_summary
 from tasks.artifact import Artifact, materialise_tree
 from tasks.cross_entropy import cross_entropy, winner_signals
 from tasks.rewards import rewards
 from tasks.teacher_inference import teacher_inference
 from tasks.tracking import finish_stage
-
-Shards = list[tuple[int, int]]
-
-
-def shards_of(total: int, size: int) -> Shards:
-    """Return (start, stop) of every shard."""
-    return [(start, min(start + size, total)) for start in range(0, total, size)]
-
-
-def shard_name(index: int) -> str:
-    """Return the folder name of a shard."""
-    return f"shard-{index:05d}"
 
 
 def teach_stage(ctx: StageContext) -> None:

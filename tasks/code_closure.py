@@ -51,8 +51,10 @@ def is_module(name: str, *, root: Path = PROJECT_ROOT) -> bool:
     return _find(name, root) is not None
 
 
-def closure(roots: Sequence[str], *, root: Path = PROJECT_ROOT) -> tuple[str, ...]:
+def closure(roots: Sequence[str], *, without: frozenset[str] = frozenset(), root: Path = PROJECT_ROOT) -> tuple[str, ...]:
     """Return the names of all modules of the three packages that `roots` reach, themselves included, sorted.
+
+    Modules in `without` are left out, with what only they reach.
 
     Raises:
         ModuleNotFoundError: A root, or an import of one of the three packages, names no module.
@@ -62,7 +64,7 @@ def closure(roots: Sequence[str], *, root: Path = PROJECT_ROOT) -> tuple[str, ..
     waiting = [(name, "") for name in roots]
     while waiting:
         name, importer = waiting.pop()
-        if name in seen:
+        if name in seen or name in without:
             continue
         path = _find(name, root)
         if path is None:
@@ -83,12 +85,12 @@ def module_digest(name: str, *, root: Path = PROJECT_ROOT) -> str:
     return _source(module_path(name, root=root), name).digest
 
 
-def code_digest(roots: Sequence[str], *, root: Path = PROJECT_ROOT) -> str:
+def code_digest(roots: Sequence[str], *, without: frozenset[str] = frozenset(), root: Path = PROJECT_ROOT) -> str:
     """Return the sha256 over name and code of every module in the closure of `roots`.
 
     An edit of a comment, a docstring or the layout leaves it as it is; any other edit in the closure changes it.
     """
-    lines = [f"{name} {module_digest(name, root=root)}\n" for name in closure(roots, root=root)]
+    lines = [f"{name} {module_digest(name, root=root)}\n" for name in closure(roots, without=without, root=root)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -21,6 +21,9 @@ INFRASTRUCTURE = frozenset(
         "tasks.workspace",
         "tasks.code_closure",
         "tasks.step_code",
+        # Execution choices and where metrics go: they decide no result either.
+        "models.params.runtime",
+        "models.metrics_sink",
     }
 )
 
@@ -36,7 +39,7 @@ def step_code_digest(function: Any) -> str:
     """
     nodes, roots = _reached(function)
     text = "\n".join(ast.dump(without_docstrings(node)) for node in nodes)
-    return hashlib.sha256(f"{text}\n{code_digest(roots)}".encode()).hexdigest()
+    return hashlib.sha256(f"{text}\n{code_digest(roots, without=INFRASTRUCTURE)}".encode()).hexdigest()
 
 
 def step_roots(function: Any) -> tuple[str, ...]:

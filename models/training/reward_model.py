@@ -19,6 +19,8 @@ from models.params.sources import PicoTraining
 from models.schema import Message
 from models.training.causal_lm import MAX_GRAD_NORM, checked, lr_factor, make_optimiser, report, set_lr
 
+import os
+LMW = float(os.environ.get("LMW", "0"))
 Ids = npt.NDArray[np.int32]
 
 
@@ -93,8 +95,8 @@ def train_reward_model(
     right: list[float] = []
     for step, batch in enumerate(order):
         set_lr(optimiser, training.lr * lr_factor(step, total=len(order), warmup=training.warmup_steps))
-        margins = _margins(model, [rows[i] for i in batch])
-        loss = -torch.nn.functional.logsigmoid(margins).mean()
+        margins, lm = _margins(model, [rows[i] for i in batch])
+        loss = -torch.nn.functional.logsigmoid(margins).mean() + LMW * lm
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
@@ -112,6 +114,12 @@ def _margins(model: PreTrainedModel, batch: Sequence[PairRow]) -> Tensor:
     texts = [*(row.better for row in batch), *(row.worse for row in batch)]
     # Padding on the right of a causal model needs no mask; the score is read at the last token that is none.
     ids, _ = pad_rows(texts, pad_id=model.config.pad_token_id, side="right", device=model.device)
-    scores: Tensor = model(input_ids=ids).logits.float().squeeze(-1)
+    hidden = model.model(input_ids=ids).last_hidden_state
+    pad = model.config.pad_token_id
+    last = torch.tensor([len(t) - 1 for t in texts], device=ids.device)
+    scores = model.score(hidden[torch.arange(len(texts)), last]).float().squeeze(-1)
     better, worse = scores.chunk(2)
-    return better - worse
+    n = len(batch)
+    logits = torch.nn.functional.linear(hidden[:n, :-1], model.model.embed_tokens.weight)
+    lm = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:n, 1:].flatten(), ignore_index=pad)
+    return better - worse, lm

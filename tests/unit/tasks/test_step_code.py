@@ -42,7 +42,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(step_code, "code_digest", lambda roots: code_closure.code_digest(roots, root=tmp_path))
+    monkeypatch.setattr(
+        step_code, "code_digest", lambda roots, without: code_closure.code_digest(roots, without=without, root=tmp_path)
+    )
     return tmp_path
 
 

@@ -1,0 +1,71 @@
+"""dvc.yaml, the stage table and what stages depend on."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.dvc_file import render
+from flows.stages import STAGES, stage
+from models.params.root import Params
+from tasks.code_closure import module_path
+
+
+def test_dvc_yaml_is_what_the_stage_table_says() -> None:
+    assert Path("dvc.yaml").read_text(encoding="utf-8") == render(), "run `python -m flows dvc --write`"
+
+
+def test_stage_bodies_and_flows_exist() -> None:
+    for one in STAGES:
+        assert callable(one.body())
+        assert module_path(one.module).is_file()
+
+
+def test_inputs_are_earlier_stages() -> None:
+    seen: set[str] = set()
+    for one in STAGES:
+        assert set(one.inputs) <= seen
+        seen.add(one.name)
+
+
+def test_sections_exist() -> None:
+    known = Params.model_fields
+    for one in STAGES:
+        assert {s.partition(".")[0] for s in one.sections} <= set(known)
+
+
+@pytest.mark.parametrize(
+    ("name", "never"),
+    [
+        ("fuse", "models.params.evaluation"),
+        ("fuse", "models.evaluation.comparison"),
+        ("teach", "models.training.fusion"),
+        ("prepare", "models.params.fusion"),
+        ("sources", "models.fusion.losses"),
+    ],
+)
+def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: str) -> None:
+    assert never not in stage(name).code()
+
+
+@pytest.mark.parametrize(
+    ("name", "always"),
+    [
+        ("fuse", "models.fusion.losses"),
+        ("fuse", "models.tokenization.alignment"),
+        ("teach", "models.fusion.scoring"),
+        ("teach", "models.generation.responses"),
+        ("prepare", "models.data.split"),
+        ("evaluate_fusion", "models.evaluation.bootstrap"),
+    ],
+)
+def test_code_of_a_stage_is_among_its_dependencies(name: str, always: str) -> None:
+    assert always in stage(name).code()
+
+
+def test_runtime_is_no_section_of_any_stage() -> None:
+    assert not {"runtime", "tracking", "planning"} & {s.partition(".")[0] for one in STAGES for s in one.sections}
+
+
+def test_an_unknown_stage_lists_the_known() -> None:
+    with pytest.raises(KeyError, match="prepare, sources, teach"):
+        stage("prepar")
