@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.environment import set_environment
+from flows.environment import quiet_known_errors, set_environment
 from models.errors import FusedialError
 
 app = typer.Typer(
@@ -72,6 +72,8 @@ def run(
 
     ctx = StageContext.load(profile=profile, overrides=overrides or ())
     from flows.pipeline import run_in_flow
+
+    quiet_known_errors()
 
     started = time.monotonic()
     run_in_flow(ctx, stage, methods=tuple(method or ()), announce=announce_stage(out))

@@ -38,6 +38,22 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     return os.environ.get("PREFECT_API_URL", "")
 
 
+def quiet_known_errors() -> None:
+    """Keep Prefect's tracebacks of errors that the command line explains itself off the terminal (the API still gets them)."""
+    import logging
+
+    import prefect  # noqa: F401 - sets up its loggers
+
+    from models.errors import FusedialError
+
+    def explained(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, FusedialError) and "Finished in state Failed" not in record.getMessage()
+
+    for handler in logging.getLogger("prefect").handlers:
+        handler.addFilter(explained)
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=1.0) as reply:

@@ -1,5 +1,8 @@
 """Stage `fuse@method`: align the winners' distributions to each target, then train it with one method."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from prefect import flow
 
 from flows.context import StageContext
@@ -10,7 +13,7 @@ from models.params.fusion import CheckpointParams
 from tasks.alignment import alignment, vocabulary_map
 from tasks.artifact import Artifact, materialise_tree
 from tasks.fusion import Checkpoints, fusion
-from tasks.tracking import finish_stage, flatten
+from tasks.tracking import finish_stage
 
 
 def fuse_stage(ctx: StageContext, *, method: str) -> None:
@@ -33,8 +36,8 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
         finish_stage(
             run,
             output=made[target].sha256,
-            params={"method": method, "target": target, **flatten(ctx.params.fusion.model_dump(mode="json"), "fusion.")},
-            metrics=_coverage(shards),
+            params=schedule_params(made[target].meta),
+            metrics={"teach/aligned_share": _aligned_share(shards)},
             history=made[target].path / "history.jsonl",
         )
     materialise_tree(made, ctx.out("fuse", method))
@@ -76,13 +79,21 @@ def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:
     return gather(calls, runtime=ctx.params.runtime)
 
 
-def _coverage(shards: list[Artifact]) -> dict[str, float]:
-    total: dict[str, int] = {}
-    for shard in shards:
-        for mode, counts in shard.meta.items():
-            for key, value in counts.items():
-                total[f"{mode}/{key}"] = total.get(f"{mode}/{key}", 0) + int(value)
-    return {f"alignment/{k}": float(v) for k, v in total.items()}
+def schedule_params(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells methods apart, as numbers: the compare page of the MLflow UI draws them beside the scores.
+
+    (Everything else that was set stands on the parent run.)
+    """
+    params: dict[str, Any] = {"method": record["method"], "target": record["target"], "steps": record["total_steps"]}
+    for phase in record["phases"]:
+        params |= {f"phase{phase['number']}.{key}": phase[key] for key in ("w_infer", "w_train", "beta", "lr")}
+    return params
+
+
+def _aligned_share(shards: list[Artifact]) -> float:
+    """Return the share of the target's response positions that a source's distribution teaches, both modes together."""
+    modes = [counts for shard in shards for counts in shard.meta.values()]
+    return sum(int(m.get("num_aligned", 0)) for m in modes) / max(sum(int(m.get("num_positions", 0)) for m in modes), 1)
 
 
 @flow(name="fuse")

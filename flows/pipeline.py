@@ -9,7 +9,6 @@ from flows.context import StageContext
 from flows.parallel import task_runner
 from flows.stage_record import write_record
 from flows.stages import STAGES, Stage
-from tasks.tracking import finish_parent
 
 Announce = Callable[[str, float], None]
 
@@ -28,7 +27,6 @@ def run_pipeline(ctx: StageContext, *, announce: Announce | None = None) -> None
     """Run every stage; finished work is served from the cache."""
     for stage in STAGES:
         run_stage(ctx, stage, announce=announce)
-    finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics={})
 
 
 def run_in_flow(ctx: StageContext, name: str, *, methods: tuple[str, ...] = (), announce: Announce | None = None) -> None:

@@ -15,10 +15,7 @@ def prepare_stage(ctx: StageContext) -> None:
     run = ctx.run("prepare")
     artifact = corpus(cfg, external_files(ctx), runtime=ctx.params.runtime, run=run)
     materialise(artifact, ctx.out("prepare"))
-    counts = {f"final/num_{k}": float(v) for k, v in artifact.meta.items() if isinstance(v, int)}
-    finish_stage(
-        run, output=artifact.sha256, params={"corpus.kind": cfg.kind}, metrics=counts, files=[artifact.path / "stats.json"]
-    )
+    finish_stage(run, output=artifact.sha256, params={"corpus.kind": cfg.kind}, metrics={}, files=[artifact.path / "stats.json"])
 
 
 def external_files(ctx: StageContext) -> dict[str, str]:

@@ -15,7 +15,7 @@ from flows.systems import place_of, systems_of
 from tasks.artifact import Artifact
 from tasks.evaluation import ROWS, SCORES
 from tasks.report import report_page
-from tasks.tracking import finish_stage, log_files
+from tasks.tracking import finish_parent, finish_stage
 
 if TYPE_CHECKING:
     from models.reporting.report_data import ReportData
@@ -31,7 +31,17 @@ def report_stage(ctx: StageContext) -> None:
     page = report_page(data, ctx.out("report"))
     run = ctx.run("report")
     finish_stage(run, output=ctx.digest, params={}, metrics={}, files=sorted(page.parent.glob("*")))
-    log_files(ctx.parent(), tracking=ctx.params.tracking, files=sorted(page.parent.glob("*")))
+    finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics=headline_figures(data), files=sorted(page.parent.glob("*")))
+
+
+def headline_figures(data: "ReportData") -> dict[str, float]:
+    """Return the pooled score of every method under its name: what the pipeline's own run shows."""
+    from models.evaluation.comparison import headline_metric
+
+    metric = headline_metric(row.metric for row in data.table)
+    rows = [r for r in data.table if r.metric == metric and r.family == "all" and r.system.kind == "method"]
+    several = len({r.system.target for r in rows}) > 1
+    return {f"{metric}/{r.system.name}{f'_{r.system.target}' if several else ''}": r.value for r in rows}
 
 
 def histories(ctx: StageContext) -> dict[str, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from flows.context import StageContext
 from flows.servers import ADDRESSES, answers
 from models.errors import ArtifactError
 from tasks.evaluation import SCORES
+from tasks.tracking import compare_page
 
 if TYPE_CHECKING:
     from models.evaluation.scores import ComparisonRow, TableRow
@@ -107,6 +108,11 @@ def print_places(ctx: StageContext, out: Console) -> None:
     page = ctx.out("report", "index.html")
     out.print("\n[bold]Look[/]")
     out.print(f"  result page   {page.relative_to(ctx.root)}", highlight=False)
-    for name, what in (("mlflow", "compare runs"), ("prefect", "flow runs")):
+    compare = compare_page(ctx.parent(), tracking=ctx.params.tracking, server=ADDRESSES["mlflow"], prefixes=("fuse-",))
+    pages = {
+        "mlflow": ("compare runs", compare),
+        "prefect": ("flow runs", f"{ADDRESSES['prefect']}/runs"),
+    }
+    for name, (what, address) in pages.items():
         state = "" if answers(name) else "   (start it: make ui)"
-        out.print(f"  {what:12s}  {ADDRESSES[name]}{state}", highlight=False)
+        out.print(f"  {what:12s}  {address}{state}", highlight=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """Stage `teach`: responses, signals, rewards, votes and the win table; one source in memory at a time."""
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,6 +40,14 @@ def teach_stage(ctx: StageContext) -> None:
         },
         files=sorted(summary.path.glob("*.json")),
     )
+    for name, model in lesson.models.items():
+        finish_stage(ctx.run(f"source-{name}"), output=model.sha256, params={}, metrics=win_shares(summary, name))
+
+
+def win_shares(summary: Artifact, source: str) -> dict[str, float]:
+    """Return a source's row of the win table as metrics `wins/<mode>_<family>`."""
+    rows = json.loads((summary.path / "win_table.json").read_text(encoding="utf-8"))
+    return {f"wins/{r['mode']}_{r['family']}": float(r["share"]) for r in rows if r["source"] == source}
 
 
 class Lesson:

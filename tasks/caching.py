@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from prefect import Task, task
+from prefect import State, Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.transactions import IsolationLevel
 
+from models.errors import BackendError
 from models.params.base import Section
 from models.params.runtime import Runtime, Tracking
 from tasks.artifact import Artifact, publish
@@ -107,6 +108,17 @@ class StepIdentity(CachePolicy):
 _LOCKS = ProcessLocks(FolderOf())
 
 
+def _endpoint_failed(task: object, task_run: object, state: State[Any]) -> bool:
+    """Only what another attempt can cure is tried again; bad input fails the same way three times."""
+    try:
+        state.result()
+    except BackendError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
 def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Callable[[Any], Task[..., Artifact]]:
     """Make a Prefect task of a step function `f(…, *, work: Work) -> metadata`; the task returns the published Artifact.
 
@@ -148,6 +160,7 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
             result_serializer="json",
             cache_result_in_memory=False,
             retries=retries,
+            retry_condition_fn=_endpoint_failed,
             retry_delay_seconds=retry_delay_seconds,
         )(cast(Callable[..., Artifact], body))
         return made

@@ -305,15 +305,15 @@ def finish_parent(run_id: str, *, tracking: Tracking, metrics: Mapping[str, floa
     client.set_terminated(run_id)
 
 
-def log_files(run_id: str, *, tracking: Tracking, files: Iterable[Path]) -> None:
-    """Show files with a run."""
-    client = _client(tracking_uri(tracking))
-    for file in files:
-        client.log_artifact(run_id, str(file))
+def compare_page(run_id: str, *, tracking: Tracking, server: str, prefixes: tuple[str, ...]) -> str:
+    """Return the address of the UI page that compares the children of a run, those of earlier runs it links among them."""
+    from urllib.parse import quote
 
-
-def run_page(run_id: str, *, tracking: Tracking, server: str) -> str:
-    """Return the address of the UI page that compares all runs of the experiment this run belongs to."""
     client = _client(tracking_uri(tracking))
-    experiment = client.get_run(run_id).info.experiment_id
-    return f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
+    parent = client.get_run(run_id)
+    experiment = str(parent.info.experiment_id)
+    children = client.search_runs([experiment], filter_string=f"tags.`{_PARENT}` = '{run_id}'")
+    ids = {str(r.info.run_name): str(r.info.run_id) for r in children}
+    ids |= {k.removeprefix("linked."): v for k, v in parent.data.tags.items() if k.startswith("linked.")}
+    chosen = [ids[name] for name in sorted(ids) if name.startswith(prefixes)]
+    return f"{server}/#/compare-runs?runs={quote(json.dumps(chosen))}&experiments={quote(json.dumps([experiment]))}"

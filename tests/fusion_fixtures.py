@@ -51,15 +51,18 @@ def write_store(folder: Path, *, ids: list[str], seed: int, vocab: int, tokenize
 
 @pytest.fixture(scope="session")
 def fusion_inputs(pico_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """`target`, `train_store`, `infer_store` of `train_fusion`: a Llama with dropout, 22 prompts of which each store lacks one."""
+    """`target` (a Llama), `target_dropout` (the same with dropout), and two stores of 22 prompts of which each lacks one."""
     from models.generation.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     root = tmp_path_factory.mktemp("fusion")
-    shutil.copytree(pico_folder("llama"), root / "target")
-    config = json.loads((root / "target" / "config.json").read_text())
-    (root / "target" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
-    target = resolve_source(SourceSpec(name="pico", model=str(root / "target"), chat_template="plain"), root=root)
+    shutil.copytree(pico_folder("llama"), root / "dropout")
+    config = json.loads((root / "dropout" / "config.json").read_text())
+    (root / "dropout" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
+    target, with_dropout = (
+        resolve_source(SourceSpec(name="pico", model=str(folder), chat_template="plain"), root=root)
+        for folder in (pico_folder("llama"), root / "dropout")
+    )
     ids = [f"p{i:03}" for i in range(NUM_PROMPTS)]
     stores = {
         name: write_store(
@@ -71,21 +74,23 @@ def fusion_inputs(pico_folder: Callable[..., Path], tmp_path_factory: pytest.Tem
         )
         for name, missing, seed in (("train_store", "p003", 1), ("infer_store", "p007", 2))
     }
-    return {"target": target, **stores}
+    return {"target": target, "target_dropout": with_dropout, **stores}
 
 
 @pytest.fixture
 def fusion_call(fusion_inputs: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """`fusion_call(name, method=…, runtime={…}, **fusion params)`: all arguments of `train_fusion` but the sink."""
+    """`fusion_call(name, method=…, runtime={…}, dropout=…, **fusion params)`: all arguments of `train_fusion` but the sink."""
     from models.params.fusion import FusionParams
     from models.params.runtime import Runtime
 
-    def make(name: str = "run", *, method: str = "profuser", runtime: dict[str, Any] | None = None, **params: Any):
+    def make(name: str = "run", *, method: str = "profuser", runtime: dict[str, Any] | None = None, dropout=False, **params: Any):
         defaults = {"targets": ("pico",), "epochs": 4.0, "batch_size": 8, "micro_batch_size": 4, "lr": 3e-3, "max_length": 64}
         cfg = FusionParams(**(defaults | params))
         folders = {"out": tmp_path / name / "out", "resume_dir": tmp_path / name / "resume"}
         chosen = Runtime(**({"device": "cpu", "threads": 1} | (runtime or {})))
-        return {"cfg": cfg, "method": method, "runtime": chosen, **folders, **fusion_inputs}
+        inputs = {name: fusion_inputs[name] for name in ("train_store", "infer_store")}
+        target = fusion_inputs["target_dropout" if dropout else "target"]
+        return {"cfg": cfg, "method": method, "target": target, "runtime": chosen, **folders, **inputs}
 
     return make
 

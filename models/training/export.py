@@ -41,7 +41,7 @@ def export_target(
         The result as a source.
     """
     dtype: torch.dtype = getattr(torch, target.dtype)
-    with _no_progress_bars():
+    with no_progress_bars():
         model.save_pretrained(folder, state_dict=_cast(state, dtype))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = target.dtype
@@ -64,7 +64,8 @@ def _cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers' own bars (reading and writing weights) off the terminal."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

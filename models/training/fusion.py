@@ -26,7 +26,7 @@ from models.training.arguments import check_sharding, make_arguments, micro_batc
 from models.training.callbacks import CheckpointClock, PhaseSwitch
 from models.training.checkpoints import CheckpointFolder, Execution, complete_folder, fingerprint, place_folder, tree_digest
 from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
-from models.training.export import export_target
+from models.training.export import export_target, no_progress_bars
 from models.training.fusion_module import FusionModule
 from models.training.fusion_record import FusionRecord, phase_records, tokens_trained
 from models.training.loss_window import LossWindow
@@ -147,7 +147,8 @@ class _Run:
 
     def _module(self) -> FusionModule:
         cfg = self._cfg
-        model = load_model(self._job.target, device="cpu", dtype="float32")
+        with no_progress_bars():
+            model = load_model(self._job.target, device="cpu", dtype="float32")
         if cfg.gradient_checkpointing:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         lm = model if cfg.lora is None else add_adapters(model, cfg.lora)

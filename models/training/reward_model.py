@@ -96,7 +96,7 @@ def train_reward_model(
     for step, batch in enumerate(order):
         set_lr(optimiser, training.lr * lr_factor(step, total=len(order), warmup=training.warmup_steps))
         margins, lm = _margins(model, [rows[i] for i in batch])
-        loss = -torch.nn.functional.logsigmoid(margins).mean() + LMW * lm
+        loss = lm
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
@@ -116,10 +116,23 @@ def _margins(model: PreTrainedModel, batch: Sequence[PairRow]) -> Tensor:
     ids, _ = pad_rows(texts, pad_id=model.config.pad_token_id, side="right", device=model.device)
     hidden = model.model(input_ids=ids).last_hidden_state
     pad = model.config.pad_token_id
-    last = torch.tensor([len(t) - 1 for t in texts], device=ids.device)
-    scores = model.score(hidden[torch.arange(len(texts)), last]).float().squeeze(-1)
-    better, worse = scores.chunk(2)
     n = len(batch)
+    scores = model.score(hidden).float().squeeze(-1)
+    T = ids.shape[1]
+    t = torch.arange(T)
+    lens = torch.tensor([len(x) - 1 for x in texts])
+    idx = torch.minimum(t[None], lens[:, None])
+    scores = scores.gather(1, idx)
+    b, w = scores.chunk(2)
+    ib, iw = ids.gather(1, idx).chunk(2)
+    diff = (ids[:n] != ids[n:]).int().argmax(1)
+    end = torch.maximum(lens[:n], lens[n:])
+    m = ((t[None] >= diff[:, None]) & (t[None] <= end[:, None])).float()
+    if os.environ.get("LASTW"):
+        m = m + (t[None] == end[:, None]).float() * m.sum(1, keepdim=True)
+    pl = (-torch.nn.functional.logsigmoid(b - w) * m).sum(1) / m.sum(1)
+    margin = (b - w)[torch.arange(n), end]
+    return margin, pl.mean()
     logits = torch.nn.functional.linear(hidden[:n, :-1], model.model.embed_tokens.weight)
     lm = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:n, 1:].flatten(), ignore_index=pad)
     return better - worse, lm

@@ -1,0 +1,291 @@
+"""The training as a whole: its trajectory against a plain loop, accumulation, reports, phases, errors."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM
+
+from models.errors import NumericsError, ParamsError
+from models.fusion.schedule import plan_steps, resolve_schedule
+from models.fusion.signal import SignalStore
+from models.training.fusion import train_fusion
+from models.training.fusion_record import FusionRecord
+
+
+def train(call, sink, **changes):
+    return train_fusion(sink=sink, **{"log_every": 1, **call, **changes})
+
+
+def weights_of(folder):
+    return AutoModelForCausalLM.from_pretrained(folder).state_dict()
+
+
+def assert_close(a, b, atol):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=atol, rtol=0)
+
+
+def curves(sink, *names):
+    return {name: [row[name] for row in sink.rows.values() if name in row] for name in names}
+
+
+# --- the trajectory ----------------------------------------------------------------------------------------------------------
+
+
+def row_sums(model, sample):
+    """SFT and KL of one sample by definition: no batch, no padding, the whole vocabulary in float64."""
+    prompt, response = (torch.from_numpy(a.astype(np.int64)) for a in (sample.prompt_ids, sample.token_ids))
+    logits = model(torch.cat([prompt, response])[None]).logits[0].double()
+    log_q = F.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
+    sft = -log_q[torch.arange(len(response)), response].sum()
+    kl = torch.zeros((), dtype=torch.float64)
+    for t in np.flatnonzero(sample.has_teacher):
+        ids = torch.from_numpy(sample.topk_ids[t].astype(np.int64))
+        tail = float(np.exp(np.float64(sample.tail[t])))
+        top = F.softmax(torch.from_numpy(sample.topk_logprobs[t].astype(np.float64)), dim=0) * (1 - tail)
+        p, q = torch.cat([top, torch.tensor([tail])]), log_q[t].exp()
+        q = torch.cat([q[ids], (1 - q[ids].sum())[None]])
+        kl = kl + (p * (p.log() - q.log())).sum()
+    return sft, kl, len(response)
+
+
+def plain_loop(call):
+    """Eq. 3 and 6 written out: returns the model after the last step and the loss of every step."""
+    cfg, model = call["cfg"], AutoModelForCausalLM.from_pretrained(call["target"].location)
+    stores = {m: SignalStore.open(call[f"{m}_store"]) for m in ("train", "infer")}
+    ids = [*stores["train"].ids, *(i for i in stores["infer"].ids if i not in stores["train"])]
+    plan = plan_steps(resolve_schedule(call["method"], cfg), num_prompts=len(ids), batch_size=cfg.batch_size)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(cfg.adam_beta1, cfg.adam_beta2), weight_decay=0)
+    losses = []
+    for step in range(plan.total_steps):
+        w, prompts = plan.weights_at(step), [ids[i] for i in plan.order_at(step, seed=cfg.seed)]
+        loss = 0.0
+        for mode, weight in (("infer", w.w_infer), ("train", w.w_train)):
+            sums = [row_sums(model, stores[mode][i]) for i in prompts if i in stores[mode]]
+            total = sum(n for _, _, n in sums)
+            loss = loss + weight * sum((sft + w.beta * kl) / total for sft, kl, _ in sums)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm)
+        for group in optimiser.param_groups:
+            group["lr"] = cfg.lr * plan.lr_factor(step, cfg)
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    return model.state_dict(), losses
+
+
+def test_trajectory_equals_a_plain_loop(fusion_call, recording_sink):
+    # 22 prompts in batches of 8: the third step of each epoch is short, and one sample is missing on each side.
+    call, sink = fusion_call(epochs=2.0, beta=0.5), recording_sink()
+    record = train(call, sink)
+    expected, losses = plain_loop(call)
+    assert record.total_steps == 6 == len(sink.rows)
+    np.testing.assert_allclose(curves(sink, "train/loss")["train/loss"], losses, atol=1e-5)
+    assert_close(weights_of(call["out"] / "model"), expected, atol=2e-4)
+    assert losses[0] != pytest.approx(losses[-1], abs=1e-2)
+
+
+LOSSES = ("train/loss", "train/sft_gt", "train/kl_gt", "train/sft_response", "train/kl_response")
+
+
+@pytest.mark.parametrize("method", ["profuser", "simul"])
+def test_accumulation_changes_nothing(fusion_call, recording_sink, method):
+    runs = {}
+    for micro in (8, 1):
+        call, sink = fusion_call(f"micro{micro}", method=method, micro_batch_size=micro), recording_sink()
+        train(call, sink)
+        runs[micro] = curves(sink, *LOSSES)
+    assert len(runs[8]["train/loss"]) == 12
+    for name in LOSSES:
+        np.testing.assert_allclose(runs[8][name], runs[1][name], atol=1e-5, err_msg=name)
+
+
+def test_activation_checkpointing_changes_nothing(fusion_call, recording_sink):
+    runs = {}
+    for on in (False, True):
+        call, sink = fusion_call(f"gc{on}", gradient_checkpointing=on, epochs=2.0), recording_sink()
+        train(call, sink)
+        runs[on] = curves(sink, *LOSSES)
+    for name in LOSSES:
+        np.testing.assert_allclose(runs[True][name], runs[False][name], atol=1e-6, err_msg=name)
+
+
+def test_bfloat16_autocast_stays_near_float32(fusion_call, recording_sink):
+    runs = {}
+    for dtype in ("float32", "bfloat16"):
+        call, sink = fusion_call(dtype, dtype=dtype, epochs=2.0, method="simul"), recording_sink()
+        train(call, sink)
+        runs[dtype] = np.array(curves(sink, "train/loss")["train/loss"])
+        assert {t.dtype for t in weights_of(call["out"] / "model").values()} == {torch.float32}
+    difference = np.abs(runs["float32"] - runs["bfloat16"])
+    assert 0 < difference.max() < 0.05
+
+
+# --- methods, phases, optimiser ----------------------------------------------------------------------------------------------
+
+
+def test_methods_see_their_modes_only(fusion_call, recording_sink):
+    seen = {}
+    for method in ("sft", "fusellm", "inference_only"):
+        call, sink = fusion_call(method, method=method, epochs=1.0), recording_sink()
+        record = train(call, sink)
+        seen[method] = {name for row in sink.rows.values() for name in row if name in LOSSES}
+        assert [p.model for p in record.phases] == ["model"] and not (call["out"] / "phase-1").exists()
+        if method == "sft":
+            assert curves(sink, "train/kl_gt")["train/kl_gt"] == [0.0] * 3 and record.phases[0].beta == 0
+        expected = (0, 137) if method == "inference_only" else (145, 0)
+        assert (record.train_tokens, record.infer_tokens) == expected
+    ground_truth = {"train/loss", "train/sft_gt", "train/kl_gt"}
+    response = {"train/loss", "train/sft_response", "train/kl_response"}
+    assert seen == {"sft": ground_truth, "fusellm": ground_truth, "inference_only": response}
+
+
+def test_record_of_phases_and_tokens(fusion_call, recording_sink):
+    call, sink = fusion_call(), recording_sink()
+    record = train(call, sink)
+    assert [(p.first_step, p.last_step, p.w_infer, p.w_train, p.model) for p in record.phases] == [
+        (1, 6, 1.0, 0.0, "phase-1"),
+        (7, 12, 0.1, 1.0, "model"),
+    ]
+    # Two epochs of responses in phase 1, two of both in phase 2; each store lacks one of the 22 prompts.
+    assert (record.infer_tokens, record.train_tokens) == (4 * 137, 2 * 145)
+    assert (record.response.samples, record.response.missing, record.ground_truth.missing) == (21, 1, 1)
+    assert record.final["train/loss"] == sink.rows[12]["train/loss"] and "train/tokens_per_s" not in record.final
+    assert FusionRecord.read(call["out"]) == record
+    assert sink.done[-1] == (12, 12, "steps")
+    assert {p.name for p in call["out"].iterdir()} == {"model", "phase-1", "record.json"}
+
+
+def test_result_of_phase_one_is_the_model_at_the_switch(fusion_call, recording_sink):
+    """`inference_only` and `profuser` take the same steps until the switch; a schedule of one's own stops there."""
+    both, sink = fusion_call("both", lr_schedule="constant"), recording_sink()
+    train(both, sink)
+    phase = {"w_infer": 1.0, "w_train": 0.0, "epochs": 2.0}
+    first = fusion_call("first", method="custom", schedule=[phase], lr_schedule="constant", warmup_ratio=0.06)
+    train(first, recording_sink())
+    assert_close(weights_of(both["out"] / "phase-1"), weights_of(first["out"] / "model"), atol=0)
+
+
+def test_optimiser_restart_acts_at_the_switch(fusion_call, recording_sink):
+    curve = {}
+    for switch in ("keep", "restart"):
+        call, sink = fusion_call(switch, optimiser_at_switch=switch, lr_schedule="constant", warmup_ratio=0.0), recording_sink()
+        train(call, sink)
+        curve[switch] = curves(sink, "train/loss")["train/loss"]
+    # Step 7 is computed before the first update with fresh moments.
+    assert curve["keep"][:7] == curve["restart"][:7]
+    assert abs(curve["keep"][7] - curve["restart"][7]) > 1e-4
+
+
+def test_weight_decay_spares_norms(fusion_call, recording_sink):
+    results = {}
+    for decay in (0.0, 2.0):
+        call = fusion_call(f"wd{decay}", weight_decay=decay, epochs=0.3, method="sft", warmup_ratio=0.0)
+        assert train(call, recording_sink()).total_steps == 1
+        results[decay] = weights_of(call["out"] / "model")
+    start = weights_of(call["target"].location)
+    for name, plain in results[0.0].items():
+        shrunk = plain - (0.0 if "norm" in name else 3e-3 * 2.0) * start[name]
+        torch.testing.assert_close(results[2.0][name], shrunk, atol=1e-6, rtol=0)
+
+
+# --- reports -----------------------------------------------------------------------------------------------------------------
+
+
+def test_reports_are_means_over_the_window(fusion_call, recording_sink):
+    rows = {}
+    for every in (1, 4):
+        sink = recording_sink()
+        train(fusion_call(f"log{every}", micro_batch_size=2), sink, log_every=every)
+        rows[every] = sink.rows
+    assert list(rows[4]) == [4, 8, 12]
+    for step, row in rows[4].items():
+        window = [rows[1][s] for s in range(step - 3, step + 1)]
+        for name in (*LOSSES, "train/grad_norm"):
+            values = [r[name] for r in window if name in r]
+            assert row.get(name) == (pytest.approx(np.mean(values), abs=1e-9) if values else None), (step, name)
+        assert row["train/lr"] == window[-1]["train/lr"]
+        assert (row["train/w_infer"], row["train/w_train"]) == ((1.0, 0.0) if step == 4 else (0.1, 1.0))
+        assert row["train/tokens_per_s"] > 0
+
+
+def test_learning_rate_of_each_step(fusion_call, recording_sink):
+    phases = [
+        {"w_infer": 1.0, "w_train": 0.0, "epochs": 2.0},
+        {"w_infer": 0.1, "w_train": 1.0, "epochs": 2.0, "lr": 1e-3, "beta": 0.0, "weights": "linear"},
+    ]
+    call, sink = fusion_call(method="custom", schedule=phases), recording_sink()
+    record = train(call, sink)
+    cfg = call["cfg"]
+    plan = plan_steps(resolve_schedule("custom", cfg), num_prompts=22, batch_size=8)
+    assert record.phases[1].lr == 1e-3
+    got = [(row["train/lr"], row["train/w_infer"]) for row in sink.rows.values()]
+    expected = [(cfg.lr * plan.lr_factor(s, cfg), plan.weights_at(s).w_infer) for s in range(12)]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert all(row["train/kl_gt"] == 0.0 for step, row in sink.rows.items() if step > 6)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------------------
+
+
+def test_numerics_error_names_step_phase_and_sample(fusion_call, recording_sink, pico_folder, tmp_path):
+    from models.generation.resolve import resolve_source
+    from models.params.sources import SourceSpec
+
+    call = fusion_call(checkpoints={"every_steps": 1}, beta=0.0)
+    stores = [SignalStore.open(call["train_store"]), SignalStore.open(call["infer_store"])]
+    inputs = {(i, s): {*store[i].prompt_ids, *store[i].token_ids[:-1]} for s, store in enumerate(stores) for i in store.ids}
+    token, victim = next(  # a token that one ground truth alone feeds to the model
+        (int(t), i)
+        for (i, s), tokens in inputs.items()
+        for t in sorted(tokens)
+        if s == 0 and sum(t in other for other in inputs.values()) == 1
+    )
+    model = AutoModelForCausalLM.from_pretrained(pico_folder("mistral"))
+    model.get_input_embeddings().weight.data[token] = math.nan
+    model.save_pretrained(tmp_path / "nan")
+    for path in pico_folder("mistral").glob("token*"):
+        (tmp_path / "nan" / path.name).write_bytes(path.read_bytes())
+    call["target"] = resolve_source(SourceSpec(name="nan", model=str(tmp_path / "nan"), chat_template="plain"), root=tmp_path)
+    cfg = call["cfg"]
+    plan = plan_steps(resolve_schedule("profuser", cfg), num_prompts=22, batch_size=8)
+    ids = [*stores[0].ids, "p003"]
+    step = next(s for s in range(6, 12) if victim in [ids[i] for i in plan.order_at(s, seed=cfg.seed)])
+
+    with pytest.raises(NumericsError) as error:
+        train(call, recording_sink())
+    text = str(error.value)
+    assert f"Training step {step + 1} of 12 (phase 2, w_infer 0.1, w_train 1)" in text
+    assert f"not finite: `{victim}`;" in text and "the loss is nan" in text
+    assert all(f"`{ids[i]}`" in text for i in plan.order_at(step, seed=cfg.seed))
+    # The bad step was not applied: the newest checkpoint is the one before it.
+    newest = max(int(p.name.split("-")[1]) for p in call["resume_dir"].glob("checkpoint-*"))
+    assert newest == step and f"The checkpoint `checkpoint-{step}` is kept" in text
+    assert not call["out"].exists()
+
+
+def test_divergence_is_reported_without_a_culprit(fusion_call, recording_sink):
+    call = fusion_call(lr=1e30, warmup_ratio=0.0, checkpoints={"every_steps": 50})
+    with pytest.raises(NumericsError, match=r"step 2 of 12 \(phase 1.*lower `fusion.lr`"):
+        train(call, recording_sink())
+
+
+def test_fsdp_on_the_cpu_is_refused(fusion_call, recording_sink):
+    call = fusion_call(runtime={"fsdp": True, "nproc": 2})
+    with pytest.raises(ParamsError, match=r"`runtime.fsdp` needs accelerators: on the CPU accelerate does not shard"):
+        train(call, recording_sink())
+
+
+def test_processes_must_share_a_step_evenly(fusion_call, recording_sink):
+    with pytest.raises(ParamsError, match=r"`fusion.batch_size` must be a multiple of the 3 processes, but is 8"):
+        train(fusion_call(runtime={"nproc": 3}), recording_sink())
+
+
+def test_nothing_is_printed(fusion_call, recording_sink, capfd):
+    train(fusion_call(epochs=1.0, method="sft"), recording_sink())
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
