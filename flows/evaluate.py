@@ -92,7 +92,7 @@ def _track(ctx: StageContext, systems: list[SystemKey], table: list[Mapping[str,
         name = str(system["name"])
         artifact = ctx.input("fuse", name, str(system["target"])) if fused else ctx.input("sources", "models", name)
         finish_stage(
-            _system_run(ctx, system), output=artifact.sha256, params={"system": name}, metrics=final_metrics(table, system)
+            _system_run(ctx, system), output=artifact.sha256, params={"method": name}, metrics=final_metrics(table, system)
         )
     finish_stage(ctx.run("evaluate"), output=made.sha256, params={}, metrics={}, files=[made.path / SCORES])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from flows.context import StageContext, git_commit
-from flows.systems import place_of, systems_of
+from flows.systems import place_of, run_name, systems_of
 from tasks.artifact import Artifact
 from tasks.evaluation import ROWS, SCORES
 from tasks.report import report_page
@@ -31,6 +31,12 @@ def report_stage(ctx: StageContext) -> None:
     page = report_page(data, ctx.out("report"))
     run = ctx.run("report")
     finish_stage(run, output=ctx.digest, params={}, metrics={}, files=sorted(page.parent.glob("*")))
+    shared = [page.parent / "wins.png", page.parent / "agreement.png", summary.path / "win_table.json"]
+    for system in systems_of(ctx):
+        if system["kind"] == "method":
+            method, target = str(system["name"]), str(system["target"])
+            made = ctx.input("fuse", method, target)
+            finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shared)
     finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics=headline_figures(data), files=sorted(page.parent.glob("*")))
 
 

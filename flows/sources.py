@@ -29,7 +29,7 @@ def sources_stage(ctx: StageContext) -> None:
     for name, artifact in parts.items():
         kind, _, short = name.partition("/")
         label = f"source-{short}" if kind == "models" else f"reward-{short}"
-        finish_stage(ctx.run(label), output=artifact.sha256, params={"system": short}, metrics={}, history=None)
+        finish_stage(ctx.run(label), output=artifact.sha256, params={"method": short}, metrics={}, history=None)
 
 
 def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:

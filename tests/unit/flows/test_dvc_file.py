@@ -69,3 +69,15 @@ def test_runtime_is_no_section_of_any_stage() -> None:
 def test_an_unknown_stage_lists_the_known() -> None:
     with pytest.raises(KeyError, match="prepare, sources, teach"):
         stage("prepar")
+
+
+def test_every_section_stands_in_params_yaml() -> None:
+    """DVC refuses a stage whose params are not in the file, although the defaults would do."""
+    from ruamel.yaml import YAML
+
+    given = YAML(typ="safe").load(Path("params.yaml"))
+    for section in (s for one in STAGES for s in one.sections):
+        value = given
+        for part in section.split("."):
+            assert part in value, f"`{section}` of the stage table is missing in params.yaml"
+            value = value[part]
