@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python -m flows
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench ui server stop clean setup setup-dev
+.PHONY: help demo test check bench ui server plots stop clean setup setup-dev
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,11 @@ server: setup  ## start the Prefect server of this project, if none answers
 
 ui: setup  ## start Prefect and MLflow and print their addresses
 	@$(VENV)/bin/python -m flows.servers prefect mlflow
+
+plots: setup  ## result plots as one page, offline too (dvc plots show)
+	@$(PIP) -e ".[$(EXTRAS),plots]"
+	@$(VENV)/bin/python -m flows.plots_template
+	$(VENV)/bin/dvc plots show
 
 stop:  ## stop the servers this project started
 	@$(VENV)/bin/python -m flows.servers stop

@@ -42,10 +42,10 @@ def _definition(stage: Stage) -> dict[str, Any]:
 
 
 PLOTS: Mapping[str, Mapping[str, str]] = {
-    "scores.csv": {"x": "value", "y": "system", "template": "bar_horizontal", "title": "Held-out scores"},
-    "wins.csv": {"x": "share", "y": "source", "template": "bar_horizontal", "title": "Who wins, by mode"},
+    "scores.csv": {"x": "value", "y": "system", "template": "panels", "title": "Held-out scores"},
+    "wins.csv": {"x": "share", "y": "source", "template": "panels", "title": "Who wins, by mode"},
     "agreement.csv": {"x": "training", "y": "inference", "template": "confusion", "title": "Agreement of the two modes"},
-    "loss.csv": {"x": "step", "y": "loss", "template": "linear", "title": "Training loss"},
+    "loss.csv": {"x": "step", "y": "loss", "template": "curves", "title": "Training loss"},
 }
 
 

@@ -66,21 +66,26 @@ def _system_run(ctx: StageContext, system: Mapping[str, str | None]) -> StageRun
 
 def _write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None:
     rows = [row for row in table if row["kind"] != "untrained"]
+    # Few figures, so that `dvc metrics diff` fits a terminal; families and intervals stand in scores.csv.
     tree: dict[str, Any] = {}
     for row in rows:
-        label = _label(row)
-        tree.setdefault(label, {}).setdefault(row["metric"], {})[row["family"]] = round(row["value"], 6)
+        if row["family"] == "all" and row["metric"] in ("accuracy", "bits_per_byte"):
+            tree.setdefault(label(ctx, row), {})[row["metric"]] = round(row["value"], 4)
     (ctx.reports() / "fusion.json").write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    headline = "accuracy" if any(row["metric"] == "accuracy" for row in rows) else "bits_per_byte"
     with (ctx.reports() / "scores.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["system", "metric", "family", "value", "low", "high", "n"])
+        writer.writerow(["system", "panel", "value", "low", "high", "n"])
         for row in rows:
-            figures = [f"{row[k]:.6g}" for k in ("value", "low", "high")]
-            writer.writerow([_label(row), row["metric"], row["family"], *figures, row["n"]])
+            if row["metric"] in (headline, "bits_per_byte"):
+                figures = [f"{row[k]:.6g}" for k in ("value", "low", "high")]
+                writer.writerow([label(ctx, row), f"{row['metric']}, {row['family']}", *figures, row["n"]])
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    return f"{row['system']}-{row['target']}" if row["kind"] == "method" else str(row["system"])
+def label(ctx: StageContext, row: Mapping[str, Any]) -> str:
+    """Return what a system is called in tables of this profile."""
+    several = len(ctx.params.fusion.targets) > 1
+    return f"{row['system']}-{row['target']}" if row["kind"] == "method" and several else str(row["system"])
 
 
 def _track(ctx: StageContext, systems: list[SystemKey], table: list[Mapping[str, Any]], made: Artifact) -> None:

@@ -123,8 +123,8 @@ def write_tables(ctx: StageContext, summary: Artifact) -> None:
     wins = _json(summary.path / "win_table.json")
     _write_csv(
         ctx.reports() / "wins.csv",
-        ["source", "family", "mode", "share"],
-        ([r["source"], r["family"], r["mode"], round(r["share"], 6)] for r in wins),
+        ["source", "panel", "share"],
+        ([r["source"], f"{r['mode']} mode, {r['family']}", round(r["share"], 6)] for r in wins),
     )
     confusion = _json(summary.path / "agreement.json")["confusion"]
     names, counts = confusion["sources"], confusion["counts"]

@@ -1,0 +1,118 @@
+"""The trained target as a folder: reproducible, a source of its own, adapters merged."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+
+from models.errors import ParamsError
+from models.generation.source_file import read_source
+from models.generation.weights import folder_digest
+from models.params.fusion import LoraParams
+from models.tokenization.loading import load_tokenizer, tokenizer_digest
+from models.training.adapters import add_adapters, merged_state
+from models.training.export import export_target
+from models.training.fusion import train_fusion
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def export(folder, target, *, dtype="float32", scale=1.0):
+    from dataclasses import replace
+
+    folder.mkdir(parents=True)
+    model = AutoModelForCausalLM.from_pretrained(target.location)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(scale)
+    tokenizer = load_tokenizer(target.location, source="x")
+    target = replace(target, dtype=dtype)
+    return model, export_target(model, model.state_dict(), folder, target=target, name="fused", tokenizer=tokenizer)
+
+
+def test_result_is_a_source(fusion_inputs, tmp_path):
+    target = fusion_inputs["target"]
+    model, result = export(tmp_path / "a", target, scale=1.25)
+    stored = json.loads((tmp_path / "a" / "source.json").read_text())
+    assert stored["location"] == "." and str(tmp_path) not in json.dumps(stored)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    source = read_source(tmp_path / "moved")
+    assert (source.name, source.location) == ("fused", str(tmp_path / "moved"))
+    assert source.digest == result.digest == folder_digest(tmp_path / "moved", where="x") != target.digest
+    assert source.chat_template == target.chat_template and source.context_length == target.context_length
+    assert tokenizer_digest(load_tokenizer(source.location, source="x")) == target.tokenizer_digest
+    loaded = AutoModelForCausalLM.from_pretrained(source.location)
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_equal_weights_give_equal_bytes(fusion_inputs, tmp_path):
+    for place in ("a", "deep/b"):
+        export(tmp_path / place, fusion_inputs["target"])
+    assert files(tmp_path / "a") == files(tmp_path / "deep" / "b")
+    assert all(str(tmp_path).encode() not in data for data in files(tmp_path / "a").values())
+
+
+def test_weights_are_written_in_the_targets_dtype_and_tied_ones_once(fusion_inputs, tmp_path):
+    model, _ = export(tmp_path / "a", fusion_inputs["target"], dtype="bfloat16")
+    with safe_open(tmp_path / "a" / "model.safetensors", "pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert {t.dtype for t in stored.values()} == {torch.bfloat16}
+    assert "lm_head.weight" not in stored and "model.embed_tokens.weight" in stored
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not list((tmp_path / "a").glob("*.bin"))
+
+
+# --- adapters ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt_neox", "mpt"])
+def test_merged_state_answers_as_the_adapted_model(pico_folder, arch):
+    pytest.importorskip("peft")
+    adapted = add_adapters(AutoModelForCausalLM.from_pretrained(pico_folder(arch)), LoraParams(rank=3, alpha=6.0))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = adapted.eval()(input_ids=ids).logits
+
+    plain = AutoModelForCausalLM.from_pretrained(pico_folder(arch))
+    untouched = plain(input_ids=ids).logits
+    plain.load_state_dict(merged_state(adapted.get_base_model()), strict=True)
+    torch.testing.assert_close(plain(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+    assert (untouched - expected).abs().max() > 0.05
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adapted.state_dict().items())
+
+
+def test_training_with_adapters_changes_adapted_layers_only(fusion_call, recording_sink):
+    pytest.importorskip("peft")
+    lora = {"rank": 4, "dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
+    call, sink = fusion_call(lora=lora, epochs=2.0), recording_sink()
+    train_fusion(sink=sink, log_every=1, **call)
+    start = AutoModelForCausalLM.from_pretrained(call["target"].location).state_dict()
+    end = AutoModelForCausalLM.from_pretrained(call["out"] / "model").state_dict()
+    assert start.keys() == end.keys()
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert changed == {name for name in start if "q_proj" in name or "v_proj" in name}
+    assert not list(call["out"].rglob("adapter*"))
+
+
+def test_missing_peft_names_the_extra(fusion_call, recording_sink, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ParamsError, match=r"`fusion.lora` needs the package peft.*extra `lora`"):
+        train_fusion(sink=recording_sink(), **fusion_call(lora={}))
+
+
+def test_unknown_layers_are_named(fusion_call, recording_sink):
+    pytest.importorskip("peft")
+    with pytest.raises(ParamsError, match=r"`fusion.lora.target_modules` must name layers of LlamaForCausalLM.*nowhere"):
+        train_fusion(sink=recording_sink(), **fusion_call(lora={"target_modules": ["nowhere"]}))
