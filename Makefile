@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python -m flows
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench ui server plots stop clean setup setup-dev
+.PHONY: help demo test check bench ui server deploy worker plots stop clean setup setup-dev
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ server: setup  ## start the Prefect server of this project, if none answers
 
 ui: setup  ## start Prefect and MLflow and print their addresses
 	@$(VENV)/bin/python -m flows.servers prefect mlflow
+
+deploy: setup  ## register the Prefect deployments of prefect.yaml
+	@$(VENV)/bin/python -m flows.deployments deploy
+
+worker: setup  ## run deployments from here, in the foreground
+	@$(VENV)/bin/python -m flows.deployments worker
 
 plots: setup  ## result plots as one page, offline too (dvc plots show)
 	@$(PIP) -e ".[$(EXTRAS),plots]"

@@ -108,6 +108,19 @@ class StepIdentity(CachePolicy):
 _LOCKS = ProcessLocks(FolderOf())
 
 
+def _run_name() -> str:
+    """Name a task run by what it is about: `teacher-inference scholar 0-256`, `fusion profuser scholar`."""
+    from prefect.runtime import task_run
+
+    given = task_run.parameters
+    words = [str(given[key]) for key in ("method", "split", "letter") if key in given]
+    words += [str(a.meta["name"]) for a in given.values() if isinstance(a, Artifact) and "name" in a.meta]
+    words += [given[key].name for key in ("spec", "scorer") if key in given]
+    if "start" in given:
+        words.append(f"{given['start']}-{given['stop']}")
+    return " ".join([str(task_run.task_name), *words])
+
+
 def _endpoint_failed(task: object, task_run: object, state: State[Any]) -> bool:
     """Only what another attempt can cure is tried again; bad input fails the same way three times."""
     try:
@@ -155,6 +168,7 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
         policy.lock_manager = cast(Any, _LOCKS)
         made = task(
             name=name,
+            task_run_name=_run_name,
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",

@@ -57,7 +57,7 @@ def fusion(
         )
     write_history(curves, work.out / "history.jsonl")
     (work.out / "coverage.json").write_text(json.dumps(coverage(aligned), indent=1), encoding="utf-8")
-    return record.to_json()
+    return {**record.to_json(), "name": record.result}
 
 
 def coverage(aligned: tuple[Artifact, ...]) -> dict[str, dict[str, int]]:

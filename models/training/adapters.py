@@ -23,7 +23,7 @@ def add_adapters(model: PreTrainedModel, params: LoraParams) -> nn.Module:
     modules = params.target_modules
     config = LoraConfig(
         r=params.rank,
-        lora_alpha=params.alpha,
+        lora_alpha=params.alpha,  # type: ignore[arg-type]  # scales by alpha / r: need not be whole
         lora_dropout=params.dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type="CAUSAL_LM",

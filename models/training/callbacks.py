@@ -44,7 +44,7 @@ class PhaseSwitch(TrainerCallback):
     with the next phase.
     """
 
-    def __init__(self, ends: Mapping[int, int], *, save_phase: Callable[[int], None], restart_optimiser: bool) -> None:
+    def __init__(self, ends: Mapping[int, int], *, save_phase: Callable[[int], object], restart_optimiser: bool) -> None:
         """Take the steps (done) at which phases end, with their numbers from 1; the end of the last phase is none of them."""
         self._ends = dict(ends)
         self._save_phase = save_phase

@@ -33,7 +33,7 @@ _STOP_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class FusionJob:
-    """The arguments of one training; paths are absolute or relative to the common working directory of all processes."""
+    """The arguments of one training, as `train_fusion` takes them; `write` makes the paths absolute."""
 
     cfg: FusionParams
     method: str
@@ -66,9 +66,17 @@ class FusionJob:
     def read(cls, path: Path) -> "FusionJob":
         """Read what `write` wrote."""
         row = json.loads(path.read_text(encoding="utf-8"))
-        paths = {name: Path(row.pop(name)) for name in ("train_store", "infer_store", "out", "resume_dir")}
-        cfg, runtime = FusionParams(**row.pop("cfg")), Runtime(**row.pop("runtime"))
-        return cls(cfg=cfg, runtime=runtime, target=ResolvedSource(**row.pop("target")), **paths, **row)
+        return cls(
+            cfg=FusionParams(**row["cfg"]),
+            method=row["method"],
+            target=ResolvedSource(**row["target"]),
+            train_store=Path(row["train_store"]),
+            infer_store=Path(row["infer_store"]),
+            out=Path(row["out"]),
+            resume_dir=Path(row["resume_dir"]),
+            runtime=Runtime(**row["runtime"]),
+            log_every=row["log_every"],
+        )
 
 
 def launched() -> bool:
@@ -81,7 +89,7 @@ def launch_command(job: Path, *, nproc: int) -> list[str]:
 
     On several machines, give torchrun its own rendezvous options and call `models.training.fusion.run_rank` the same way.
     """
-    code = f"from models.training.fusion import run_rank; run_rank({str(job.absolute())!r})"
+    code = f"from pathlib import Path; from models.training.fusion import run_rank; run_rank(Path({str(job.absolute())!r}))"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
     return [*torchrun, "--no-python", sys.executable, "-c", code]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -188,6 +189,8 @@ class _Run:
             checkpoints=self._checkpoints,
             clock=clock,
         )
+        if args.process_index:  # Trainer gives every rank the same seed: they would draw the same dropout
+            torch.manual_seed(cfg.seed + args.process_index)
         ends = {phase.last_step: phase.number for phase in self._phases[:-1]}
         switch = PhaseSwitch(
             ends,
@@ -202,7 +205,7 @@ class _Run:
         gathered = trainer.full_state()
         if trainer.args.process_index != 0:
             return None
-        module = trainer.accelerator.unwrap_model(trainer.model)
+        module: Any = trainer.model
         target, suffix = self._job.target, "" if folder.name == "model" else f"-{folder.name}"
         with complete_folder(folder) as place:
             return export_target(

@@ -44,7 +44,7 @@ class FusionModule(nn.Module):
         super().__init__()
         self.lm = lm
         self._temperature, self._tail, self._chunk = temperature, tail, chunk
-        self._backbone: Callable[[Tensor, Tensor], Tensor] | None = None
+        self._backbone: Callable[..., Tensor] | None = None
         try:
             self._backbone = head_of(self.causal_lm).backbone
         except SourceError as err:

@@ -64,9 +64,7 @@ class ModeSignals:
                 continue
             sample = store[id_]
             if sample.prompt_ids is None or sample.has_teacher is None or not len(sample.prompt_ids):
-                raise SignalError(
-                    f"Sample `{id_}` of `{store.folder}` must have a prompt, but has none. Align it again."
-                )
+                raise SignalError(f"Sample `{id_}` of `{store.folder}` must have a prompt, but has none. Align it again.")
             kept = min(sample.num_tokens, max(max_length - len(sample.prompt_ids), 0))
             too_long += kept == 0
             cut += 0 < kept < sample.num_tokens

@@ -1,8 +1,8 @@
 """Training of a small reward model on preference pairs: −log σ(r(better) − r(worse)) (Bradley-Terry).
 
-A response is judged at its last token, and there lies half of the loss. The other half is spread over all tokens from the first
-one in which the two responses differ (as DeepSpeed-Chat does): the score learns what is wrong where it is wrong. At this size that
-makes the difference between ranking wrong facts by chance and knowing most of them.
+A response is judged at its last token, and there lies half of the loss. The other half is spread over all tokens from the
+first one in which the two responses differ (as DeepSpeed-Chat does): the score learns what is wrong where it is wrong. At this
+size that makes the difference between ranking wrong facts by chance and knowing most of them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -65,7 +65,7 @@ class FusionTrainer(Trainer):
         self._totals = StepTotals(0, 0, 0, plan.weights_at(0))
         self._seen: list[_Seen] = []
         collator = FusionCollator(signals, plan)
-        super().__init__(model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=[clock])
+        super().__init__(model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=[clock])  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
 
     # --- data, learning rate ---------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class FusionTrainer(Trainer):
         )
         return DataLoader(
             self.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=sampler,  # type: ignore[arg-type]
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             pin_memory=self.args.device.type == "cuda",
         )
@@ -90,7 +90,9 @@ class FusionTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         """Return the learning rate of the plan, by optimiser step."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self._plan.lr_factor(step, self._cfg))
+            chosen = optimizer or self.optimizer
+            assert chosen is not None  # Trainer has made it
+            self.lr_scheduler = LambdaLR(chosen, lambda step: self._plan.lr_factor(step, self._cfg))
         return self.lr_scheduler
 
     # --- one optimiser step ----------------------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ class FusionTrainer(Trainer):
 
     def _trained(self) -> dict[str, Tensor]:
         """Return what training changes, tied weights once: trainable parameters, and buffers that are part of the model."""
-        module = self.model
+        module: Any = self.model
         parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         ours = {name for name, _ in module.named_parameters(remove_duplicate=False)}
         buffers = {name: tensor for name, tensor in module.state_dict().items() if name not in ours}

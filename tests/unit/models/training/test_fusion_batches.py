@@ -115,7 +115,7 @@ def test_long_samples_are_cut_or_left_out(tmp_path, caplog):
 
 def test_sample_without_a_prompt_is_an_error(tmp_path):
     train = store(tmp_path / "t", sample("bare", [], [4, 5]))
-    with pytest.raises(SignalError, match="`bare`.*must have a prompt"):
+    with pytest.raises(SignalError, match=r"`bare`.*must have a prompt"):
         PairedSignals(train, train, max_length=16)
 
 

@@ -110,7 +110,14 @@ def mark(method="profuser", target="t", stores=("a", "b"), **params):
 
 def test_fingerprint_changes_with_what_decides_the_result():
     base = mark()
-    others = [mark(method="reverse"), mark(target="u"), mark(stores=("b", "a")), mark(lr=1e-4), mark(seed=1), mark(dtype="bfloat16")]
+    others = [
+        mark(method="reverse"),
+        mark(target="u"),
+        mark(stores=("b", "a")),
+        mark(lr=1e-4),
+        mark(seed=1),
+        mark(dtype="bfloat16"),
+    ]
     assert len({base, *others}) == 7
 
 
@@ -131,7 +138,10 @@ def test_tree_digest_sees_names_and_contents(tmp_path):
 
 def execution(**changes):
     return Execution(
-        **({"fingerprint": "f" * 64, "threads": 2, "micro_batch_size": 4, "world_size": 1, "dtype": "float32", "device": "cpu"} | changes)
+        **(
+            {"fingerprint": "f" * 64, "threads": 2, "micro_batch_size": 4, "world_size": 1, "dtype": "float32", "device": "cpu"}
+            | changes
+        )
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from models.errors import FusedialError, NumericsError, ParamsError, Problem
 from models.training import distributed
 from models.training.arguments import micro_batch_size
 from models.training.distributed import EventSink, FusionJob, launch, launch_command, launched, leave_error
+from models.training.fusion import run_rank
 
 
 @pytest.fixture
@@ -69,24 +71,19 @@ for rank in (1, 0):
     (d / f'error-{rank}.json').write_text(json.dumps({'kind': 'NumericsError', 'message': f'rank {rank} diverged'}))
 sys.exit(1)
 """
-    with pytest.raises(NumericsError, match="^rank 0 diverged$"):
+    with pytest.raises(NumericsError, match=r"^rank 0 diverged$"):
         run(monkeypatch, job, recording_sink(), code)
 
 
 def test_errors_of_problems_keep_their_text(monkeypatch, job, recording_sink):
-    leave_error_code = "sys.exit(3)"
     job.resume_dir.mkdir(parents=True)
     error = ParamsError("Cannot", [Problem("`a`", "must be b", "c")])
-
-    class Sink(recording_sink):
-        pass
-
     leave_error(job.resume_dir, 0, error)
     row = json.loads((job.resume_dir / "error-0.json").read_text())
     assert row == {"kind": "ParamsError", "message": str(error)}
-    code = f"(d / 'error-0.json').write_text({json.dumps(json.dumps(row))}); {leave_error_code}"
+    code = f"(d / 'error-0.json').write_text({json.dumps(json.dumps(row))}); sys.exit(3)"
     with pytest.raises(FusedialError, match="`a` must be b, but is c"):
-        run(monkeypatch, job, Sink(), code)
+        run(monkeypatch, job, recording_sink(), code)
 
 
 def test_crash_without_an_error_of_ours_shows_the_log(monkeypatch, job, recording_sink):
@@ -109,7 +106,17 @@ def test_processes_end_when_the_waiting_one_fails(monkeypatch, job):
     assert started[0].poll() == -15
 
 
-@pytest.mark.parametrize(("batch", "micro", "world", "expected"), [(32, 16, 1, 16), (32, 16, 2, 16), (32, 16, 4, 8), (12, 4, 2, 3)])
+@pytest.mark.parametrize(
+    ("batch", "micro", "world", "expected"), [(32, 16, 1, 16), (32, 16, 2, 16), (32, 16, 4, 8), (12, 4, 2, 3)]
+)
 def test_micro_batch_fits_the_share_of_a_process(fusion_call, batch, micro, world, expected):
     cfg = fusion_call(batch_size=batch, micro_batch_size=micro)["cfg"]
     assert micro_batch_size(cfg, world_size=world) == expected
+
+
+def test_rank_leaves_its_error_behind(job):
+    path = replace(job, method="alchemy").write()
+    with pytest.raises(ParamsError):
+        run_rank(path)
+    row = json.loads((job.resume_dir / "error-0.json").read_text())
+    assert row["kind"] == "ParamsError" and "'alchemy'" in row["message"]

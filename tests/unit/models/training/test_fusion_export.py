@@ -61,7 +61,7 @@ def test_equal_weights_give_equal_bytes(fusion_inputs, tmp_path):
 def test_weights_are_written_in_the_targets_dtype_and_tied_ones_once(fusion_inputs, tmp_path):
     model, _ = export(tmp_path / "a", fusion_inputs["target"], dtype="bfloat16")
     with safe_open(tmp_path / "a" / "model.safetensors", "pt") as file:
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        stored = {name: file.get_tensor(name) for name in file.keys()}
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
     assert "lm_head.weight" not in stored and "model.embed_tokens.weight" in stored
     assert json.loads((tmp_path / "a" / "config.json").read_text())["dtype"] == "bfloat16"

@@ -1,14 +1,18 @@
 """The training as a whole: its trajectory against a plain loop, accumulation, reports, phases, errors."""
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from transformers import AutoModelForCausalLM
 
-from models.errors import NumericsError, ParamsError
+from models.errors import ArtifactError, NumericsError, ParamsError, SignalError
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signal import SignalStore
 from models.training.fusion import train_fusion
@@ -289,3 +293,30 @@ def test_nothing_is_printed(fusion_call, recording_sink, capfd):
     train(fusion_call(epochs=1.0, method="sft"), recording_sink())
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_folder_in_use_is_refused_and_left_alone(fusion_call, recording_sink, monkeypatch):
+    call = fusion_call(epochs=1.0, method="sft")
+    call["resume_dir"].mkdir(parents=True)
+    monkeypatch.setattr("models.training.fusion._LOCK_WAIT_S", 0.1)
+    with FileLock(str(call["resume_dir"] / "lock")):
+        with pytest.raises(ArtifactError, match="another process trains in it"):
+            train(call, recording_sink())
+        assert {p.name for p in call["resume_dir"].iterdir()} == {"lock"} and not call["out"].exists()
+    assert train(call, recording_sink()).total_steps == 3
+
+
+def test_store_of_another_tokenizer_is_refused(fusion_call, recording_sink):
+    call = fusion_call()
+    call["target"] = replace(call["target"], tokenizer_digest="0" * 64)
+    with pytest.raises(SignalError, match="`tokenizer_digest` of the signal store"):
+        train(call, recording_sink())
+
+
+def test_process_is_left_as_it_was(fusion_call, recording_sink):
+    before = torch.get_num_threads()
+    call = fusion_call(epochs=1.0, method="sft", gradient_checkpointing=True, runtime={"threads": before + 1})
+    train(call, recording_sink())
+    assert torch.get_num_threads() == before
+    config = json.loads((call["out"] / "model" / "config.json").read_text())
+    assert config == json.loads((Path(call["target"].location) / "config.json").read_text())
