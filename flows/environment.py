@@ -50,7 +50,8 @@ def quiet_known_errors() -> None:
         error = record.exc_info[1] if record.exc_info else None
         return not isinstance(error, FusedialError) and "Finished in state Failed" not in record.getMessage()
 
-    for handler in logging.getLogger("prefect").handlers:
+    # Prefect's run loggers pass their records up to the root logger, whose handlers write to the terminal.
+    for handler in logging.getLogger().handlers:
         handler.addFilter(explained)
 
 

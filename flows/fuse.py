@@ -13,7 +13,7 @@ from models.params.fusion import CheckpointParams
 from tasks.alignment import alignment, vocabulary_map
 from tasks.artifact import Artifact, materialise_tree
 from tasks.fusion import Checkpoints, fusion
-from tasks.tracking import finish_stage
+from tasks.tracking import finish_stage, log_model
 
 
 def fuse_stage(ctx: StageContext, *, method: str) -> None:
@@ -33,13 +33,15 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
             runtime=ctx.params.runtime,
             run=run,
         )
-        finish_stage(
+        run_id = finish_stage(
             run,
             output=made[target].sha256,
             params=schedule_params(made[target].meta),
             metrics={"teach/aligned_share": _aligned_share(shards)},
             history=made[target].path / "history.jsonl",
         )
+        if ctx.params.tracking.log_models:
+            log_model(run_id, made[target].path / "model", tracking=ctx.params.tracking, name=f"{method}-{target}")
     materialise_tree(made, ctx.out("fuse", method))
 
 

@@ -57,7 +57,7 @@ class RewardModelSpec(Section):
     dtype: Dtype = Field("float32", description="Weights' dtype.")
     hidden_size: int = Field(64, ge=16, description="Embedded only: width.")
     num_layers: int = Field(2, ge=1, description="Embedded only: layers.")
-    steps: int = Field(200, ge=1, description="Embedded only: optimiser steps.")
+    steps: int = Field(300, ge=1, description="Embedded only: optimiser steps.")
     seed: int = Field(0, description="Embedded only: seed.")
 
 

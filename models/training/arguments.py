@@ -53,7 +53,6 @@ def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: 
         disable_tqdm=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
         **sharding,
     )
     _pin(args, torch.device(device))

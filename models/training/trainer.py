@@ -150,6 +150,10 @@ class FusionTrainer(Trainer):
         for batch, output in self._seen:
             everything += [id_ for id_ in batch.row_ids if id_ not in everything]
             bad += [id_ for id_ in _not_finite(batch, output) if id_ not in bad]
+        if self.args.world_size > 1 and not math.isfinite(grad_norm):  # then every rank is here: the gradient is shared
+            found: list[list[str]] = [[] for _ in range(self.args.world_size)]
+            dist.all_gather_object(found, bad)
+            bad = sorted({id_ for part in found for id_ in part})
         kept = self._checkpoints.newest()
         return (
             f"Training step {totals.step + 1} of {self._plan.total_steps} (phase {totals.weights.phase + 1}, "

@@ -58,13 +58,13 @@ def row_sums(model, sample):
 
 
 def plain_loop(call):
-    """Eq. 3 and 6 written out: returns the model after the last step and the loss of every step."""
+    """Eq. 3 and 6 written out: returns the model after the last step, and loss and gradient norm of every step."""
     cfg, model = call["cfg"], AutoModelForCausalLM.from_pretrained(call["target"].location)
     stores = {m: SignalStore.open(call[f"{m}_store"]) for m in ("train", "infer")}
     ids = [*stores["train"].ids, *(i for i in stores["infer"].ids if i not in stores["train"])]
     plan = plan_steps(resolve_schedule(call["method"], cfg), num_prompts=len(ids), batch_size=cfg.batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(cfg.adam_beta1, cfg.adam_beta2), weight_decay=0)
-    losses = []
+    losses, norms = [], []
     for step in range(plan.total_steps):
         w, prompts = plan.weights_at(step), [ids[i] for i in plan.order_at(step, seed=cfg.seed)]
         loss = 0.0
@@ -73,22 +73,24 @@ def plain_loop(call):
             total = sum(n for _, _, n in sums)
             loss = loss + weight * sum((sft + w.beta * kl) / total for sft, kl, _ in sums)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm)
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item())
         for group in optimiser.param_groups:
             group["lr"] = cfg.lr * plan.lr_factor(step, cfg)
         optimiser.step()
         optimiser.zero_grad()
         losses.append(loss.item())
-    return model.state_dict(), losses
+    return model.state_dict(), losses, norms
 
 
 def test_trajectory_equals_a_plain_loop(fusion_call, recording_sink):
     # 22 prompts in batches of 8: the third step of each epoch is short, and one sample is missing on each side.
     call, sink = fusion_call(epochs=2.0, beta=0.5), recording_sink()
     record = train(call, sink)
-    expected, losses = plain_loop(call)
+    expected, losses, norms = plain_loop(call)
     assert record.total_steps == 6 == len(sink.rows)
-    np.testing.assert_allclose(curves(sink, "train/loss")["train/loss"], losses, atol=1e-5)
+    # The norm too: clipping and Adam would hide a loss of the wrong scale.
+    for name, values in (("train/loss", losses), ("train/grad_norm", norms)):
+        np.testing.assert_allclose(curves(sink, name)[name], values, atol=1e-5, rtol=1e-5, err_msg=name)
     assert_close(weights_of(call["out"] / "model"), expected, atol=2e-4)
     assert losses[0] != pytest.approx(losses[-1], abs=1e-2)
 
