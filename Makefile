@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.base
 
 demo:  ## set up, run the embedded pipeline, say where to look
 	@started=$$(date +%s); $(MAKE) --no-print-directory setup && \
-	  $(VENV)/bin/python -m flows.demo --setup-seconds $$(( $$(date +%s) - started ))
+	  $(VENV)/bin/python -m flows.demo --setup-seconds $$(( $$(date +%s) - started )) $(RECORD)
 
 test: setup-dev  ## lint, types, layers, stage table, tests
 	@$(MAKE) --no-print-directory check

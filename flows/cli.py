@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.environment import quiet_known_errors, set_environment
+from flows.environment import set_environment
+from flows.known_errors import explain, quiet_known_errors
 from models.errors import FusedialError
 
 app = typer.Typer(
@@ -194,11 +195,15 @@ def main() -> None:
     import logging
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("models.training.fusion").setLevel(logging.INFO)  # says from where an interrupted training goes on
     try:
         app()
-    except FusedialError as error:
-        err.print(f"[bold red]error[/] {type(error).__name__}: ", end="", highlight=False)
-        err.print(str(error), markup=False, highlight=False)
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        err.print("[bold red]error[/] ", end="", highlight=False)
+        err.print(text, markup=False, highlight=False)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         err.print("stopped; finished shards and checkpoints are kept. The same command goes on from there.")

@@ -33,26 +33,11 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if root.is_dir():
+        cache.mkdir(exist_ok=True)  # Prefect warns where it cannot make its own folder in it
     if "PREFECT_API_URL" not in os.environ and _answers(SERVER_URL):
         os.environ["PREFECT_API_URL"] = SERVER_URL
     return os.environ.get("PREFECT_API_URL", "")
-
-
-def quiet_known_errors() -> None:
-    """Keep Prefect's tracebacks of errors that the command line explains itself off the terminal (the API still gets them)."""
-    import logging
-
-    import prefect  # noqa: F401 - sets up its loggers
-
-    from models.errors import FusedialError
-
-    def explained(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, FusedialError) and "Finished in state Failed" not in record.getMessage()
-
-    # Prefect's run loggers pass their records up to the root logger, whose handlers write to the terminal.
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(explained)
 
 
 def _answers(url: str) -> bool:

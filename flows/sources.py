@@ -34,7 +34,7 @@ def sources_stage(ctx: StageContext) -> None:
 
 def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
     if spec.pico is None:
-        return resolve_source, {"spec": spec, "content": _content(ctx.root, spec.model, f"sources.models `{spec.name}`")}
+        return resolve_source, {"spec": spec, "content": _content(ctx.root, spec.model)}
     return pico_source, {
         "spec": spec,
         "training": ctx.params.sources.pico_training,
@@ -47,8 +47,7 @@ def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers
 
 def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
     if spec.model != "embedded":
-        content = _content(ctx.root, spec.model, f"sources.reward_models `{spec.name}`")
-        return resolve_reward_model, {"spec": spec, "content": content}
+        return resolve_reward_model, {"spec": spec, "content": _content(ctx.root, spec.model)}
     if not tokenizers:
         raise SourceError(
             f"reward model `{spec.name}` is `embedded`, but no source is: there is no world to train it on. "
@@ -64,17 +63,10 @@ def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, token
     }
 
 
-def _content(root: Path, model: str, where: str) -> str:
-    """Return the digest of a local folder, or "" for a hub name."""
-    folder = root / model
-    if folder.is_dir():
-        return tree_digest(folder)
-    if model.startswith((".", "/", "data/")) or model.count("/") != 1:
-        raise SourceError(
-            f"`{where}` names the folder {model}, which does not exist. Profiles read from data/external/, which you "
-            "fill: data/README.md says where each model comes from."
-        )
-    return ""
+def _content(root: Path, model: str) -> str:
+    """Return the digest of a local folder, or "" for a hub name (or a folder that is missing: its step says so)."""
+    folder = root / Path(model).expanduser()
+    return tree_digest(folder) if folder.is_dir() else ""
 
 
 @flow(name="sources")

@@ -68,3 +68,8 @@ class NumericsError(FusedialError):
 
 class BackendError(FusedialError):
     """An inference endpoint does not answer as its interface promises."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        """Keep whether another attempt may succeed (the server is away or busy), as `.transient`."""
+        super().__init__(message)
+        self.transient = transient

@@ -104,24 +104,29 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
     return Artifact(kind=kind, sha256=digest, bytes=sum(int(f["bytes"]) for f in files), meta=dict(meta))  # type: ignore[call-overload]
 
 
-def verify(folder: Path, sha256: str) -> None:
+def verify(folder: Path, sha256: str, *, cure: str = "Run its stage again.") -> None:
     """Check that a published folder is what its digest says.
 
     Raises:
-        ArtifactError: Naming the file that is missing or differs.
+        ArtifactError: Naming the file that is missing or differs, what it must be and what it is; `cure` says what to do.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        raise ArtifactError(f"{folder} has no {MANIFEST}: the artifact is missing or incomplete; run its stage again.")
+        raise ArtifactError(f"{folder} has no {MANIFEST}: the artifact is missing or incomplete. {cure}")
     text = manifest.read_bytes()
-    if hashlib.sha256(text).hexdigest() != sha256:
-        raise ArtifactError(f"{manifest} differs from its address {sha256[:12]}…: it was edited; run its stage again.")
+    found = hashlib.sha256(text).hexdigest()
+    if found != sha256:
+        raise ArtifactError(f"{manifest} must have the sha256 {sha256}, but has {found}: it was edited. {cure}")
     for file in json.loads(text)["files"]:
         path = folder / file["path"]
         if not path.is_file():
-            raise ArtifactError(f"{path} is listed in {MANIFEST} but missing; run its stage again.")
-        if path.stat().st_size != file["bytes"] or file_digest(path) != file["sha256"]:
-            raise ArtifactError(f"{path} differs from its manifest: it was edited or truncated; run its stage again.")
+            raise ArtifactError(f"{path} is listed in {MANIFEST}, but missing. {cure}")
+        size = path.stat().st_size
+        if size != file["bytes"]:
+            raise ArtifactError(f"{path} must have {file['bytes']} bytes, but has {size}: it was truncated or edited. {cure}")
+        found = file_digest(path)
+        if found != file["sha256"]:
+            raise ArtifactError(f"{path} must have the sha256 {file['sha256']}, but has {found}: it was edited. {cure}")
 
 
 def materialise(artifact: Artifact, target: Path) -> Path:
@@ -184,7 +189,7 @@ def adopt(folder: Path, *, stage: str) -> Artifact:
         raise ArtifactError(f"{folder} is missing or incomplete; run `python -m flows run {stage}` first.")
     text = manifest.read_bytes()
     digest = hashlib.sha256(text).hexdigest()
-    verify(folder, digest)
+    verify(folder, digest, cure=f"Run `python -m flows run {stage}` again.")
     home = store_dir() / digest[:2] / digest
     if home.exists():
         _discard_if_broken(home, digest)

@@ -125,8 +125,8 @@ def _endpoint_failed(task: object, task_run: object, state: State[Any]) -> bool:
     """Only what another attempt can cure is tried again; bad input fails the same way three times."""
     try:
         state.result()
-    except BackendError:
-        return True
+    except BackendError as error:
+        return error.transient
     except Exception:
         return False
     return False

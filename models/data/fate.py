@@ -30,8 +30,9 @@ def decide_fates(surveys: Sequence[SetSurvey], cfg: CorpusParams, *, log: Proble
     prompts = _joined([s.prompts for s in surveys])
     splits = np.concatenate([np.zeros(0, np.uint8), *(_splits(s, cfg) for s in surveys)])
     fates = splits.copy()
-    same_id = repeated(_joined([s.ids for s in surveys]))
-    _log_same_ids(surveys, same_id, log)
+    ids = _joined([s.ids for s in surveys])
+    same_id = repeated(ids)
+    _log_same_ids(surveys, ids, same_id, log)
     fates[same_id] = SAME_ID
     contents = _joined([s.contents for s in surveys])
     fates[(fates <= TEST) & _repeated_within(contents, splits, fates <= TEST)] = DUPLICATE
@@ -68,17 +69,23 @@ def _parts(surveys: Sequence[SetSurvey], fates: Fates) -> list[Fates]:
     return np.split(fates, np.cumsum([s.num_rows for s in surveys])[:-1])
 
 
-def _places(surveys: Sequence[SetSurvey], mark: Mask) -> list[str]:
-    parts = np.split(mark, np.cumsum([s.num_rows for s in surveys])[:-1])
-    return [s.where(int(row)) for s, part in zip(surveys, parts, strict=True) for row in np.flatnonzero(part)]
+def _places(surveys: Sequence[SetSurvey], rows: npt.NDArray[np.intp]) -> list[str]:
+    """Return file and line of rows of the joined column."""
+    ends = np.cumsum([s.num_rows for s in surveys])
+    sets = np.searchsorted(ends, rows, side="right")
+    return [surveys[i].where(int(row - ends[i]) + surveys[i].num_rows) for i, row in zip(sets, rows, strict=True)]
 
 
-def _log_same_ids(surveys: Sequence[SetSurvey], same_id: Mask, log: ProblemLog) -> None:
-    for place in _places(surveys, same_id):
-        log.add(Problem(place, "must have an id of its own, but an earlier record has the same one"))
+def _log_same_ids(surveys: Sequence[SetSurvey], ids: Digests, same_id: Mask, log: ProblemLog) -> None:
+    rows = np.flatnonzero(same_id)
+    known, first = np.unique(ids, return_index=True)
+    owners = first[np.searchsorted(known, ids[rows])]
+    for place, owner in zip(_places(surveys, rows), _places(surveys, owners), strict=True):
+        log.add(Problem(place, "must have an id of its own", f"the same as {owner}", "Rename one of the two, or remove it."))
 
 
 def _leakage(surveys: Sequence[SetSurvey], leaks: Mask) -> DataError:
     rule = "must not have a prompt that is also held out"
     hint = "Remove it, or set `corpus.on_leakage` to `drop`."
-    return DataError("Held-out prompts leak", [Problem(place, rule, hint=hint) for place in _places(surveys, leaks)])
+    places = _places(surveys, np.flatnonzero(leaks))
+    return DataError("Held-out prompts leak", [Problem(place, rule, hint=hint) for place in places])

@@ -84,7 +84,8 @@ def _write_files(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink)
         sink.progress(number, len(cfg.sets), unit="data sets")
     fates = decide_fates(surveys, cfg, log=log)
     if log.problems and cfg.on_bad_record == "error":
-        raise DataError(f"{log.count} records are malformed; mend them, or set `corpus.on_bad_record` to `skip`", log.problems)
+        records = "1 record is" if log.count == 1 else f"{log.count} records are"
+        raise DataError(f"{records} malformed; mend them, or set `corpus.on_bad_record` to `skip`", log.problems)
     left_out = {s.cfg.name: _left_out(s, f) for s, f in zip(surveys, fates, strict=True)}
     if not any((f == TRAIN).any() for f in fates):
         why = {name: dict(counts) for name, counts in left_out.items()}

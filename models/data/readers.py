@@ -75,7 +75,8 @@ def _file_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
 def _parse_line(line: bytes, *, first: bool) -> object:
     """Return the row, or a `BadRecord` (not raised: a generator would end with it)."""
     try:
-        return json.loads(line.decode("utf-8-sig" if first else "utf-8"))
+        # Without its end, so that what is missing there is reported on this line.
+        return json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"))
     except UnicodeDecodeError as error:
         return BadRecord("must be UTF-8", f"byte 0x{line[error.start]:02x} at column {error.start + 1}")
     except json.JSONDecodeError as error:

@@ -20,7 +20,9 @@ TRAIN, VALID, TEST = 0, 1, 2
 
 def normalise(text: str) -> str:
     """Return the text as it counts for equality: compatible forms unified, case folded, blanks collapsed; punctuation stays."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # Folding can undo the unification: without the second pass a normalised text would not always normalise to itself.
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def digest(text: str, *, seed: int, purpose: str) -> int:

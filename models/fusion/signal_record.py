@@ -143,6 +143,6 @@ class SignalSpec:
                 raise SignalError(f"`{name}` is no field of a signal store ({sorted(known)}); asked for at `{where}`.")
             if known[name] != value:
                 raise SignalError(
-                    f"`{name}` of the signal store `{where}` must be {value!r}, but is {known[name]!r}. "
+                    f"`{name}` of the signal store `{where}` must be {value!r}, but is {known[name]!r} (source `{self.source}`). "
                     "The signals belong to other inputs: run `teach` again for these."
                 )

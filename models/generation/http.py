@@ -3,6 +3,7 @@
 import logging
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -82,6 +83,7 @@ class OpenAiClient:
         self.concurrency = concurrency
         self._secret = key
         self._retry = retry or RetryPolicy()
+        self._warned, self._guard = 0, threading.Lock()  # last attempt that was told of
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         self._http = httpx.Client(headers=headers, timeout=timeout_s, limits=limits)
@@ -133,9 +135,10 @@ class OpenAiClient:
                 raise
         return [future.result() for future in futures]
 
-    def error(self, path: str, what: str, *, cure: str) -> BackendError:
+    def error(self, path: str, what: str, *, cure: str, transient: bool = False) -> BackendError:
         """Build the error of a reply that breaks the interface; secrets in `what` are blanked."""
-        return BackendError(f"{_without_login(self.base_url)}{path} (model `{self.model}`) {self._redacted(what)}. {cure}")
+        where = f"{_without_login(self.base_url)}{path} (model `{self.model}`)"
+        return BackendError(f"{where} {self._redacted(what)}. {cure}", transient=transient)
 
     def _first_choice(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         reply = self._post(path, body)
@@ -149,12 +152,20 @@ class OpenAiClient:
         while isinstance(outcome := self._try(path, body), _Failure):
             if not outcome.retry or attempt >= self._retry.attempts:
                 tries = f" (after {attempt} attempts)" if attempt > 1 else ""
-                raise self.error(path, outcome.what + tries, cure=outcome.cure)
+                raise self.error(path, outcome.what + tries, cure=outcome.cure, transient=outcome.retry)
             delay = self._delay(attempt, outcome.retry_after_s)
-            _log.warning("%s%s %s; trying again in %.1f s", self, path, self._redacted(outcome.what), delay)
+            self._warn(f"{self}{path} {self._redacted(outcome.what)}; trying again in {delay:.1f} s", attempt)
             time.sleep(delay)
             attempt += 1
+        self._warned = 0
         return outcome
+
+    def _warn(self, text: str, attempt: int) -> None:
+        """Tell of a failed attempt, but only once for all the requests in flight that meet the same outage."""
+        with self._guard:
+            first, self._warned = attempt > self._warned, max(attempt, self._warned)
+        if first:
+            _log.warning("%s", text)
 
     def _try(self, path: str, body: Mapping[str, object]) -> dict[str, Any] | _Failure:
         try:

@@ -25,6 +25,16 @@ class PicoSpec(Section):
     steps: int = Field(300, ge=1, description="Optimiser steps.")
     seed: int = Field(0, description="Seed of initialisation and data order.")
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "PicoSpec":
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"`hidden_size` must be a multiple of twice `num_heads` ({2 * self.num_heads}), but is {self.hidden_size}"
+            )
+        if min(self.mix.values(), default=0.0) < 0 or not any(self.mix.values()):
+            raise ValueError(f"`mix` must have weights of 0 or more, one of them above 0, but is {self.mix}")
+        return self
+
 
 class SourceSpec(Section):
     """One source model."""
@@ -60,6 +70,12 @@ class RewardModelSpec(Section):
     steps: int = Field(300, ge=1, description="Embedded only: optimiser steps.")
     seed: int = Field(0, description="Embedded only: seed.")
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "RewardModelSpec":
+        if self.model == "embedded" and self.hidden_size % 16:
+            raise ValueError(f"`hidden_size` must be a multiple of 16 when `model` is `embedded`, but is {self.hidden_size}")
+        return self
+
 
 class PicoTraining(Section):
     """Optimiser of the embedded sources and reward models."""
@@ -82,4 +98,15 @@ class SourcesParams(Section):
         names = [s.name for s in self.models]
         if len(set(names)) != len(names):
             raise ValueError(f"`models` must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_tokenizers(self) -> "SourcesParams":
+        sizes: dict[str, set[int]] = {}
+        for spec in self.models:
+            if spec.pico is not None:
+                sizes.setdefault(spec.pico.tokenizer, set()).add(spec.pico.vocab_size)
+        for letter, found in sizes.items():
+            if len(found) > 1:
+                raise ValueError(f"`models` must give pico tokenizer `{letter}` one `vocab_size`, but have {sorted(found)}")
         return self

@@ -46,7 +46,10 @@ def export_target(
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = target.dtype
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # A template given as a preset is not in the target's own files; whoever loads the result needs it.
+    own, tokenizer.chat_template = tokenizer.chat_template, target.chat_template
     tokenizer.save_pretrained(folder)
+    tokenizer.chat_template = own
     digest = folder_digest(folder, where=f"the result `{name}`")
     result = replace(target, name=name, location=str(folder.absolute()), revision=None, digest=digest)
     write_source(folder, result)

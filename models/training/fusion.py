@@ -138,7 +138,10 @@ class _Run:
             with _threads(execution.threads):
                 trainer, window = self._trainer(module, args)
                 ends = {phase.last_step: phase.number for phase in self._phases[:-1]}
-                trainer.resume(self._checkpoints.newest(phase_ends=ends))
+                newest = self._checkpoints.newest(phase_ends=ends)
+                if newest is not None:
+                    logger.info("Going on from `%s` of %d steps (`%s`).", newest.name, self._plan.total_steps, newest.parent)
+                trainer.resume(newest)
                 if args.process_index == 0:
                     self._checkpoints.record(replace(execution, wrapper=type(trainer.model_wrapped).__name__))
                     self._checkpoints.discard_torn()

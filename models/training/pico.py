@@ -44,7 +44,7 @@ def train_pico_source(
         training: Optimiser settings.
         pretrain_dir: Folder with one examples file per family.
         tokenizer_dir: Tokenizer folder of `train_tokenizer`.
-        runtime: Device and threads.
+        runtime: Device. Always one thread: train several models in parallel instead.
         out: Folder to write.
         sink: Receives the loss and the progress.
 
@@ -61,7 +61,7 @@ def train_pico_source(
     order = mixed_order(
         {family: len(part) for family, part in rows.items()}, mix, shape=(pico.steps, training.batch_size), seed=pico.seed
     )
-    with limited_threads(runtime.threads):
+    with one_thread():
         model = build_pico_model(pico, codec)
         summary = train_causal_lm(
             model,
@@ -94,7 +94,7 @@ def train_pico_reward_model(
         training: Optimiser settings.
         preferences: File of pairs (`messages`, `better`, `worse`).
         tokenizer_dir: Tokenizer folder of `train_tokenizer`; its chat template is how pairs are read.
-        runtime: Device and threads.
+        runtime: Device. Always one thread: train several models in parallel instead.
         out: Folder to write.
         sink: Receives loss, accuracy and the progress.
 
@@ -110,7 +110,7 @@ def train_pico_reward_model(
     rows = encode_pairs(pairs, tokenizer, template=template, context_length=CONTEXT_LENGTH)
     counts = Counter(pair.family for pair in pairs)
     order = mixed_order(counts, dict.fromkeys(counts, 1.0), shape=(spec.steps, training.batch_size), seed=spec.seed)
-    with limited_threads(runtime.threads):
+    with one_thread():
         model = build_pico_reward_model(spec, codec)
         summary = train_reward_model(model, rows, order=order, training=training, device=pick_device(runtime.device), sink=sink)
     torch.nn.Module.to(model, "cpu")
@@ -152,11 +152,10 @@ def mixed_order(
 
 
 @contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
-    """Let torch use `threads` threads in this process (0 = as it is), and put the number back."""
+def one_thread() -> Iterator[None]:
+    """Compute with one torch thread: models this small hardly gain from more, and their weights then never depend on it."""
     before = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -175,4 +174,7 @@ def _family_rows(folder: Path, family: str, source: str) -> list[Example]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.jsonl"))) or "none"
         raise SourceError(f"`pico.mix` of source `{source}` must name families of {folder} ({known}), but has {family}.")
-    return list(read_examples(path))
+    rows = list(read_examples(path))
+    if not rows:
+        raise SourceError(f"`pico.mix` of source `{source}` must name families with rows, but {path} has none.")
+    return rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from models.training.pico_tokenizer import CONTEXT_LENGTH
 
 # Larger than the usual 0.02, which suits widths in the thousands: narrow models start learning sooner with it.
 _INIT = 0.05
+# The initialisers draw from torch's global generator, which threads share.
+_DRAWING = Lock()
 
 
 def build_pico_model(spec: PicoSpec, codec: TokenCodec) -> PreTrainedModel:
@@ -35,7 +38,7 @@ def build_pico_model(spec: PicoSpec, codec: TokenCodec) -> PreTrainedModel:
 
 def build_pico_reward_model(spec: RewardModelSpec, codec: TokenCodec) -> PreTrainedModel:
     """Make a Llama-style sequence classifier with one output, read at a row's last token."""
-    sizes = _llama_sizes(spec.hidden_size, spec.num_layers, num_heads=max(1, spec.hidden_size // 16))
+    sizes = _llama_sizes(spec.hidden_size, spec.num_layers, num_heads=spec.hidden_size // 16)
     one_score: dict[str, Any] = {"initializer_range": _INIT, "num_labels": 1, "use_cache": False}
     with _seeded(spec.seed):
         return LlamaForSequenceClassification(LlamaConfig(**sizes, **_tokens(codec), **one_score))
@@ -43,7 +46,7 @@ def build_pico_reward_model(spec: RewardModelSpec, codec: TokenCodec) -> PreTrai
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+    with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 

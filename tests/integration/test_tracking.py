@@ -1,0 +1,100 @@
+"""Runs in a real MLflow database: one parent, a child per stage, links instead of empty runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.params.runtime import Runtime, Tracking
+from tasks import tracking, workspace
+from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, flatten, parent_run
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One database for the module: creating it takes seconds."""
+    folder = tmp_path_factory.mktemp("project")
+    patch = pytest.MonkeyPatch()
+    patch.setenv(workspace.ROOT_VARIABLE, str(folder))
+    patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace.project_root.cache_clear()
+    yield folder
+    patch.undo()
+    workspace.project_root.cache_clear()
+
+
+def parent(key: str) -> str:
+    return parent_run(
+        Tracking(), experiment="fusion", name="p", key=key, params={"a": {"b": 1}, "c": [1, 2]}, tags={"t": "x"}, note="n"
+    )
+
+
+def stage_run(parent_id: str, name: str) -> StageRun:
+    return StageRun(tracking.tracking_uri(Tracking()), "fusion", parent_id, name, progress=False)
+
+
+def finish(run: StageRun, output: str, **metrics: float) -> str:
+    return finish_stage(run, output=output, params={"method": run.name}, metrics={f"final/{k}": v for k, v in metrics.items()})
+
+
+def read(run_id: str):  # type: ignore[no-untyped-def]
+    return tracking._client(tracking.tracking_uri(Tracking())).get_run(run_id)
+
+
+def test_the_same_pipeline_finds_its_parent_again(project: Path) -> None:
+    first = parent("k1")
+    assert parent("k1") == first != parent("k2")
+    data = read(first).data
+    assert data.params == {"a.b": "1", "c": "1,2"}
+    assert (project / "mlflow.db").is_file()
+
+
+def test_a_stage_that_ran_has_its_curves_and_figures(project: Path) -> None:
+    run = stage_run(parent("k3"), "fuse-sft")
+    with RunSink(run, runtime=Runtime(progress=False), label="x") as sink:
+        for step in (1, 2, 3):
+            sink.log({"train/loss": 1.0 / step}, step=step)
+    run_id = finish(run, "output-a", accuracy_all=0.5)
+    data = read(run_id)
+    assert data.data.metrics["final/accuracy_all"] == 0.5
+    assert data.data.metrics["train/loss"] == pytest.approx(1 / 3)
+    assert data.data.tags["mlflow.parentRunId"] == run.parent_id
+    assert data.info.status == "FINISHED"
+    history = tracking._client(run.uri).get_metric_history(run_id, "train/loss")
+    assert [m.step for m in history] == [1, 2, 3]
+
+
+def test_a_cached_stage_links_the_run_that_did_the_work(project: Path) -> None:
+    done = finish(stage_run(parent("k4"), "fuse-x"), "output-b", accuracy_all=0.25)
+    later = stage_run(parent("k5"), "fuse-x")
+    assert finish(later, "output-b", accuracy_all=0.25, reward_all=2.0) == done
+    assert read(later.parent_id).data.tags["linked.fuse-x"] == done
+    assert read(done).data.metrics["final/reward_all"] == 2.0
+    assert done in compare_page(later.parent_id, tracking=Tracking(), server="http://s", prefixes=("fuse-",))
+
+
+def test_another_output_is_another_run(project: Path) -> None:
+    first = finish(stage_run(parent("k6"), "fuse-y"), "output-c")
+    assert finish(stage_run(parent("k7"), "fuse-y"), "output-d") != first
+
+
+def test_curves_are_replayed_into_a_database_that_never_saw_them(project: Path, tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    history.write_text('{"step": 5, "train/loss": 2.0}\n{"step": 10, "train/loss": 1.0}\n')
+    run = stage_run(parent("k8"), "fuse-z")
+    run_id = finish_stage(run, output="output-e", params={}, metrics={}, history=history)
+    points = tracking._client(run.uri).get_metric_history(run_id, "train/loss")
+    assert [(m.step, m.value) for m in points] == [(5, 2.0), (10, 1.0)]
+
+
+def test_the_parent_ends_with_the_headline(project: Path) -> None:
+    run_id = parent("k9")
+    finish_parent(run_id, tracking=Tracking(), metrics={"accuracy/sft": 0.7})
+    assert read(run_id).info.status == "FINISHED"
+    assert read(run_id).data.metrics == {"accuracy/sft": 0.7}
+
+
+def test_flatten_keeps_numbers_as_numbers() -> None:
+    tree = {"a": {"b": 1, "c": None}, "d": [{"e": 2.5}], "f": ["x", "y"], "g": True}
+    assert flatten(tree) == {"a.b": 1, "a.c": "null", "d.0.e": 2.5, "f": "x,y", "g": True}
