@@ -142,7 +142,9 @@ def _fit(
         return FittedPrompt(ids, truncated=False)
     if overflow == "error":
         rule = f"must have a prompt of at most {budget} tokens of `{source.name}`"
-        problems.append(Problem(f"`{item_id}`", rule, str(len(ids)), "Shorten it, or set `teach.prompt_overflow` to `truncate_left`."))
+        problems.append(
+            Problem(f"`{item_id}`", rule, str(len(ids)), "Shorten it, or set `teach.prompt_overflow` to `truncate_left`.")
+        )
     return FittedPrompt(cut_left(ids, budget, keep_first=codec.bos_id), truncated=True)
 
 
