@@ -11,7 +11,7 @@ SERVER_URL = "http://127.0.0.1:4200/api"
 def set_environment(root: Path, *, quiet: bool = True) -> str:
     """Set project-local state folders and off-switches; values already in the environment win.
 
-    Must run before prefect or mlflow are imported.
+    Must run before prefect or mlflow are imported. An empty PREFECT_API_URL asks for an ephemeral server of the process.
 
     Returns:
         The Prefect API in use, or "" for an ephemeral one.
@@ -35,7 +35,10 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
         os.environ.setdefault(name, value)
     if root.is_dir():
         cache.mkdir(exist_ok=True)  # Prefect warns where it cannot make its own folder in it
-    if "PREFECT_API_URL" not in os.environ and _answers(SERVER_URL):
+    given = os.environ.get("PREFECT_API_URL")
+    if given == "":  # asks for the ephemeral server; with the variable there but empty, Prefect's events fail
+        del os.environ["PREFECT_API_URL"]
+    elif given is None and _answers(SERVER_URL):
         os.environ["PREFECT_API_URL"] = SERVER_URL
     return os.environ.get("PREFECT_API_URL", "")
 

@@ -14,8 +14,11 @@ class HistorySink:
     """Passes everything on to another sink and keeps the metrics in a file."""
 
     def __init__(self, sink: MetricsSink, scratch: Path) -> None:
-        """Append to `scratch` (JSON lines), which survives a kill."""
+        """Append to `scratch` (JSON lines), which survives a kill; a line torn by one is closed, so that it spoils no other."""
         self._sink, self._scratch = sink, scratch
+        if scratch.is_file() and not scratch.read_bytes().endswith(b"\n"):
+            with scratch.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Keep the row and pass it on."""
