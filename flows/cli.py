@@ -77,7 +77,7 @@ def run(
     quiet_known_errors()
 
     started = time.monotonic()
-    run_in_flow(ctx, stage, methods=tuple(method or ()), announce=announce_stage(out))
+    run_in_flow(ctx, stage, methods=tuple(method or ()), announce=announce_stage)
     print_summary(ctx, stage, out, seconds=time.monotonic() - started)
 
 

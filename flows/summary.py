@@ -1,7 +1,6 @@
 """What the command line says while a pipeline runs and when it is done."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,12 @@ if TYPE_CHECKING:
     from models.reporting.results import ResultRow
 
 
-def announce_stage(out: Console) -> Callable[[str, float], None]:
-    """Return a function that prints one line for a finished stage."""
+def announce_stage(name: str, seconds: float) -> None:
+    """Print one line for a finished stage.
 
-    def announce(name: str, seconds: float) -> None:
-        out.print(f"[green]✓[/] {name:24s} {seconds:6.1f} s", highlight=False)
-
-    return announce
+    A plain function, with a console of its own: it travels with the flow to the processes of other engines.
+    """
+    Console().print(f"[green]✓[/] {name:24s} {seconds:6.1f} s", highlight=False)
 
 
 def print_summary(ctx: StageContext, stage: str, out: Console, *, seconds: float) -> None:

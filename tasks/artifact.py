@@ -98,7 +98,12 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
         for file in files:
             (folder / str(file["path"])).chmod(0o444)
         home.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(home)
+        try:
+            folder.rename(home)
+        except OSError:
+            if not home.exists():
+                raise
+            shutil.rmtree(folder)  # another step has just published the same content
     else:
         shutil.rmtree(folder)
     return Artifact(kind=kind, sha256=digest, bytes=sum(int(f["bytes"]) for f in files), meta=dict(meta))  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ from models.generation.loading import pick_device
 from models.params.runtime import Runtime
 from models.params.teach import ScorerSpec
 from tasks.endpoints import endpoint
-from tasks.resident import source_record
+from tasks.resident import loading, source_record
 
 Judge = Callable[[Sequence[TextItem], Sequence[str], Callable[[int], None]], list[float]]
 _resident: dict[str, LoadedRewardModel] = {}
@@ -34,7 +34,8 @@ def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runt
 
 def _loaded(folder: Path, *, runtime: Runtime) -> LoadedRewardModel:
     record = source_record(folder)
-    if record.digest not in _resident:
-        _resident.clear()
-        _resident[record.digest] = load_reward_model(record, device=pick_device(runtime.device))
-    return _resident[record.digest]
+    with loading():
+        if record.digest not in _resident:
+            _resident.clear()
+            _resident[record.digest] = load_reward_model(record, device=pick_device(runtime.device))
+        return _resident[record.digest]

@@ -18,6 +18,10 @@ class ProcessLocks:
         self._held: dict[str, tuple[str, FileLock]] = {}
         self._guard = threading.Lock()
 
+    def __reduce__(self) -> tuple[type["ProcessLocks"], tuple["FolderOf"]]:
+        """Tasks travel to the workers of other engines; what is held here stays here."""
+        return ProcessLocks, (self._folder,)
+
     def _lock(self, key: str) -> FileLock:
         folder = self._folder()
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """Keeps the model in use loaded between the shards of a stage: one per process, so memory holds one source at a time."""
 
+import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,21 +12,31 @@ if TYPE_CHECKING:
     from models.generation.loading import LoadedSource
     from models.schema import ResolvedSource
 
-_resident: dict[tuple[str, str], "LoadedSource"] = {}
+# Loading swaps global state in transformers, so threads take turns; the models in use may then run side by side.
+_loading = threading.Lock()
+_resident: OrderedDict[tuple[str, str], "LoadedSource"] = OrderedDict()
 
 
 def resident_source(folder: Path, *, runtime: Runtime) -> "LoadedSource":
-    """Return the source described in `folder`, loading it unless it is the one loaded last."""
+    """Return the source described in `folder`, loading it unless it is among those in use (one for each worker)."""
     from models.generation.loading import load_source, pick_device
 
     source = source_record(folder)
     device = pick_device(runtime.device)
     key = (source.digest + source.location, device)
-    if key not in _resident:
-        _resident.clear()
-        use_threads(runtime)
-        _resident[key] = load_source(source, device=device)
-    return _resident[key]
+    with _loading:
+        if key not in _resident:
+            while len(_resident) >= runtime.workers:
+                _resident.popitem(last=False)
+            use_threads(runtime)
+            _resident[key] = load_source(source, device=device)
+        _resident.move_to_end(key)
+        return _resident[key]
+
+
+def loading() -> threading.Lock:
+    """Return the lock to hold while a model is loaded."""
+    return _loading
 
 
 def source_record(folder: Path) -> "ResolvedSource":

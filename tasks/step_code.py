@@ -4,6 +4,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ INFRASTRUCTURE = frozenset(
 )
 
 
-@functools.cache
+# CPython 3.11 can fail when two threads build syntax trees at once ("AST constructor recursion depth mismatch").
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def step_code_digest(function: Any) -> str:
     """Digest the step's text, the helpers of its module it uses, and the import closure of both.
 
@@ -37,6 +41,12 @@ def step_code_digest(function: Any) -> str:
     Raises:
         TypeError: The function is not defined in a module file of the three packages.
     """
+    with _ONE_AT_A_TIME:
+        return _digest(function)
+
+
+@functools.cache
+def _digest(function: Any) -> str:
     nodes, roots = _reached(function)
     text = "\n".join(ast.dump(without_docstrings(node)) for node in nodes)
     return hashlib.sha256(f"{text}\n{code_digest(roots, without=INFRASTRUCTURE)}".encode()).hexdigest()

@@ -30,6 +30,9 @@ class ResponseParams(Section):
 class SignalParams(Section):
     """Teacher forcing: cross-entropy and top-k log-probabilities."""
 
+    backend: Literal["transformers", "http"] = Field(
+        "transformers", description="In process, or a vLLM server (`prompt_logprobs`) at `runtime.endpoints[source]`."
+    )
     top_k: int = Field(10, ge=1, le=1024, description="Log-probabilities kept per position; the rest goes into the tail.")
     batch_tokens: int = Field(8192, ge=64, description="Padded tokens of one forward pass.")
 

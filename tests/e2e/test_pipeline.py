@@ -1,0 +1,205 @@
+"""What runs, and what does not: from nothing, again, and after changes of params, code and files."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sandbox import METHODS, Done, Sandbox, tamper, together
+
+STAGES = ("prepare", "sources", "teach", *(f"fuse@{m}" for m in METHODS), "evaluate_fusion", "report")
+FirstRuns = tuple[tuple[Sandbox, Done], tuple[Sandbox, Done]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something done to a finished project before a command runs in it."""
+
+    words: tuple[str, ...] = ("run", "pipeline")
+    edit: Callable[[Sandbox], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What came of it: `ran` counts the steps whose bodies ran, by kind."""
+
+    project: Sandbox
+    done: Done
+    ran: Counter[str]
+
+
+def remark_everywhere(project: Sandbox) -> None:
+    for path in (project.root / "models").rglob("*.py"):
+        path.write_text(path.read_text(encoding="utf-8") + "\n# A remark.\n", encoding="utf-8")
+    project.edit("models/fusion/losses.py", '"""The fusion loss, ', '"""Explained anew: the fusion loss, ')
+
+
+def edit_helper(project: Sandbox) -> None:
+    project.edit("models/fusion/buckets.py", "_PADDED_BELOW = PAD_LOGPROB + 1.0", "_PADDED_BELOW = PAD_LOGPROB + 1.5")
+
+
+def scores_of(project: Sandbox) -> Path:
+    return project.out("teach", "signals", "solver", "shard-00001", "scores.jsonl")
+
+
+def in_store(project: Sandbox, path: Path) -> Path:
+    """Return the name of a materialised file in the artifact store."""
+    (found,) = (p for p in (project.root / ".cache" / "artifacts").rglob(path.name) if p.samefile(path))
+    return found
+
+
+def tamper_twice(project: Sandbox) -> None:
+    """One file in the store alone, and one through its name in artifacts/ (a hard link to the store's)."""
+    tamper(in_store(project, scores_of(project)), break_link=True)
+    tamper(project.fused("sft") / "model.safetensors", break_link=False)
+
+
+def delete_cache(project: Sandbox) -> None:
+    shutil.rmtree(project.root / ".cache")
+    (project.root / "reports" / "smoke" / "fusion.json").unlink()
+
+
+CHANGES = {
+    "nothing": Change(),
+    "execution": Change(("run", "pipeline", "-S", "runtime.threads=2", "-S", "runtime.workers=2")),
+    "beta": Change(("run", "pipeline", "-S", "fusion.beta=0.2")),
+    "remarks": Change(("run", "fuse"), remark_everywhere),
+    "helper": Change(("run", "pipeline"), edit_helper),
+    "tampered": Change(("run", "pipeline"), tamper_twice),
+    "no cache": Change(("run", "evaluate_fusion"), delete_cache),
+}
+
+
+@pytest.fixture(scope="module")
+def again(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Again]:
+    """Every change in a copy of the finished project."""
+    places = tmp_path_factory.mktemp("again")
+
+    def run(name: str, change: Change) -> Again:
+        project = smoke.copy(places / name)
+        before = project.records()
+        change.edit(project)
+        # At this level Prefect tells the final state of each task.
+        done = project.flows(*change.words, PREFECT_LOGGING_LEVEL="INFO")
+        return Again(project, done, project.ran_since(before))
+
+    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CHANGES.items()))  # type: ignore[misc]
+    for name, one in zip(CHANGES, made, strict=True):
+        assert one.done.code == 0, f"{name}:\n{one.done.out}\n{one.done.err}"
+    return dict(zip(CHANGES, made, strict=True))
+
+
+def test_the_copied_code_is_what_runs(smoke: Sandbox) -> None:
+    assert f"packages: flows, tasks, models from {smoke.root}\n" in smoke.must("check").out
+
+
+def test_from_nothing_to_results(first_runs: FirstRuns) -> None:
+    project, done = first_runs[0]
+    assert (done.code, done.err) == (0, "")
+    assert re.findall(r"✓ (\S+) +[\d.]+ s\n", done.out) == list(STAGES)
+    assert "bits per byte of the ground truth (lower is better)" in done.out
+    for system in ("solver", "warden", *METHODS):
+        assert re.search(rf"│ {system} .*\d\.\d{{3}} \[", done.out), f"no result of {system}"
+    assert "The two modes name the same winner on " in done.out
+    page = project.out("report", "index.html").read_text(encoding="utf-8")
+    assert "artifacts/smoke/report/index.html" in done.out and all(method in page for method in METHODS)
+    assert not re.search(r"(src|href)=\"https?://", page), "the page must be self-contained"
+    figures = json.loads((project.root / "reports" / "smoke" / "fusion.json").read_text(encoding="utf-8"))
+    assert {"solver", "warden", *METHODS} <= figures.keys()
+    assert all(0 < row["bits_per_byte"] < 20 for row in figures.values())
+    for name in ("scores.csv", "wins.csv", "agreement.csv", "loss.csv"):
+        assert len((project.root / "reports" / "smoke" / name).read_text(encoding="utf-8").splitlines()) > 1, name
+
+
+def test_two_workers_make_the_same_bytes(first_runs: FirstRuns) -> None:
+    (one, _), (two, done) = first_runs
+    assert done.code == 0, done.err
+    assert one.records().keys() == two.records().keys()
+    for stage in ("prepare", "sources", "teach", "fuse", "evaluate_fusion"):
+        assert one.manifests(stage) == two.manifests(stage) != {}, stage
+
+
+def test_the_second_run_executes_nothing(again: dict[str, Again], smoke: Sandbox) -> None:
+    second = again["nothing"]
+    assert second.ran == {}
+    states = Counter(re.findall(r"Finished in state (\w+)", second.done.err))
+    assert states.keys() == {"Cached", "Completed"}
+    assert states["Cached"] >= len(smoke.records()), "every step of the first run must be asked for"
+    assert states["Completed"] == 1, "only the flow run itself"
+    assert second.project.manifests() == smoke.manifests()
+
+
+def test_execution_choices_run_nothing_again(again: dict[str, Again]) -> None:
+    assert again["execution"].ran == {}
+
+
+def test_a_param_runs_what_depends_on_it(again: dict[str, Again], smoke: Sandbox) -> None:
+    beta = again["beta"]
+    assert beta.ran.keys() == {"fusion", "evaluation", "comparison"}
+    assert beta.ran["fusion"] == len(METHODS)
+    # β plays no part in plain fine-tuning: trained again, it is the same model, and its scores are known.
+    assert beta.ran["evaluation"] == 1
+    assert beta.project.manifests("teach") == smoke.manifests("teach")
+    assert beta.project.manifests("fuse", "sft") == smoke.manifests("fuse", "sft")
+    assert beta.project.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
+
+
+def test_comments_and_docstrings_run_nothing_again(again: dict[str, Again]) -> None:
+    assert again["remarks"].ran == {}
+    plan = again["remarks"].project.must("plan").out
+    assert " yes " not in plan and plan.count(" no ") == len(STAGES)
+
+
+def test_an_edited_helper_runs_its_users_again(again: dict[str, Again]) -> None:
+    """The training uses it, the sources' signals and the alignment do not."""
+    assert again["helper"].ran == {"fusion": len(METHODS)}
+
+
+def test_a_tampered_file_runs_its_producer_again(again: dict[str, Again], smoke: Sandbox) -> None:
+    mended = again["tampered"]
+    assert mended.ran == {"cross-entropy": 1, "fusion": 1}
+    assert mended.project.manifests() == smoke.manifests()
+    for path in (scores_of(smoke), smoke.fused("sft") / "model.safetensors"):
+        there = mended.project.root / path.relative_to(smoke.root)
+        assert there.read_bytes() == path.read_bytes()
+        assert in_store(mended.project, there).read_bytes() == path.read_bytes()
+
+
+def test_outputs_alone_are_enough_to_go_on(again: dict[str, Again], smoke: Sandbox) -> None:
+    """Without caches, as after `dvc pull` on another machine."""
+    pulled = again["no cache"]
+    assert pulled.ran.keys() == {"evaluation", "comparison"}
+    report = Path("reports") / "smoke" / "fusion.json"
+    assert (pulled.project.root / report).read_bytes() == (smoke.root / report).read_bytes()
+    assert pulled.project.manifests() == smoke.manifests()
+
+
+def test_the_plan_names_what_changed(project: Sandbox) -> None:
+    edit_helper(project)
+    tamper(scores_of(project), break_link=True)
+    before = project.records()
+    plan = project.must("plan", "-S", "fusion.beta=0.2").out
+    rows = {cells[0]: cells for cells in _rows(plan)}
+    assert [name for name, cells in rows.items() if cells[1] == "yes"] == ["teach", "fuse@sft", "fuse@profuser"]
+    assert "output signals/solver/shard-00001/scores.jsonl (edited)" in rows["teach"][2]
+    assert "param `fusion.beta`: 0.11 → 0.2" in rows["fuse@sft"][2]
+    assert "code models.fusion.buckets (edited)" in rows["fuse@profuser"][2]
+    assert "after fuse" in rows["evaluate_fusion"][2]
+    assert project.ran_since(before) == {}, "a plan runs nothing"
+
+
+def _rows(table: str) -> list[list[str]]:
+    """Return the rows of a printed table, lines of one cell joined."""
+    rows: list[list[str]] = []
+    for line in table.splitlines():
+        if line.startswith("│"):
+            cells = [cell.strip() for cell in line.strip("│").split("│")]
+            if cells[0]:
+                rows.append(cells)
+            else:
+                rows[-1] = [f"{a} {b}".strip() for a, b in zip(rows[-1], cells, strict=True)]
+    return rows

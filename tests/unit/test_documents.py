@@ -1,0 +1,258 @@
+"""README.md and docs/*.md: commands, options, targets, links, keys, functions, tests and error messages they name exist."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from flows.cli import app
+from flows.params_file import load_params
+from flows.params_schema import all_keys
+from flows.stages import STAGES
+from models.params.fusion import METHODS
+from models.reporting.documents import render_document
+
+ROOT = Path(__file__).resolve().parents[2]
+# docs/params.md is generated and compared elsewhere.
+DOCUMENTS = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "params.md")]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+PROFILES = {p.stem for p in (ROOT / "profiles").glob("*.yaml")} | {"mine"}  # the one that the tutorial writes
+PLACEHOLDERS = {"NAME", "KEY", "…"}
+HOSTS = re.compile(
+    r"pypi\.|pythonhosted|download\.pytorch|pytorch\.org|conda\.|anaconda|huggingface\.co|hf\.co|ghcr\.io|docker\.io", re.I
+)
+MACHINE_PATHS = re.compile(r"(?<![\w./<])/(?:work|home|root|tmp|Users|mnt|opt|usr|var)(?:/|\b)|[A-Z]:\\")
+CODE_PACKAGES = ("flows", "tasks", "models")
+
+
+@cache
+def text_of(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def code_of(document: Path) -> Iterator[str]:
+    """Commands and names: every line of shell blocks (continued lines joined), and inline code."""
+    text = text_of(document)
+    for language, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S):
+        if language == "bash":
+            yield from re.sub(r"\\\n\s*", " ", body).splitlines()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    # Two backticks quote code that holds one.
+    for double, single in re.findall(r"``\s?(.+?)\s?``|`([^`]+)`", prose, re.S):
+        yield " ".join((double or single).split())
+
+
+def commands(document: Path, start: str) -> Iterator[list[str]]:
+    for line in code_of(document):
+        found = re.search(rf"(?:^|\s|;|&&)({re.escape(start)}(?:\s.*)?)$", line)
+        if found:
+            yield shlex.split(found.group(1).split(" && ")[0], comments=True)
+
+
+def documented(start: str) -> list[tuple[str, list[str]]]:
+    rows = [(d.name, words) for d in (*DOCUMENTS, *DECISIONS, ROOT / "CONTRIBUTING.md") for words in commands(d, start)]
+    unique = {(name, tuple(words)): words for name, words in rows}
+    return [(name, words) for (name, _), words in unique.items()]
+
+
+def check_flows_command(words: list[str]) -> str | None:
+    """Say what is wrong with the words behind `python -m flows`, or None."""
+    if not words:
+        return None
+    group = get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    command = group.commands.get(words[0])
+    if command is None:
+        return f"no sub-command `{words[0]}`"
+    by_flag = {flag: p for p in command.params for flag in p.opts}
+    places, at = [p for p in command.params if p.param_type_name == "argument"], 0
+    rest = iter(words[1:])
+    for word in rest:
+        if word.startswith("-"):
+            option = by_flag.get(word)
+            if option is None:
+                return f"`{words[0]}` has no option `{word}`"
+            value = None if getattr(option, "is_flag", False) else next(rest, None)
+            wrong = check_value(option.name or "", value) if not getattr(option, "is_flag", False) else None
+        elif at < len(places):
+            wrong, at = check_value(places[at].name or "", word), at + 1
+        else:
+            return f"`{words[0]}` takes no argument `{word}`"
+        if wrong:
+            return wrong
+    return None
+
+
+def check_value(name: str, value: str | None) -> str | None:
+    if value is None:
+        return f"`{name}` needs a value"
+    known = {
+        "stage": {"pipeline", *(s.name for s in STAGES)},
+        "profile": PROFILES,
+        "method": {*METHODS, "custom"},
+    }.get(name)
+    if known is not None and value not in known | PLACEHOLDERS:
+        return f"`{value}` is no {name} ({sorted(known)})"
+    return None
+
+
+@pytest.mark.parametrize(("document", "words"), documented("python -m flows"))
+def test_flows_commands_exist(document: str, words: list[str]) -> None:
+    assert check_flows_command(words[3:]) is None, f"{document}: {' '.join(words)}"
+
+
+def test_the_check_finds_mistakes() -> None:
+    assert check_flows_command(["run", "pipeline", "--profile", "smoke", "-S", "a=1"]) is None
+    wrong = [["rum"], ["run", "teech"], ["run", "fuse", "--methods", "sft"], ["plan", "--profile", "smok"], ["stages", "teach"]]
+    assert all(check_flows_command(words) for words in wrong)
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+@pytest.mark.parametrize(("document", "words"), documented("make"))
+def test_make_targets_exist(document: str, words: list[str]) -> None:
+    named = [word.rstrip(").,") for word in words[1:] if not word.startswith("-") and "=" not in word]
+    assert set(named) <= targets(), f"{document}: {' '.join(words)}"
+
+
+def test_the_two_commands_and_all_sub_commands_are_documented() -> None:
+    readme = {words[1] for words in commands(ROOT / "README.md", "make") if len(words) > 1}
+    assert {"demo", "test"} <= readme
+    told = {words[3] for _, words in documented("python -m flows") if len(words) > 3}
+    group = get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    assert set(group.commands) <= told
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS], ids=lambda p: p.name)
+def test_relative_links_resolve(document: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+        place, _, anchor = target.partition("#")
+        file = (document.parent / place).resolve() if place else document
+        if "://" in target or not file.exists():
+            broken.append(target)
+        elif anchor and anchor not in anchors(file):
+            broken.append(target)
+    assert not broken
+
+
+def anchors(document: Path) -> set[str]:
+    """GitHub's names of the headings."""
+    prose = re.sub(r"^```.*?^```", "", text_of(document), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", prose, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS], ids=lambda p: p.name)
+def test_no_machine_path_and_no_registry_host(document: Path) -> None:
+    assert not MACHINE_PATHS.findall(text_of(document))
+    assert not HOSTS.findall(text_of(document))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_params_keys_exist(document: Path) -> None:
+    known = set(all_keys()) | {key.rsplit(".", 1)[0] for key in all_keys()}
+    sections = {key.split(".")[0].removesuffix("[]") for key in known}
+    named = [code.split(":")[0] for code in code_of(document)]
+    keys = [n for n in named if re.fullmatch(r"[a-z_]+(\[\])?(\.[a-z_]+(\[\])?)+", n) and n.split(".")[0] in sections]
+    suffixes = {"json", "jsonl", "csv", "html", "md", "yaml", "log", "db"}
+    unknown = {k for k in keys if k.split(".")[-1] not in suffixes and k not in known and k.removesuffix("[]") not in known}
+    assert not unknown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_functions_and_modules_exist(document: Path) -> None:
+    missing = [
+        code
+        for code in code_of(document)
+        if re.fullmatch(rf"(?:{'|'.join(CODE_PACKAGES)})(?:\.\w+)+(?::\w+)?", code) and not defined(*code.partition(":")[::2])
+    ]
+    assert not missing
+
+
+def defined(module: str, name: str) -> bool:
+    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    if not file.is_file():
+        return False
+    tree = ast.parse(text_of(file))
+    return not name or any(isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name for n in tree.body)
+
+
+def test_tests_named_in_papers_exist() -> None:
+    named = re.findall(r"`((?:unit|property|integration)/[\w/]+\.py|…)::(test_\w+)`", text_of(ROOT / "docs" / "papers.md"))
+    assert len(named) > 30
+    file, missing = "", []
+    for place, test in named:
+        file = file if place == "…" else place
+        source = ROOT / "tests" / file
+        if not source.is_file() or f"def {test}(" not in text_of(source):
+            missing.append(f"{file}::{test}")
+    assert not missing
+
+
+def messages() -> list[str]:
+    """First cells of the tables in troubleshooting.md that quote a message of ours."""
+    text = text_of(ROOT / "docs" / "troubleshooting.md")
+    cells = re.findall(r"^\| (?:log: )?(`[^|]+`) ?(?:\||with |followed )", text, re.M)
+    found = [quoted for cell in cells for quoted in re.findall(r"`([^`]+)`", cell)]
+    return [message for message in found if not message.startswith(FOREIGN)]
+
+
+# Said by Prefect, or no message.
+FOREIGN = ("Timed out while attempting", "dvc exp show", "smoke", "missing", "prompt_too_long")
+
+
+@cache
+def literals() -> str:
+    """Every string constant of the three packages; parts of an f-string stand alone."""
+    found = []
+    for package in CODE_PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            found += [
+                n.value for n in ast.walk(ast.parse(text_of(file))) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            ]
+    return "\0".join(found)
+
+
+@pytest.mark.parametrize("message", messages())
+def test_quoted_messages_stand_in_the_code(message: str) -> None:
+    parts = [part.strip(" ") for part in message.split("…")]
+    missing = [part for part in parts if re.search(r"\w", part) and part not in literals()]
+    assert not missing
+
+
+def test_the_model_that_the_tutorial_loads_is_the_smoke_target() -> None:
+    target = load_params(ROOT, profile="smoke").params.fusion.targets[0]
+    assert f"artifacts/smoke/fuse/profuser/{target}/model" in text_of(ROOT / "docs" / "tutorial.md")
+
+
+def test_result_blocks_are_well_formed(tmp_path: Path) -> None:
+    """Each block is closed, and its options are such as result rows have."""
+    readme = text_of(ROOT / "README.md")
+    opened = re.findall(r"<!-- results:([a-z0-9-]+)", readme)
+    assert set(opened) == {"fusion-embedded", "fusion-real-skills", "fusion-real-stories", "demo-times"}
+    assert readme.count("<!-- /results -->") == len(opened)
+    rows = [
+        '{"name": "a", "value": 1.0, "unit": "%", "low": null, "high": null, "n": 3, "kind": "source", "target": null, '
+        '"family": "all", "metric": "accuracy", "left_out": 0}',
+        '{"name": "a − b", "value": 1.0, "unit": "points", "low": 0.5, "high": 2.0, "n": 3, "family": "all", '
+        '"metric": "accuracy", "p": 0.1, "verdict": "better", "note": ""}',
+        '{"name": "a", "value": 1.0, "unit": "bits/byte", "low": 0.5, "high": 2.0, "n": 3, "family": "all", '
+        '"metric": "bits_per_byte", "p": 0.1, "verdict": "better", "cores": 2}',
+        '{"name": "a beats b", "value": 0.5, "unit": "share", "low": null, "high": null, "n": 3, "part": "pairwise", '
+        '"mode": "training"}',
+    ]
+    for name in opened:
+        head = f'{{"name": "{name}", "command": "c", "commit": "0", "date": "2000-01-01", "rows": [{", ".join(rows)}]}}'
+        (tmp_path / f"{name}.json").write_text(head, encoding="utf-8")
+    rendered = render_document(readme, results=tmp_path, document=ROOT / "README.md")
+    assert rendered.count("`c`, commit 0, 2000-01-01.") == len(opened)
