@@ -62,6 +62,6 @@ plots: setup  ## result plots as one page, offline too (dvc plots show)
 stop:  ## stop the servers this project started
 	@$(VENV)/bin/python -m flows.servers stop
 
-clean:  ## remove caches and scratch (never artifacts/, data/ or mlflow.db)
+clean: stop  ## stop the servers, remove caches and scratch (never artifacts/, data/ or mlflow.db)
 	rm -rf .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find flows tasks models tests -name __pycache__ -type d -prune -exec rm -rf {} +

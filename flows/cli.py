@@ -30,7 +30,8 @@ Typical session:
 Defaults stand in params.yaml, overlays in profiles/. The same stages run under [bold]dvc repro[/] and
 [bold]prefect deployment run[/]; runs are compared in the MLflow UI ([bold]make ui[/]).""",
 )
-out, err = Console(soft_wrap=False), Console(stderr=True, soft_wrap=True)
+# Tables need room where the output is a file or a pipe (Rich would take 80 columns).
+out, err = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True, soft_wrap=True)
 
 Profile = Annotated[
     str | None, typer.Option("--profile", "-p", metavar="NAME", help="Overlay profiles/NAME.yaml on params.yaml.")
@@ -67,9 +68,17 @@ def run(
         near = get_close_matches(stage, names, 1)
         hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(names)}."
         raise FusedialError(f"`{stage}` is not a stage{hint}")
+    if method and stage != "fuse":
+        raise FusedialError(
+            f"`--method` goes with the stage `fuse`, but the stage is `{stage}`. For `pipeline` use -S 'methods=[…]'."
+        )
     root()
     from flows.context import StageContext
+    from flows.installation import faiss_provider, package_roots
     from flows.summary import announce_stage, print_summary
+
+    faiss_provider()
+    package_roots()
 
     ctx = StageContext.load(profile=profile, overrides=overrides or ())
     from flows.pipeline import run_in_flow
@@ -144,6 +153,7 @@ def stages() -> None:
 @app.command()
 def report(
     profile: Profile = None,
+    overrides: Overrides = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Print the result table and the place of the result page (one self-contained HTML file)."""
@@ -151,7 +161,7 @@ def report(
     from flows.context import StageContext
     from flows.summary import print_results
 
-    page = print_results(StageContext.load(profile=profile), out)
+    page = print_results(StageContext.load(profile=profile, overrides=overrides or ()), out)
     if open_page:
         typer.launch(page.as_uri())
 

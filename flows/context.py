@@ -44,11 +44,11 @@ class StageContext:
 
     def input(self, stage: str, *parts: str) -> Artifact:
         """Return an upstream artifact, verified."""
-        return adopt(self.out(stage, *parts), stage=stage)
+        return adopt(self.out(stage, *parts), stage=f"{stage} --profile {self.params.profile}")
 
     def inputs(self, stage: str, *parts: str) -> dict[str, Artifact]:
         """Return all artifacts below an upstream folder by relative path, verified."""
-        return adopt_all(self.out(stage, *parts), stage=stage)
+        return adopt_all(self.out(stage, *parts), stage=f"{stage} --profile {self.params.profile}")
 
     def run(self, name: str, *, experiment: str = "fusion") -> StageRun:
         """Return the address of the MLflow run of this stage."""

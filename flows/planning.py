@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.context import StageContext
-from flows.sizes import corpus_size, model_sizes, reward_sizes
+from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
 from flows.stages import STAGES, Stage
 from models.reporting.estimate import StageEstimate, estimate_stages
@@ -48,6 +48,7 @@ def print_plan(ctx: StageContext, out: Console) -> None:
         evaluation=ctx.params.evaluation,
         methods=ctx.params.methods,
         reward_models=reward_sizes(ctx),
+        pretrain_tokens=pretrain_tokens(ctx),
         processes=ctx.params.runtime.nproc,
         fsdp=ctx.params.runtime.fsdp,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
+from flows.cards import write_cards
 from flows.context import StageContext, git_commit
 from flows.systems import place_of, run_name, systems_of
 from tasks.artifact import Artifact
@@ -29,15 +30,21 @@ def report_stage(ctx: StageContext) -> None:
     write_tables(ctx, summary)
     data = report_data(ctx, summary)
     page = report_page(data, ctx.out("report"))
+    write_cards(ctx, data, page.parent / "cards")
     run = ctx.run("report")
-    finish_stage(run, output=ctx.digest, params={}, metrics={}, files=sorted(page.parent.glob("*")))
+    finish_stage(run, output=ctx.digest, params={}, metrics={}, files=sorted(p for p in page.parent.glob("*") if p.is_file()))
     shared = [page.parent / "wins.png", page.parent / "agreement.png", summary.path / "win_table.json"]
     for system in systems_of(ctx):
         if system["kind"] == "method":
             method, target = str(system["name"]), str(system["target"])
             made = ctx.input("fuse", method, target)
             finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shared)
-    finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics=headline_figures(data), files=sorted(page.parent.glob("*")))
+    finish_parent(
+        ctx.parent(),
+        tracking=ctx.params.tracking,
+        metrics=headline_figures(data),
+        files=sorted(p for p in page.parent.glob("*") if p.is_file()),
+    )
 
 
 def headline_figures(data: "ReportData") -> dict[str, float]:

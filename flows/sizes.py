@@ -102,6 +102,14 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
     return None
 
 
+def pretrain_tokens(ctx: StageContext) -> int:
+    """Return the tokens an embedded source is trained on, on average; 0 where none is trained here."""
+    steps = [s.pico.steps for s in ctx.params.sources.models if s.pico is not None]
+    rows = ctx.params.sources.pico_training.batch_size * sum(steps) / len(steps) if steps else 0
+    size = corpus_size(ctx)
+    return int(rows * (size.prompt_tokens + size.response_tokens)) if size is not None else 0
+
+
 def _bytes_per_token(ctx: StageContext) -> float:
     """About 4 for English with 32k entries; a vocabulary of a few hundred gives 2 to 3."""
     sizes, _ = model_sizes(ctx)

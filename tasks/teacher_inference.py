@@ -29,7 +29,8 @@ def teacher_inference(
     """Write responses.jsonl for the training examples `start` to `stop`."""
     from models.data.corpus import read_slice
     from models.generation.http_teacher import http_responses
-    from models.generation.prompts import PromptItem
+    from models.generation.loading import load_codec
+    from models.generation.prompts import PromptItem, lead_of
     from models.generation.response_file import write_responses
     from models.generation.responses import generate_responses
     from tasks.endpoints import endpoint
@@ -44,7 +45,9 @@ def teacher_inference(
 
         if cfg.backend == "http":
             with endpoint(name, runtime=runtime) as client:
-                answers = http_responses(client, items, cfg, source=name, on_progress=moved)
+                record = source_record(source.path)
+                lead = lead_of(record, load_codec(record))
+                answers = http_responses(client, items, cfg, source=name, lead=lead, on_progress=moved)
         else:
             loaded = resident_source(source.path, runtime=runtime)
             answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)

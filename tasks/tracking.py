@@ -6,6 +6,7 @@ may run in threads or workers. A stage whose work was cached links the run that 
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -103,9 +104,19 @@ def parent_run(
         place, run_name=name, tags={"fusedial.key": key, _NAME: "pipeline", "mlflow.note.content": note, **tags}
     )
     run_id = str(run.info.run_id)
-    _log_params(client, run_id, flatten(params))
-    client.log_dict(run_id, dict(params), "params.json")
+    kept = redacted(params)
+    _log_params(client, run_id, flatten(kept))
+    client.log_dict(run_id, kept, "params.json")
     return run_id
+
+
+def redacted(tree: Any) -> Any:
+    """Return params with user and password taken out of every address (`scheme://user:password@host`)."""
+    if isinstance(tree, Mapping):
+        return {key: redacted(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [redacted(value) for value in tree]
+    return re.sub(r"://[^/@\s]+@", "://***@", tree) if isinstance(tree, str) else tree
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

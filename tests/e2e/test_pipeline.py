@@ -182,13 +182,14 @@ def test_the_plan_names_what_changed(project: Sandbox) -> None:
     edit_helper(project)
     tamper(scores_of(project), break_link=True)
     before = project.records()
-    plan = project.must("plan", "-S", "fusion.beta=0.2").out
+    plan, _, _ = project.must("plan", "-S", "fusion.beta=0.2").out.partition("needs (")
     rows = {cells[0]: cells for cells in _rows(plan)}
-    assert [name for name, cells in rows.items() if cells[1] == "yes"] == ["teach", "fuse@sft", "fuse@profuser"]
+    assert [name for name, cells in rows.items() if cells[1] == "yes"] == ["teach", "fuse@sft", "fuse@profuser", "report"]
     assert "output signals/solver/shard-00001/scores.jsonl (edited)" in rows["teach"][2]
     assert "param `fusion.beta`: 0.11 → 0.2" in rows["fuse@sft"][2]
     assert "code models.fusion.buckets (edited)" in rows["fuse@profuser"][2]
-    assert "after fuse" in rows["evaluate_fusion"][2]
+    assert "input teach/signals/solver/shard-00001/scores.jsonl (edited)" in rows["report"][2]
+    assert rows["evaluate_fusion"][1:] == ["if inputs change", "after fuse"]
     assert project.ran_since(before) == {}, "a plan runs nothing"
 
 

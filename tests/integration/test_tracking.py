@@ -98,3 +98,12 @@ def test_the_parent_ends_with_the_headline(project: Path) -> None:
 def test_flatten_keeps_numbers_as_numbers() -> None:
     tree = {"a": {"b": 1, "c": None}, "d": [{"e": 2.5}], "f": ["x", "y"], "g": True}
     assert flatten(tree) == {"a.b": 1, "a.c": "null", "d.0.e": 2.5, "f": "x,y", "g": True}
+
+
+def test_passwords_in_addresses_are_not_logged() -> None:
+    tree = {"tracking": {"uri": "postgresql://me:secret@host/db"}, "list": ["http://k@h/v1", 3], "plain": "a@b"}
+    assert tracking.redacted(tree) == {
+        "tracking": {"uri": "postgresql://***@host/db"},
+        "list": ["http://***@h/v1", 3],
+        "plain": "a@b",
+    }

@@ -1,0 +1,248 @@
+"""Bad input and a bad day: one clear error each, nothing half-written served, nothing finished lost."""
+
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+from sandbox import Done, Record, Sandbox, together
+
+SHARD = ("signals", "solver", "shard-00000", "ground_truth", "shard-00000.safetensors")
+FILES = ("-S", "corpus.kind=files", "-S", "corpus.sets=[{name: mine, path: data/mine.jsonl}]")
+SHORT_CONTEXT = ("-S", "sources.models[0].context_length=40")
+OTHER_TOKENIZER = ("-S", "sources.models[2].pico.vocab_size=310")
+CLOSED_PORT = "http://127.0.0.1:9"
+
+# Runs the command line in a process where things go wrong; its own arguments follow.
+MAIN = "\nfrom flows.cli import main\nmain()\n"
+FULL_DISK = """
+import errno, os
+fsync, left = os.fsync, [12]
+def refuse(handle):
+    left[0] -= 1
+    if left[0] < 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fsync(handle)
+os.fsync = refuse
+"""
+NO_WAITING = """
+import time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.05))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A finished project, what is done to it, the command that must refuse, and a command that must work afterwards.
+
+    `says` are regular expressions: where, what, the value, what to do. `around` is Python run before the command line's main.
+    """
+
+    says: tuple[str, ...]
+    words: tuple[str, ...]
+    edit: Callable[[Sandbox], object] = lambda _: None
+    before: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
+    around: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the command said, which steps were finished then, and which ran in the command after it."""
+
+    project: Sandbox
+    done: Done
+    finished: Mapping[str, Record]
+    torn: tuple[str, ...]
+    ran_then: Counter[str]
+
+
+def records_file(*lines: str) -> Callable[[Sandbox], object]:
+    def write(project: Sandbox) -> None:
+        (project.root / "data").mkdir()
+        (project.root / "data" / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    return write
+
+
+def model_without_template(project: Sandbox) -> None:
+    folder = project.root / "data" / "bare"
+    shutil.copytree(project.out("sources", "models", "solver"), folder)
+    for name in ("chat_template.jinja", "manifest.json", "source.json"):
+        (folder / name).unlink()
+
+
+def truncate_shard(project: Sandbox) -> None:
+    path = project.out("teach", *SHARD)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:1000])
+
+
+def forget_teach(project: Sandbox) -> None:
+    project.forget("teach", "fuse", "evaluate_fusion", "report")
+
+
+GOOD = '{"id": 1, "instruction": "Say it.", "output": "It."}'
+CASES = {
+    "malformed line": Case(
+        (
+            r"1 record is malformed; mend them, or set `corpus.on_bad_record` to `skip`",
+            r"data/mine.jsonl:2 must be one JSON object a line, but is malformed at column 29 ",
+        ),
+        ("run", "prepare", *FILES),
+        edit=records_file(GOOD, '{"instruction": "a", "output'),
+    ),
+    "empty response": Case(
+        (r"data/mine.jsonl:2 must have text in `output`, but is '  '", r"on_bad_record"),
+        ("run", "prepare", *FILES),
+        edit=records_file(GOOD, '{"instruction": "a", "output": "  "}'),
+    ),
+    "duplicate id": Case(
+        (r"data/mine.jsonl:2 must have an id of its own, but is the same as data/mine.jsonl:1\. Rename",),
+        ("run", "prepare", *FILES),
+        edit=records_file(GOOD, GOOD.replace("It.", "That.")),
+    ),
+    "unknown param": Case(
+        (r"`fusion.betta` is not a known key \(-S\)\. Did you mean `fusion.beta`\?",),
+        ("run", "pipeline", "-S", "fusion.betta=0.2"),
+    ),
+    "wrong type": Case(
+        (r"`fusion.beta` must be a number, but is \"high\" \(-S\)",),
+        ("run", "pipeline", "-S", "fusion.beta=high"),
+    ),
+    "missing source folder": Case(
+        (r"`sources.models\[scholar\]` names the folder \S+/data/none", r"does not exist", r"Check the path"),
+        ("run", "sources", "-S", "sources.models[0]={model: ./data/none, pico: null}"),
+    ),
+    "missing data of a profile": Case(
+        (
+            r"profile `real-skills` cannot find its data",
+            r"`corpus.sets\[0\].path` must be an existing file or folder, but is data/external/\S+\. .*data/README.md says where",
+        ),
+        ("run", "prepare", "--profile", "real-skills"),
+    ),
+    "no chat template": Case(
+        (r"tokenizer of source `scholar` has no chat template", r"Set `chat_template` of this source to one of vicuna, "),
+        ("run", "sources", "-S", "sources.models[0]={model: data/bare, pico: null, chat_template: null}"),
+        edit=model_without_template,
+    ),
+    "prompt too long": Case(
+        (
+            r"Prompts that `scholar` cannot read \(\d+\)",
+            r"`\w+-train-\d+` must have a prompt of at most 24 tokens of `scholar`, but is \d+\. Shorten it, or set",
+        ),
+        ("run", "pipeline", *SHORT_CONTEXT, "-S", "teach.prompt_overflow=error"),
+        then=("run", "teach", *SHORT_CONTEXT),
+    ),
+    "truncated shard": Case(
+        (rf"teach/{'/'.join(SHARD)} must have \d+ bytes, but has 1000", r"Run `python -m flows run teach` again"),
+        ("run", "fuse", "--method", "sft"),
+        edit=truncate_shard,
+        then=("run", "teach"),
+    ),
+    "changed tokenizer": Case(
+        (
+            r"`tokenizer_digest` of the signal store `\S+` must be '\w{64}', but is '\w{64}' \(source `warden`\)",
+            r"run `teach` again",
+        ),
+        ("run", "fuse", "--method", "sft", *OTHER_TOKENIZER),
+        before=("run", "sources", *OTHER_TOKENIZER),
+    ),
+    "endpoint without address": Case(
+        (r"`runtime.endpoints` must name the server of `scholar`, but has none\. Add `-S runtime.endpoints.scholar=",),
+        ("run", "teach", "-S", "teach.responses.backend=http"),
+    ),
+    "endpoint away": Case(
+        (
+            rf"{CLOSED_PORT}/v1/chat/completions \(model `scholar`\) must be reachable, but is not",
+            r"Check that the server runs and that `runtime.endpoints` names its address",
+        ),
+        ("run", "teach", "-S", "teach.responses.backend=http", "-S", f"runtime.endpoints.scholar={CLOSED_PORT}"),
+        around=NO_WAITING,
+    ),
+    "loss not finite": Case(
+        (
+            r"Training step \d of 3 .* must be finite, but the loss is nan",
+            r"Samples with a loss that is not finite: `\w+-train-\d+`",
+            r"lower `fusion.lr`",
+        ),
+        ("run", "fuse", "--method", "sft", "-S", "fusion.lr=1e38", "-S", "fusion.warmup_ratio=0"),
+    ),
+    "full disk": Case(
+        (r"`\S+/shard-00000.safetensors` cannot be written \(\d+ bytes wanted\): No space left on device\. Free space",),
+        ("run", "teach"),
+        edit=forget_teach,
+        then=("run", "teach"),
+        around=FULL_DISK,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """Every case in a copy of the finished project."""
+    places = tmp_path_factory.mktemp("bad")
+
+    def run(name: str, case: Case) -> Answer:
+        project = smoke.copy(places / name.replace(" ", "-"))
+        case.edit(project)
+        if case.before:
+            project.must(*case.before)
+        before = project.records()
+        done = project.run(sys.executable, "-c", case.around + MAIN, *case.words)
+        finished = project.records()
+        torn = tuple(p.name for p in (project.root / ".cache" / "work").glob("*/out/**/*") if p.is_file())
+        assert project.ran_since(before).keys().isdisjoint({"fusion"})
+        if case.then:
+            project.must(*case.then)
+        return Answer(project, done, finished, torn, project.ran_since(finished))
+
+    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CASES.items()))  # type: ignore[misc]
+    return dict(zip(CASES, made, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_error(name: str, answers: dict[str, Answer]) -> None:
+    done = answers[name].done
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+    problem = [line for line in done.err.splitlines() if not line.startswith("WARNING models.generation.http: ")]
+    assert [line.startswith("error ") for line in problem] == [True] + [False] * (len(problem) - 1), done.err
+    assert all(line.startswith("  - ") for line in problem[1:]), done.err
+    for says in CASES[name].says:
+        assert re.search(says, done.err), f"{says}\nis not in\n{done.err}"
+
+
+def test_truncated_prompts_are_counted(answers: dict[str, Answer]) -> None:
+    project = answers["prompt too long"].project
+    told = [json.loads(text)["meta"] for text in project.manifests("teach", "responses").values()]
+    cut = Counter({source: sum(m["truncated_prompts"] for m in told if m["source"] == source) for source in ("scholar", "solver")})
+    refused = re.search(r"cannot read \((\d+)\)", answers["prompt too long"].done.err)
+    assert refused and cut["scholar"] >= int(refused[1]) > 0 == cut["solver"]
+
+
+def test_a_truncated_shard_comes_back_from_the_store(answers: dict[str, Answer], smoke: Sandbox) -> None:
+    answer = answers["truncated shard"]
+    assert answer.ran_then == {}, "its bytes are still in the store"
+    assert answer.project.out("teach", *SHARD).read_bytes() == smoke.out("teach", *SHARD).read_bytes()
+
+
+def test_an_outage_is_told_once_per_attempt(answers: dict[str, Answer]) -> None:
+    """Eight requests are in flight, each tried six times, in three attempts of the step."""
+    waits = [line for line in answers["endpoint away"].done.err.splitlines() if "trying again" in line]
+    assert 5 <= len(waits) <= 3 * 5
+
+
+def test_after_a_full_disk_the_work_goes_on(answers: dict[str, Answer], smoke: Sandbox) -> None:
+    answer = answers["full disk"]
+    assert answer.torn == (), "nothing half-written is left"
+    assert 0 < len(answer.finished)
+    now = answer.project.records()
+    assert {key: now[key] for key in answer.finished} == answer.finished, "a finished shard must not be computed again"
+    assert answer.project.manifests("teach") == smoke.manifests("teach")
