@@ -129,9 +129,9 @@ class Sandbox:
     # --- what is there ---------------------------------------------------------------------------------------------------
 
     def records(self) -> dict[str, Record]:
-        """Return the finished steps by cache key."""
+        """Return the finished steps by cache key (a failure is kept too, under a shorter random name)."""
         found = {}
-        for path in (self.root / ".cache" / "results").glob("*"):
+        for path in (self.root / ".cache" / "results").glob("?" * 64):
             written = path.stat().st_mtime_ns
             try:
                 data = json.loads(json.loads(path.read_text(encoding="utf-8"))["result"])["data"]

@@ -137,7 +137,7 @@ CASES = {
             r"Prompts that `scholar` cannot read \(\d+\)",
             r"`\w+-train-\d+` must have a prompt of at most 24 tokens of `scholar`, but is \d+\. Shorten it, or set",
         ),
-        ("run", "pipeline", *SHORT_CONTEXT, "-S", "teach.prompt_overflow=error"),
+        ("run", "pipeline", *SHORT_CONTEXT, "-S", "teach.prompt_overflow=error", "-S", "runtime.workers=2"),
         then=("run", "teach", *SHORT_CONTEXT),
     ),
     "truncated shard": Case(

@@ -55,8 +55,8 @@ def test_rows_carry_value_default_and_origin(loaded: LoadedParams) -> None:
     rows = {row.key: row for row in param_rows(loaded)}
     lr = rows["fusion.lr"]
     assert (lr.value, lr.default, str(lr.origin), lr.changed) == ("0.002", "0.0005", "-S", True)
-    beta = rows["fusion.beta"]
-    assert (beta.value, beta.origin, beta.changed) == ("0.11", None, False)
+    beta = rows["fusion.temperature"]
+    assert (beta.value, beta.origin, beta.changed) == ("1.0", None, False)
     assert rows["fusion.schedule[0].w_infer"].value == "1.0"
     assert rows["sources.models[0].name"].origin is not None
     assert rows["sources.models[0].name"].origin.file == "params.yaml"
