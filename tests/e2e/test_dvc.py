@@ -1,0 +1,120 @@
+"""The same stages under DVC: reproduced, left alone, experimented with, compared."""
+
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sandbox import Done, Record, Sandbox
+
+STAGES = ["prepare", "sources", "teach", "fuse@profuser", "evaluate_fusion", "report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of the story, the stages it ran, and the cached steps that it computed."""
+
+    done: Done
+    stages: list[str]
+    ran: Counter[str]
+
+
+class Story:
+    """A DVC project of one method; its commands build on each other, so they run once, in order."""
+
+    def __init__(self, project: Sandbox) -> None:
+        self.project = project
+        self.steps: dict[str, Step] = {}
+        self._seen: Mapping[str, Record] = project.records()
+
+    def tell(self, name: str, *words: str, **changes: str) -> None:
+        """Run a command, which must succeed."""
+        done = self.project.run(*words, **changes)
+        assert done.code == 0, f"{words} ended with {done.code}:\n{done.out}\n{done.err}"
+        self.steps[name] = Step(done, re.findall(r"Running stage '(\S+)'", done.out), self.project.ran_since(self._seen))
+        self._seen = self.project.records()
+
+    def commit(self) -> None:
+        """Commit what DVC leaves to git."""
+        for words in (("add", "-A"), ("commit", "-q", "-m", "state")):
+            done = self.project.run("git", *words)
+            assert done.code == 0, done.err
+
+
+@pytest.fixture(scope="module")
+def story(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """From a fresh clone beside a warm cache to an experiment that is compared with its baseline."""
+    project = smoke.copy(tmp_path_factory.mktemp("dvc") / "project")
+    project.choose_methods("profuser")
+    project.edit(".gitignore", "/reports/smoke/", "")  # as for every other profile, its figures are versioned
+    shutil.rmtree(project.root / "artifacts")
+    shutil.rmtree(project.root / "reports")
+    told = Story(project)
+    told.tell("git", "git", "init", "-q")
+    told.commit()
+    # An empty address: no server, as on a machine where none was started.
+    told.tell("bare", "dvc", "repro", "prepare", PREFECT_API_URL="")
+    told.tell("repro", "dvc", "repro")
+    told.tell("again", "dvc", "repro")
+    told.commit()
+    told.tell("experiment", "dvc", "exp", "run", "-S", "fusion.beta=0.2")
+    told.tell("diff", "dvc", "metrics", "diff", "--json")
+    told.tell("plots", "dvc", "plots", "show")
+    told.tell("show", "dvc", "exp", "show", "--csv")
+    return told
+
+
+def test_repro_runs_every_stage(story: Story) -> None:
+    assert story.steps["bare"].stages == ["prepare"]
+    assert story.steps["repro"].stages == STAGES[1:]
+    project = story.project
+    assert project.out("report", "index.html").is_file() and (project.root / "dvc.lock").is_file()
+    tracked = project.run("git", "ls-files").out.splitlines()
+    assert "reports/smoke/fusion.json" in tracked and not any(name.startswith("artifacts/") for name in tracked)
+
+
+def test_repro_after_a_run_of_the_pipeline_is_all_cache_hits(story: Story) -> None:
+    """Only the comparison is new: it is of one method, that of the pipeline's run was of two."""
+    assert story.steps["bare"].ran == {}
+    assert story.steps["repro"].ran == {"comparison": 1}
+
+
+def test_the_second_repro_does_nothing(story: Story) -> None:
+    again = story.steps["again"]
+    assert again.stages == [] and again.ran == {}
+    assert "Data and pipelines are up to date." in again.done.out
+
+
+def test_an_experiment_runs_only_what_depends_on_it(story: Story, smoke: Sandbox) -> None:
+    experiment = story.steps["experiment"]
+    assert experiment.stages == STAGES[3:]
+    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1}
+    assert story.project.manifests("teach") == smoke.manifests("teach")
+    assert story.project.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
+
+
+def test_metrics_are_compared_with_the_baseline(story: Story) -> None:
+    rows = json.loads(story.steps["diff"].done.out)["reports/smoke/fusion.json"]
+    assert rows.keys() == {"profuser.bits_per_byte"} or rows.keys() == {"profuser.bits_per_byte", "profuser.accuracy"}
+    row = rows["profuser.bits_per_byte"]
+    assert 0 < abs(row["diff"]) < 1 and row["new"] == pytest.approx(row["old"] + row["diff"])
+
+
+def test_plots_are_one_page(story: Story) -> None:
+    page = Path(re.sub(r"^file://", "", story.steps["plots"].done.out.strip())).read_text(encoding="utf-8")
+    for title in ("Held-out scores", "Who wins, by mode", "Agreement of the two modes", "Training loss"):
+        assert title in page, title
+
+
+def test_experiments_stand_in_one_table(story: Story) -> None:
+    rows = list(csv.DictReader(story.steps["show"].done.out.splitlines()))
+    assert [(row["rev"], row["typ"]) for row in rows if row["typ"] == "baseline"][0] == ("workspace", "baseline")
+    (experiment,) = (row for row in rows if row["typ"].startswith("branch"))
+    baseline = next(row for row in rows if row["rev"] != "workspace" and row["typ"] == "baseline")
+    assert (experiment["fusion.beta"], baseline["fusion.beta"]) == ("0.2", "0.11")
+    assert experiment["profuser.bits_per_byte"] != baseline["profuser.bits_per_byte"]
