@@ -1,4 +1,4 @@
-"""One Prefect test server for all integration tests, a project folder for each, and the fixtures of `tests/fusion_fixtures.py`."""
+"""One Prefect test server, a project folder for each test, and the fixtures of `tests/fusion_fixtures.py`."""
 
 import importlib.util
 import os
