@@ -15,6 +15,9 @@ from tasks.code_closure import module_digest
 from tasks.tracking import flatten
 
 
+_HARMED = ("edited", "missing")  # stands for a file that is not what its manifest says
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One reason to run a stage again: `kind` is param, input, code, output or new."""
@@ -80,7 +83,10 @@ def changes(ctx: StageContext, stage: Stage, *, method: str = "") -> list[Change
 def _change(kind: str, key: str, old: object, new: object) -> Change:
     if kind == "param":
         return Change(kind, f"`{key}`", str(old), str(new))
-    state = "edited" if old is not None and new is not None else ("missing" if new is None else "new")
+    if new in _HARMED:
+        state = str(new)
+    else:
+        state = "edited" if old is not None and new is not None else ("missing" if new is None else "new")
     return Change(kind, f"{key} ({state})")
 
 
@@ -102,6 +108,8 @@ def _manifests(folder: Path) -> dict[str, str]:
         found[name] = file_digest(manifest)
         for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]:
             path = manifest.parent / file["path"]
-            if not path.is_file() or file_digest(path) != file["sha256"]:
+            if not path.is_file():
+                found[f"{name}/{file['path']}"] = "missing"
+            elif file_digest(path) != file["sha256"]:
                 found[f"{name}/{file['path']}"] = "edited"
     return found

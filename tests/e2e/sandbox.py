@@ -152,7 +152,9 @@ class Sandbox:
     def manifests(self, *parts: str) -> dict[str, str]:
         """Return the manifests (file names and digests) below a place in the outputs."""
         place = self.out(*parts)
-        return {p.parent.relative_to(place).as_posix(): p.read_text(encoding="utf-8") for p in sorted(place.rglob("manifest.json"))}
+        return {
+            p.parent.relative_to(place).as_posix(): p.read_text(encoding="utf-8") for p in sorted(place.rglob("manifest.json"))
+        }
 
     def fused(self, method: str) -> Path:
         """Return the folder of a fused model."""

@@ -217,7 +217,9 @@ def test_one_clear_error(name: str, answers: dict[str, Answer]) -> None:
 def test_truncated_prompts_are_counted(answers: dict[str, Answer]) -> None:
     project = answers["prompt too long"].project
     told = [json.loads(text)["meta"] for text in project.manifests("teach", "responses").values()]
-    cut = Counter({source: sum(m["truncated_prompts"] for m in told if m["source"] == source) for source in ("scholar", "solver")})
+    cut = Counter(
+        {source: sum(m["truncated_prompts"] for m in told if m["source"] == source) for source in ("scholar", "solver")}
+    )
     refused = re.search(r"cannot read \((\d+)\)", answers["prompt too long"].done.err)
     assert refused and cut["scholar"] >= int(refused[1]) > 0 == cut["solver"]
 

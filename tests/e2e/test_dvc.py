@@ -113,7 +113,7 @@ def test_plots_are_one_page(story: Story) -> None:
 
 def test_experiments_stand_in_one_table(story: Story) -> None:
     rows = list(csv.DictReader(story.steps["show"].done.out.splitlines()))
-    assert [(row["rev"], row["typ"]) for row in rows if row["typ"] == "baseline"][0] == ("workspace", "baseline")
+    assert next((row["rev"], row["typ"]) for row in rows if row["typ"] == "baseline") == ("workspace", "baseline")
     (experiment,) = (row for row in rows if row["typ"].startswith("branch"))
     baseline = next(row for row in rows if row["rev"] != "workspace" and row["typ"] == "baseline")
     assert (experiment["fusion.beta"], baseline["fusion.beta"]) == ("0.2", "0.11")
