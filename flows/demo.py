@@ -42,7 +42,7 @@ def main() -> None:
         record({"set-up": seconds, "Prefect server": server_s, "pipeline": pipeline_s, "in all": total})
     out.print("\n[bold]Next[/] (in the virtual environment: . .venv/bin/activate)")
     for command, why in NEXT:
-        out.print(f"  {command}\n      [dim]{why}[/]", highlight=False)
+        out.print(f"  {command}\n      {why}", highlight=False, markup=False)
 
 
 def record(times: dict[str, float]) -> None:

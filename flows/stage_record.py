@@ -14,7 +14,6 @@ from tasks.artifact import MANIFEST, file_digest
 from tasks.code_closure import module_digest
 from tasks.tracking import flatten
 
-
 _HARMED = ("edited", "missing")  # stands for a file that is not what its manifest says
 
 

@@ -1,6 +1,7 @@
 """One Prefect server for the session, and one finished smoke project that tests copy."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,9 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Prefect server of this session's own."""
     home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = next(port for port in iter(lambda: random.randrange(20_000, 32_000), None) if is_free(port))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(home),
@@ -42,8 +41,15 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wait_for(f"http://127.0.0.1:{port}/api/health", process, home / "server.log")
         yield f"http://127.0.0.1:{port}/api"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def is_free(port: int) -> bool:
+    """Say whether a server may listen there. (A port the system picks may go to an outgoing connection before it does.)"""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

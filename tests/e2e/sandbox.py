@@ -120,11 +120,13 @@ class Sandbox:
         assert done.code == 0, f"{words} ended with {done.code}:\n{done.out}\n{done.err}"
         return done
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
         """Start `python -m flows …` in a process group of its own."""
         command = [sys.executable, "-m", "flows", *words]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=self.root, env=self.environment(), text=True, start_new_session=True, **pipes)
+        nowhere = subprocess.DEVNULL
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment(), stdout=nowhere, stderr=nowhere, start_new_session=True
+        )
 
     # --- what is there ---------------------------------------------------------------------------------------------------
 

@@ -197,7 +197,7 @@ def answers(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         after = project.flows(*case.then) if case.then else None
         return Answer(project, done, finished, torn, after, project.ran_since(finished))
 
-    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CASES.items()))  # type: ignore[misc]
+    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CASES.items()))
     return dict(zip(CASES, made, strict=True))
 
 
@@ -216,10 +216,10 @@ def test_one_clear_error(name: str, answers: dict[str, Answer]) -> None:
 
 def test_truncated_prompts_are_counted(answers: dict[str, Answer]) -> None:
     project = answers["prompt too long"].project
-    told = [json.loads(text)["meta"] for text in project.manifests("teach", "responses").values()]
-    cut = Counter(
-        {source: sum(m["truncated_prompts"] for m in told if m["source"] == source) for source in ("scholar", "solver")}
-    )
+    cut: Counter[str] = Counter()
+    for manifest in project.manifests("teach", "responses").values():
+        meta = json.loads(manifest)["meta"]
+        cut[meta["source"]] += meta["truncated_prompts"]
     refused = re.search(r"cannot read \((\d+)\)", answers["prompt too long"].done.err)
     assert refused and cut["scholar"] >= int(refused[1]) > 0 == cut["solver"]
 

@@ -100,7 +100,7 @@ def test_an_experiment_runs_only_what_depends_on_it(story: Story, smoke: Sandbox
 
 def test_metrics_are_compared_with_the_baseline(story: Story) -> None:
     rows = json.loads(story.steps["diff"].done.out)["reports/smoke/fusion.json"]
-    assert rows.keys() == {"profuser.bits_per_byte"} or rows.keys() == {"profuser.bits_per_byte", "profuser.accuracy"}
+    assert "profuser.bits_per_byte" in rows and all(key.startswith("profuser.") for key in rows), "only the method has changed"
     row = rows["profuser.bits_per_byte"]
     assert 0 < abs(row["diff"]) < 1 and row["new"] == pytest.approx(row["old"] + row["diff"])
 
@@ -113,8 +113,7 @@ def test_plots_are_one_page(story: Story) -> None:
 
 def test_experiments_stand_in_one_table(story: Story) -> None:
     rows = list(csv.DictReader(story.steps["show"].done.out.splitlines()))
-    assert next((row["rev"], row["typ"]) for row in rows if row["typ"] == "baseline") == ("workspace", "baseline")
     (experiment,) = (row for row in rows if row["typ"].startswith("branch"))
-    baseline = next(row for row in rows if row["rev"] != "workspace" and row["typ"] == "baseline")
+    (baseline,) = (row for row in rows if row["typ"] == "baseline" and row["rev"] != "workspace")
     assert (experiment["fusion.beta"], baseline["fusion.beta"]) == ("0.2", "0.11")
     assert experiment["profuser.bits_per_byte"] != baseline["profuser.bits_per_byte"]

@@ -87,7 +87,7 @@ def again(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         done = project.flows(*change.words, PREFECT_LOGGING_LEVEL="INFO")
         return Again(project, done, project.ran_since(before))
 
-    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CHANGES.items()))  # type: ignore[misc]
+    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CHANGES.items()))
     for name, one in zip(CHANGES, made, strict=True):
         assert one.done.code == 0, f"{name}:\n{one.done.out}\n{one.done.err}"
     return dict(zip(CHANGES, made, strict=True))
