@@ -12,7 +12,7 @@ from flows.context import StageContext
 from flows.stages import Stage
 from tasks.artifact import MANIFEST, file_digest
 from tasks.code_closure import module_digest
-from tasks.tracking import flatten
+from tasks.tracking_params import flatten
 
 _HARMED = ("edited", "missing")  # stands for a file that is not what its manifest says
 

@@ -18,6 +18,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.caching",
         "tasks.artifact",
         "tasks.tracking",
+        "tasks.tracking_params",
         "tasks.locking",
         "tasks.workspace",
         "tasks.code_closure",

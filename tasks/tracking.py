@@ -6,7 +6,6 @@ may run in threads or workers. A stage whose work was cached links the run that 
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.params.runtime import Runtime, Tracking
 from tasks.caching import Execution
+from tasks.tracking_params import flatten, redacted
 from tasks.workspace import project_root
 
 if TYPE_CHECKING:
@@ -108,31 +108,6 @@ def parent_run(
     _log_params(client, run_id, flatten(kept))
     client.log_dict(run_id, kept, "params.json")
     return run_id
-
-
-def redacted(tree: Any) -> Any:
-    """Return params with user and password taken out of every address (`scheme://user:password@host`)."""
-    if isinstance(tree, Mapping):
-        return {key: redacted(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [redacted(value) for value in tree]
-    return re.sub(r"://[^/@\s]+@", "://***@", tree) if isinstance(tree, str) else tree
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Return nested params with dotted keys; lists of scalars become text, lists of mappings are indexed."""
-    flat: dict[str, str | int | float | bool] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
-            flat |= flatten({str(i): v for i, v in enumerate(value)}, f"{name}.")
-        elif isinstance(value, list | tuple):
-            flat[name] = ",".join(str(v) for v in value)
-        else:
-            flat[name] = "null" if value is None else value
-    return flat
 
 
 def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from models.params.runtime import Runtime, Tracking
 from tasks import tracking, workspace
-from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, flatten, parent_run
+from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, parent_run
+from tasks.tracking_params import flatten, redacted
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_flatten_keeps_numbers_as_numbers() -> None:
 
 def test_passwords_in_addresses_are_not_logged() -> None:
     tree = {"tracking": {"uri": "postgresql://me:secret@host/db"}, "list": ["http://k@h/v1", 3], "plain": "a@b"}
-    assert tracking.redacted(tree) == {
+    assert redacted(tree) == {
         "tracking": {"uri": "postgresql://***@host/db"},
         "list": ["http://***@h/v1", 3],
         "plain": "a@b",
