@@ -34,7 +34,8 @@ def sources_stage(ctx: StageContext) -> None:
 
 def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
     if spec.pico is None:
-        return resolve_source, {"spec": spec, "content": _content(ctx.root, spec.model)}
+        content = _content(ctx.root, spec.model, f"`sources.models[{spec.name}].model`")
+        return resolve_source, {"spec": spec, "content": content}
     return pico_source, {
         "spec": spec,
         "training": ctx.params.sources.pico_training,
@@ -47,7 +48,8 @@ def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers
 
 def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
     if spec.model != "embedded":
-        return resolve_reward_model, {"spec": spec, "content": _content(ctx.root, spec.model)}
+        content = _content(ctx.root, spec.model, f"`sources.reward_models[{spec.name}].model`")
+        return resolve_reward_model, {"spec": spec, "content": content}
     if not tokenizers:
         raise SourceError(
             f"reward model `{spec.name}` is `embedded`, but no source is: there is no world to train it on. "
@@ -63,10 +65,18 @@ def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, token
     }
 
 
-def _content(root: Path, model: str) -> str:
-    """Return the digest of a local folder, or "" for a hub name (or a folder that is missing: its step says so)."""
+def _content(root: Path, model: str, where: str) -> str:
+    """Return the digest of a local folder, or "" for a hub name."""
     folder = root / Path(model).expanduser()
-    return tree_digest(folder) if folder.is_dir() else ""
+    if folder.is_dir():
+        return tree_digest(folder)
+    # Said here, before the libraries that would say it are loaded.
+    if model.startswith((".", "/", "~", "data/")) or model.count("/") != 1:
+        raise SourceError(
+            f"{where} must be an existing folder, relative to the project root, but is {model}. Profiles read from "
+            "data/external/, which you fill: data/README.md says where each model comes from."
+        )
+    return ""
 
 
 @flow(name="sources")

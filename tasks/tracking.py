@@ -232,7 +232,8 @@ def finish_stage(
         output: Digest of the stage's output.
         params: Params that make this stage (dotted), logged as params.
         metrics: Final figures, logged once (`final/…`).
-        history: JSON lines {step, …} of training curves, replayed where this database has never seen the run.
+        history: JSON lines {step, …} of training curves; what the run lacks of them is replayed (all, where this database has
+            never seen the run; the last seconds before a kill, which were still buffered).
         files: Files shown with the run (plots, tables).
         tags: More tags.
         status: MLflow status to end with.
@@ -250,8 +251,8 @@ def finish_stage(
             _log_final(client, run_id, {k: v for k, v in metrics.items() if k not in before.data.metrics})
             return run_id
         run_id = _child(client, run, create=True) or ""
-        if history is not None and history.is_file():
-            _replay(client, run_id, history)
+    if history is not None and history.is_file():
+        _replay(client, run_id, history)
     for key, value in {_OUTPUT: output, **(tags or {})}.items():
         client.set_tag(run_id, key, value)
     _log_params(client, run_id, params)
@@ -273,10 +274,15 @@ def _replay(client: "MlflowClient", run_id: str, history: Path) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    rows = []
-    for line in history.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        rows += [Metric(k, float(v), now, int(row["step"])) for k, v in row.items() if k != "step"]
+    lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    names = {name for row in lines for name in row if name != "step"}
+    known = {(name, m.step) for name in names for m in client.get_metric_history(run_id, name)}
+    rows = [
+        Metric(k, float(v), now, int(row["step"]))
+        for row in lines
+        for k, v in row.items()
+        if k != "step" and (k, int(row["step"])) not in known
+    ]
     for start in range(0, len(rows), 500):
         client.log_batch(run_id, metrics=rows[start : start + 500])
 

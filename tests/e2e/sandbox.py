@@ -7,19 +7,16 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("params.yaml", "profiles", "dvc.yaml", "prefect.yaml", ".dvcignore", ".gitignore", "flows", "tasks", "models")
 METHODS = ("sft", "profuser")
 _FOREIGN = ("PREFECT_", "MLFLOW_", "FUSEDIAL_", "DVC_", "GIT_", "OMP_", "PYTEST_", "HF_")
 _AUTHOR = {f"GIT_{who}_{what}": "e2e@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +165,6 @@ class Sandbox:
         shutil.rmtree(self.root / ".cache")
         for stage in stages:
             shutil.rmtree(self.out(stage))
-
-
-def together(*jobs: Callable[[], T]) -> list[T]:
-    """Run jobs two at a time: commands use one thread each."""
-    with ThreadPoolExecutor(2) as pool:
-        return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 
 def tamper(path: Path, *, break_link: bool) -> None:

@@ -7,9 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
-from sandbox import Done, Record, Sandbox, together
+from sandbox import Done, Record, Sandbox
 
 SHARD = ("signals", "solver", "shard-00000", "ground_truth", "shard-00000.safetensors")
 FILES = ("-S", "corpus.kind=files", "-S", "corpus.sets=[{name: mine, path: data/mine.jsonl}]")
@@ -63,12 +65,15 @@ class Answer:
     ran_after: Counter[str]
 
 
-def records_file(*lines: str) -> Callable[[Sandbox], object]:
-    def write(project: Sandbox) -> None:
-        (project.root / "data").mkdir()
-        (project.root / "data" / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-    return write
+def bad_records(project: Sandbox) -> None:
+    """Line 2 is torn, the response of line 3 is empty, line 4 has the id of line 1."""
+    good = '{"id": 1, "instruction": "Say it.", "output": "It."}'
+    torn = '{"instruction": "a", "output'
+    empty = '{"instruction": "a", "output": "  "}'
+    (project.root / "data").mkdir()
+    (project.root / "data" / "mine.jsonl").write_text(
+        "\n".join([good, torn, empty, good.replace("It.", "That.")]) + "\n", encoding="utf-8"
+    )
 
 
 def model_without_template(project: Sandbox) -> None:
@@ -89,25 +94,16 @@ def forget_teach(project: Sandbox) -> None:
     project.forget("teach", "fuse", "evaluate_fusion", "report")
 
 
-GOOD = '{"id": 1, "instruction": "Say it.", "output": "It."}'
 CASES = {
-    "malformed line": Case(
+    "bad records": Case(
         (
-            r"1 record is malformed; mend them, or set `corpus.on_bad_record` to `skip`",
+            r"3 records are malformed; mend them, or set `corpus.on_bad_record` to `skip`",
             r"data/mine.jsonl:2 must be one JSON object a line, but is malformed at column 22 \(",
+            r"data/mine.jsonl:3 must have text in `output`, but is '  '",
+            r"data/mine.jsonl:4 must have an id of its own, but is the same as data/mine.jsonl:1\. Rename",
         ),
         ("run", "prepare", *FILES),
-        edit=records_file(GOOD, '{"instruction": "a", "output'),
-    ),
-    "empty response": Case(
-        (r"data/mine.jsonl:2 must have text in `output`, but is '  '", r"on_bad_record"),
-        ("run", "prepare", *FILES),
-        edit=records_file(GOOD, '{"instruction": "a", "output": "  "}'),
-    ),
-    "duplicate id": Case(
-        (r"data/mine.jsonl:2 must have an id of its own, but is the same as data/mine.jsonl:1\. Rename",),
-        ("run", "prepare", *FILES),
-        edit=records_file(GOOD, GOOD.replace("It.", "That.")),
+        edit=bad_records,
     ),
     "unknown param": Case(
         (r"`fusion.betta` is not a known key \(-S\)\. Did you mean `fusion.beta`\?",),
@@ -118,7 +114,7 @@ CASES = {
         ("run", "pipeline", "-S", "fusion.beta=high"),
     ),
     "missing source folder": Case(
-        (r"`sources.models\[scholar\]` names the folder \S+/data/none", r"does not exist", r"Check the path"),
+        (r"`sources.models\[scholar\].model` must be an existing folder, .* but is ./data/none\. .*data/README.md says where",),
         ("run", "sources", "-S", "sources.models[0]={model: ./data/none, pico: null}"),
     ),
     "missing data of a profile": Case(
@@ -181,29 +177,25 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def answers(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
-    """Every case in a copy of the finished project."""
-    places = tmp_path_factory.mktemp("bad")
+def answer(case: Case, project: Sandbox) -> Answer:
+    """Let the project meet the case."""
+    case.edit(project)
+    if case.before:
+        project.must(*case.before)
+    done = project.run(sys.executable, "-c", case.around + MAIN, *case.words)
+    finished = project.records()
+    torn = tuple(p.name for p in (project.root / ".cache" / "work").glob("*/out/**/*") if p.is_file())
+    after = project.flows(*case.then) if case.then else None
+    return Answer(project, done, finished, torn, after, project.ran_since(finished))
 
-    def run(name: str, case: Case) -> Answer:
-        project = smoke.copy(places / name.replace(" ", "-"))
-        case.edit(project)
-        if case.before:
-            project.must(*case.before)
-        done = project.run(sys.executable, "-c", case.around + MAIN, *case.words)
-        finished = project.records()
-        torn = tuple(p.name for p in (project.root / ".cache" / "work").glob("*/out/**/*") if p.is_file())
-        after = project.flows(*case.then) if case.then else None
-        return Answer(project, done, finished, torn, after, project.ran_since(finished))
 
-    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CASES.items()))
-    return dict(zip(CASES, made, strict=True))
+SCENARIOS = {name: partial(answer, case) for name, case in CASES.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_clear_error(name: str, answers: dict[str, Answer]) -> None:
-    done, after = answers[name].done, answers[name].after
+def test_one_clear_error(name: str, outcome: Callable[[str], Any]) -> None:
+    said: Answer = outcome(name)
+    done, after = said.done, said.after
     assert done.code == 2, done.err
     assert "Traceback" not in done.err
     problem = [line for line in done.err.splitlines() if not line.startswith("WARNING models.generation.http: ")]
@@ -214,32 +206,33 @@ def test_one_clear_error(name: str, answers: dict[str, Answer]) -> None:
     assert after is None or after.code == 0, after.err
 
 
-def test_truncated_prompts_are_counted(answers: dict[str, Answer]) -> None:
-    project = answers["prompt too long"].project
+def test_truncated_prompts_are_counted(outcome: Callable[[str], Any]) -> None:
+    said: Answer = outcome("prompt too long")
     cut: Counter[str] = Counter()
-    for manifest in project.manifests("teach", "responses").values():
+    for manifest in said.project.manifests("teach", "responses").values():
         meta = json.loads(manifest)["meta"]
         cut[meta["source"]] += meta["truncated_prompts"]
-    refused = re.search(r"cannot read \((\d+)\)", answers["prompt too long"].done.err)
+    refused = re.search(r"cannot read \((\d+)\)", said.done.err)
     assert refused and cut["scholar"] >= int(refused[1]) > 0 == cut["solver"]
 
 
-def test_a_truncated_shard_comes_back_from_the_store(answers: dict[str, Answer], smoke: Sandbox) -> None:
-    answer = answers["truncated shard"]
-    assert answer.ran_after == {}, "its bytes are still in the store"
-    assert answer.project.out("teach", *SHARD).read_bytes() == smoke.out("teach", *SHARD).read_bytes()
+def test_a_truncated_shard_comes_back_from_the_store(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    said: Answer = outcome("truncated shard")
+    assert said.ran_after == {}, "its bytes are still in the store"
+    assert said.project.out("teach", *SHARD).read_bytes() == smoke.out("teach", *SHARD).read_bytes()
 
 
-def test_an_outage_is_told_once_per_attempt(answers: dict[str, Answer]) -> None:
+def test_an_outage_is_told_once_per_attempt(outcome: Callable[[str], Any]) -> None:
     """Eight requests are in flight, each tried six times, in three attempts of the step."""
-    waits = [line for line in answers["endpoint away"].done.err.splitlines() if "trying again" in line]
+    said: Answer = outcome("endpoint away")
+    waits = [line for line in said.done.err.splitlines() if "trying again" in line]
     assert 5 <= len(waits) <= 3 * 5
 
 
-def test_after_a_full_disk_the_work_goes_on(answers: dict[str, Answer], smoke: Sandbox) -> None:
-    answer = answers["full disk"]
-    assert answer.torn == (), "nothing half-written is left"
-    assert 0 < len(answer.finished)
-    now = answer.project.records()
-    assert {key: now[key] for key in answer.finished} == answer.finished, "a finished shard must not be computed again"
-    assert answer.project.manifests("teach") == smoke.manifests("teach")
+def test_after_a_full_disk_the_work_goes_on(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    said: Answer = outcome("full disk")
+    assert said.torn == (), "nothing half-written is left"
+    assert 0 < len(said.finished)
+    now = said.project.records()
+    assert {key: now[key] for key in said.finished} == said.finished, "a finished shard must not be computed again"
+    assert said.project.manifests("teach") == smoke.manifests("teach")

@@ -5,9 +5,10 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from sandbox import Done, Record, Sandbox
@@ -46,10 +47,8 @@ class Story:
             assert done.code == 0, done.err
 
 
-@pytest.fixture(scope="module")
-def story(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def from_clone_to_experiment(project: Sandbox) -> Story:
     """From a fresh clone beside a warm cache to an experiment that is compared with its baseline."""
-    project = smoke.copy(tmp_path_factory.mktemp("dvc") / "project")
     project.choose_methods("profuser")
     project.edit(".gitignore", "/reports/smoke/", "")  # as for every other profile, its figures are versioned
     shutil.rmtree(project.root / "artifacts")
@@ -67,6 +66,14 @@ def story(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Story:
     told.tell("plots", "dvc", "plots", "show")
     told.tell("show", "dvc", "exp", "show", "--csv")
     return told
+
+
+SCENARIOS = {"story": from_clone_to_experiment}
+
+
+@pytest.fixture
+def story(outcome: Callable[[str], Any]) -> Story:
+    return cast(Story, outcome("story"))
 
 
 def test_repro_runs_every_stage(story: Story) -> None:

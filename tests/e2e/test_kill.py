@@ -3,13 +3,38 @@
 import os
 import re
 import signal
+import sqlite3
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from sandbox import Sandbox, together
+from sandbox import Done, Record, Sandbox
 
+TEACH = ("run", "teach")
+SETTINGS = ("fusion.epochs=6", "fusion.checkpoints.every_steps=1")
+FUSE = ("run", "fuse", "--method", "profuser", *(word for s in SETTINGS for word in ("-S", s)))
+STEPS = 18  # 48 prompts, 16 a step, 6 epochs
 PATIENCE_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A project after a kill and a second run of the same command.
+
+    Attributes:
+        project: As it is at the end.
+        finished: Steps that were finished when it was killed.
+        checkpoints: Checkpoints that were complete then.
+        outputs: Manifests of the stage's outputs then.
+        done: The second run.
+    """
+
+    project: Sandbox
+    finished: Mapping[str, Record]
+    checkpoints: list[int]
+    outputs: Mapping[str, str]
+    done: Done
 
 
 def kill_when(project: Sandbox, *words: str, reached: Callable[[], bool]) -> None:
@@ -22,41 +47,64 @@ def kill_when(project: Sandbox, *words: str, reached: Callable[[], bool]) -> Non
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
-def test_killed_teach_keeps_its_shards(project: Sandbox, smoke: Sandbox) -> None:
+def checkpoints(project: Sandbox) -> list[int]:
+    found = (project.root / ".cache" / "work").glob("*/resume/checkpoints/checkpoint-*")
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in found)
+
+
+def tracked_steps(project: Sandbox) -> list[set[int]]:
+    """Return the steps of the loss in each MLflow run that has one."""
+    steps: dict[str, set[int]] = {}
+    with sqlite3.connect(project.root / "mlflow.db") as database:
+        for run, step in database.execute("SELECT run_uuid, step FROM metrics WHERE key = 'train/loss'"):
+            steps.setdefault(run, set()).add(step)
+    return list(steps.values())
+
+
+def killed_teach(project: Sandbox) -> Resumed:
     project.forget("teach", "fuse", "evaluate_fusion", "report")
-    kill_when(project, "run", "teach", reached=lambda: len(project.records()) >= 4)
-    finished = project.records()
-    assert finished and not project.out("teach").exists(), "outputs appear when they are complete"
-
-    project.must("run", "teach")
-    now = project.records()
-    assert {key: now[key] for key in finished} == finished, "a finished shard must not be computed again"
-    taught = [key for key, record in smoke.records().items() if key in now]
-    assert len(taught) == len(now) > len(finished)
-    assert project.manifests("teach") == smoke.manifests("teach")
+    kill_when(project, *TEACH, reached=lambda: len(project.records()) >= 4)
+    finished, outputs = project.records(), project.manifests("teach")
+    return Resumed(project, finished, [], outputs, project.must(*TEACH))
 
 
-def test_killed_fuse_goes_on_from_its_checkpoint(smoke: Sandbox, tmp_path: Path) -> None:
-    calm, killed = smoke.copy(tmp_path / "calm"), smoke.copy(tmp_path / "killed")
-    settings = ("fusion.epochs=6", "fusion.checkpoints.every_steps=1")
-    command = ("run", "fuse", "--method", "profuser", *(word for s in settings for word in ("-S", s)))
+def killed_fuse(project: Sandbox) -> Resumed:
+    kill_when(project, *FUSE, reached=lambda: max(checkpoints(project), default=0) >= 3)
+    kept, outputs = checkpoints(project), project.manifests("fuse")
+    return Resumed(project, project.records(), kept, outputs, project.must(*FUSE))
 
-    def checkpoints() -> list[int]:
-        found = (killed.root / ".cache" / "work").glob("*/resume/checkpoints/checkpoint-*")
-        return sorted(int(path.name.removeprefix("checkpoint-")) for path in found)
 
-    together(lambda: calm.must(*command), lambda: kill_when(killed, *command, reached=lambda: max(checkpoints(), default=0) >= 3))
-    kept = checkpoints()
-    assert killed.manifests("fuse") == smoke.manifests("fuse"), "the earlier outputs stay until there are new ones"
+def calm_fuse(project: Sandbox) -> Sandbox:
+    project.must(*FUSE)
+    return project
 
-    done = killed.must(*command)
-    resumed = re.search(r"Going on from `checkpoint-(\d+)` of (\d+) steps", done.err)
-    assert resumed, done.err
-    assert int(resumed[1]) == max(kept) < int(resumed[2]) == 18
-    (history,) = killed.out("fuse", "profuser").glob("*/history.jsonl")
-    assert len(history.read_text(encoding="utf-8").splitlines()) == 18, "the curve must have every step once"
-    assert (killed.fused("profuser") / "model.safetensors").read_bytes() == (
-        calm.fused("profuser") / "model.safetensors"
-    ).read_bytes()
-    assert killed.manifests("fuse", "profuser") == calm.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
-    assert not any((killed.root / ".cache" / "work").iterdir()), "nothing half-done is left"
+
+SCENARIOS = {"killed teach": killed_teach, "killed fuse": killed_fuse, "calm fuse": calm_fuse}
+
+
+def test_killed_teach_keeps_its_shards(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    resumed: Resumed = outcome("killed teach")
+    assert resumed.finished and resumed.outputs == {}, "outputs appear when they are complete"
+    now = resumed.project.records()
+    assert {key: now[key] for key in resumed.finished} == resumed.finished, "a finished shard must not be computed again"
+    assert len(resumed.finished) < len(now) and now.keys() <= smoke.records().keys()
+    assert resumed.project.manifests("teach") == smoke.manifests("teach")
+
+
+def test_killed_fuse_goes_on_from_its_checkpoint(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    resumed: Resumed = outcome("killed fuse")
+    assert resumed.outputs == smoke.manifests("fuse"), "the earlier outputs stay until there are new ones"
+    told = re.search(r"Going on from `checkpoint-(\d+)` of (\d+) steps", resumed.done.err)
+    assert told, resumed.done.err
+    assert int(told[1]) == max(resumed.checkpoints) < int(told[2]) == STEPS
+    (history,) = resumed.project.out("fuse", "profuser").glob("*/history.jsonl")
+    assert len(history.read_text(encoding="utf-8").splitlines()) == STEPS, "the curve must have every step once"
+    assert set(range(1, STEPS + 1)) in tracked_steps(resumed.project), "so must the one in MLflow"
+    assert not any((resumed.project.root / ".cache" / "work").iterdir()), "nothing half-done is left"
+
+
+def test_killed_fuse_ends_with_the_bytes_of_a_calm_one(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    calm, resumed = outcome("calm fuse"), outcome("killed fuse")
+    weights = [project.fused("profuser") / "model.safetensors" for project in (calm, resumed.project, smoke)]
+    assert weights[0].read_bytes() == weights[1].read_bytes() != weights[2].read_bytes()
+    assert calm.manifests("fuse", "profuser") == resumed.project.manifests("fuse", "profuser")

@@ -6,10 +6,11 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pytest
-from sandbox import METHODS, Done, Sandbox, tamper, together
+from sandbox import METHODS, Done, Sandbox, tamper
 
 STAGES = ("prepare", "sources", "teach", *(f"fuse@{m}" for m in METHODS), "evaluate_fusion", "report")
 FirstRuns = tuple[tuple[Sandbox, Done], tuple[Sandbox, Done]]
@@ -52,10 +53,15 @@ def in_store(project: Sandbox, path: Path) -> Path:
     return found
 
 
-def tamper_twice(project: Sandbox) -> None:
-    """One file in the store alone, and one through its name in artifacts/ (a hard link to the store's)."""
+def rows_of(project: Sandbox) -> Path:
+    return project.out("evaluate_fusion", "test", "source-warden", "rows.jsonl")
+
+
+def edit_and_tamper(project: Sandbox) -> None:
+    """A helper of the training; one file in the store alone, and one by its name in artifacts/ (a hard link to the store's)."""
+    edit_helper(project)
     tamper(in_store(project, scores_of(project)), break_link=True)
-    tamper(project.fused("sft") / "model.safetensors", break_link=False)
+    tamper(rows_of(project), break_link=False)
 
 
 def delete_cache(project: Sandbox) -> None:
@@ -65,32 +71,33 @@ def delete_cache(project: Sandbox) -> None:
 
 CHANGES = {
     "nothing": Change(),
-    "execution": Change(("run", "pipeline", "-S", "runtime.threads=2", "-S", "runtime.workers=2")),
+    "no matter": Change(("run", "pipeline", "-S", "runtime.threads=2", "-S", "runtime.workers=2"), remark_everywhere),
     "beta": Change(("run", "pipeline", "-S", "fusion.beta=0.2")),
-    "remarks": Change(("run", "fuse"), remark_everywhere),
-    "helper": Change(("run", "pipeline"), edit_helper),
-    "tampered": Change(("run", "pipeline"), tamper_twice),
+    "harm": Change(("run", "pipeline"), edit_and_tamper),
     "no cache": Change(("run", "evaluate_fusion"), delete_cache),
 }
 
 
-@pytest.fixture(scope="module")
-def again(smoke: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Again]:
-    """Every change in a copy of the finished project."""
-    places = tmp_path_factory.mktemp("again")
+def run_again(change: Change, project: Sandbox) -> Again:
+    """Make the change and run the command."""
+    before = project.records()
+    change.edit(project)
+    # At this level Prefect tells the final state of each task.
+    done = project.flows(*change.words, PREFECT_LOGGING_LEVEL="INFO")
+    assert done.code == 0, f"{done.out}\n{done.err}"
+    return Again(project, done, project.ran_since(before))
 
-    def run(name: str, change: Change) -> Again:
-        project = smoke.copy(places / name)
-        before = project.records()
-        change.edit(project)
-        # At this level Prefect tells the final state of each task.
-        done = project.flows(*change.words, PREFECT_LOGGING_LEVEL="INFO")
-        return Again(project, done, project.ran_since(before))
 
-    made = together(*(lambda n=n, c=c: run(n, c) for n, c in CHANGES.items()))
-    for name, one in zip(CHANGES, made, strict=True):
-        assert one.done.code == 0, f"{name}:\n{one.done.out}\n{one.done.err}"
-    return dict(zip(CHANGES, made, strict=True))
+def plan_changes(project: Sandbox) -> Again:
+    """Ask for the plan after one change of each kind."""
+    before = project.records()
+    edit_helper(project)
+    tamper(scores_of(project), break_link=True)
+    done = project.must("plan", "-S", "fusion.beta=0.2")
+    return Again(project, done, project.ran_since(before))
+
+
+SCENARIOS = {**{name: partial(run_again, change) for name, change in CHANGES.items()}, "plan": plan_changes}
 
 
 def test_the_copied_code_is_what_runs(smoke: Sandbox) -> None:
@@ -123,8 +130,8 @@ def test_two_workers_make_the_same_bytes(first_runs: FirstRuns) -> None:
         assert one.manifests(stage) == two.manifests(stage) != {}, stage
 
 
-def test_the_second_run_executes_nothing(again: dict[str, Again], smoke: Sandbox) -> None:
-    second = again["nothing"]
+def test_the_second_run_executes_nothing(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    second: Again = outcome("nothing")
     assert second.ran == {}
     states = Counter(re.findall(r"Finished in state (\w+)", second.done.err))
     assert states.keys() == {"Cached", "Completed"}
@@ -133,12 +140,16 @@ def test_the_second_run_executes_nothing(again: dict[str, Again], smoke: Sandbox
     assert second.project.manifests() == smoke.manifests()
 
 
-def test_execution_choices_run_nothing_again(again: dict[str, Again]) -> None:
-    assert again["execution"].ran == {}
+def test_execution_choices_and_remarks_run_nothing_again(outcome: Callable[[str], Any]) -> None:
+    """Threads, workers, comments and docstrings decide no result."""
+    same: Again = outcome("no matter")
+    assert same.ran == {}
+    plan = same.project.must("plan").out
+    assert " yes " not in plan and plan.count(" no ") == len(STAGES)
 
 
-def test_a_param_runs_what_depends_on_it(again: dict[str, Again], smoke: Sandbox) -> None:
-    beta = again["beta"]
+def test_a_param_runs_what_depends_on_it(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    beta: Again = outcome("beta")
     assert beta.ran.keys() == {"fusion", "evaluation", "comparison"}
     assert beta.ran["fusion"] == len(METHODS)
     # β plays no part in plain fine-tuning: trained again, it is the same model, and its scores are known.
@@ -148,49 +159,46 @@ def test_a_param_runs_what_depends_on_it(again: dict[str, Again], smoke: Sandbox
     assert beta.project.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
 
 
-def test_comments_and_docstrings_run_nothing_again(again: dict[str, Again]) -> None:
-    assert again["remarks"].ran == {}
-    plan = again["remarks"].project.must("plan").out
-    assert " yes " not in plan and plan.count(" no ") == len(STAGES)
+def test_an_edited_helper_runs_its_users_again(outcome: Callable[[str], Any]) -> None:
+    """The training uses it; the sources' signals and the alignment do not, but for what was tampered with."""
+    assert outcome("harm").ran == {"fusion": len(METHODS), "cross-entropy": 1, "evaluation": 1}
 
 
-def test_an_edited_helper_runs_its_users_again(again: dict[str, Again]) -> None:
-    """The training uses it, the sources' signals and the alignment do not."""
-    assert again["helper"].ran == {"fusion": len(METHODS)}
-
-
-def test_a_tampered_file_runs_its_producer_again(again: dict[str, Again], smoke: Sandbox) -> None:
-    mended = again["tampered"]
-    assert mended.ran == {"cross-entropy": 1, "fusion": 1}
+def test_a_tampered_file_is_made_again_by_its_producer(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    mended: Again = outcome("harm")
+    now, before = mended.project.records(), smoke.records()
+    again = {r.kind: r.meta for key, r in now.items() if key in before and r.written_ns != before[key].written_ns}
+    assert again == {
+        "cross-entropy": {"source": "solver", "texts": 48},
+        "evaluation": {"system": "warden", "split": "test", "examples": 12},
+    }
     assert mended.project.manifests() == smoke.manifests()
-    for path in (scores_of(smoke), smoke.fused("sft") / "model.safetensors"):
+    for path in (scores_of(smoke), rows_of(smoke)):
         there = mended.project.root / path.relative_to(smoke.root)
         assert there.read_bytes() == path.read_bytes()
         assert in_store(mended.project, there).read_bytes() == path.read_bytes()
 
 
-def test_outputs_alone_are_enough_to_go_on(again: dict[str, Again], smoke: Sandbox) -> None:
+def test_outputs_alone_are_enough_to_go_on(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
     """Without caches, as after `dvc pull` on another machine."""
-    pulled = again["no cache"]
+    pulled: Again = outcome("no cache")
     assert pulled.ran.keys() == {"evaluation", "comparison"}
     report = Path("reports") / "smoke" / "fusion.json"
     assert (pulled.project.root / report).read_bytes() == (smoke.root / report).read_bytes()
     assert pulled.project.manifests() == smoke.manifests()
 
 
-def test_the_plan_names_what_changed(project: Sandbox) -> None:
-    edit_helper(project)
-    tamper(scores_of(project), break_link=True)
-    before = project.records()
-    plan, _, _ = project.must("plan", "-S", "fusion.beta=0.2").out.partition("needs (")
-    rows = {cells[0]: cells for cells in _rows(plan)}
+def test_the_plan_names_what_changed(outcome: Callable[[str], Any]) -> None:
+    planned: Again = outcome("plan")
+    table, _, _ = planned.done.out.partition("needs (")
+    rows = {cells[0]: cells for cells in _rows(table)}
     assert [name for name, cells in rows.items() if cells[1] == "yes"] == ["teach", "fuse@sft", "fuse@profuser", "report"]
     assert "output signals/solver/shard-00001/scores.jsonl (edited)" in rows["teach"][2]
     assert "param `fusion.beta`: 0.11 → 0.2" in rows["fuse@sft"][2]
     assert "code models.fusion.buckets (edited)" in rows["fuse@profuser"][2]
     assert "input teach/signals/solver/shard-00001/scores.jsonl (edited)" in rows["report"][2]
     assert rows["evaluate_fusion"][1:] == ["if inputs change", "after fuse"]
-    assert project.ran_since(before) == {}, "a plan runs nothing"
+    assert planned.ran == {}, "a plan runs nothing"
 
 
 def _rows(table: str) -> list[list[str]]:

@@ -64,14 +64,27 @@ def test_after_the_last_attempt_the_error_says_all(endpoint, replies):
     assert f"{endpoint.url}/v1/chat/completions (model `m`) must answer with HTTP 200, but answers HTTP 503" in text
     assert "model is loading" in text and "after 3 attempts" in text and "server's log" in text
     assert len(endpoint.seen) == 3
+    assert caught.value.transient, "a later attempt may succeed"
+
+
+def test_an_outage_is_told_once_per_attempt_not_per_request(endpoint, replies, caplog):
+    endpoint.answer = replies((503, {}, b"model is loading"))
+    with client_of(endpoint, concurrency=4) as client, caplog.at_level(logging.WARNING), pytest.raises(BackendError):
+        client.map(lambda _: client.chat(HELLO), range(4))
+    assert len(caplog.records) == FAST.attempts - 1
+    endpoint.answer = replies(ok("back"), (503, {}, b"away again"), ok("back"))
+    with client_of(endpoint) as client, caplog.at_level(logging.WARNING):
+        client.chat(HELLO)
+        client.chat(HELLO)
+    assert "away again" in caplog.records[-1].getMessage() and len(caplog.records) == FAST.attempts
 
 
 @pytest.mark.parametrize(("status", "cure"), [(400, "refuses the request"), (401, "API key"), (404, "model name")])
 def test_lasting_refusals_are_not_tried_again(endpoint, replies, status, cure):
     endpoint.answer = replies((status, {}, b"no"), ok("never"))
-    with pytest.raises(BackendError, match=cure):
+    with pytest.raises(BackendError, match=cure) as caught:
         client_of(endpoint).chat(HELLO)
-    assert len(endpoint.seen) == 1
+    assert len(endpoint.seen) == 1 and not caught.value.transient
 
 
 def test_retry_after_is_waited_for(endpoint, replies):
