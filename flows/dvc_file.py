@@ -12,7 +12,7 @@ from tasks.code_closure import module_path
 from tasks.workspace import project_root
 
 HEADER = """# Derived from flows/stages.py by `python -m flows dvc --write`; a test keeps the two equal. Do not edit by hand.
-# `profile` and `methods` come from params.yaml. Stages depend on the import closure of their code.
+# `profile`, `methods` and `variants` come from params.yaml. Stages depend on the import closure of their code.
 """
 
 
@@ -23,12 +23,12 @@ def dvc_stages() -> dict[str, Any]:
 
 
 def _definition(stage: Stage) -> dict[str, Any]:
-    method = " --method ${item.method}" if stage.matrix else ""
-    out = f"artifacts/${{profile}}/{stage.name}" + ("/${item.method}" if stage.matrix else "")
+    option = f" --{stage.item} ${{item.{stage.item}}}" if stage.matrix else ""
+    out = f"artifacts/${{profile}}/{stage.name}" + (f"/${{item.{stage.item}}}" if stage.matrix else "")
     body: dict[str, Any] = {}
     if stage.matrix:
-        body["matrix"] = {"method": f"${{{stage.matrix}}}"}
-    body["cmd"] = f"python -m flows run {stage.name}{method}"
+        body["matrix"] = {stage.item: f"${{{stage.matrix}}}"}
+    body["cmd"] = f"python -m flows run {stage.name}{option}"
     code = [module_path(name).relative_to(project_root()).as_posix() for name in stage.code()]
     body["deps"] = [*(f"artifacts/${{profile}}/{name}" for name in stage.inputs), "profiles/${profile}.yaml", *code]
     body["params"] = [*stage.sections]
@@ -46,6 +46,8 @@ PLOTS: Mapping[str, Mapping[str, str]] = {
     "wins.csv": {"x": "share", "y": "source", "template": "panels", "title": "Who wins, by mode"},
     "agreement.csv": {"x": "training", "y": "inference", "template": "confusion", "title": "Agreement of the two modes"},
     "loss.csv": {"x": "step", "y": "loss", "template": "curves", "title": "Training loss"},
+    "dialogue_scores.csv": {"x": "value", "y": "system", "template": "panels", "title": "Held-out dialogues"},
+    "recall.csv": {"x": "step", "y": "recall", "template": "curves", "title": "Recall of the retriever (validation)"},
 }
 
 

@@ -24,7 +24,7 @@ def evaluate_fusion_stage(ctx: StageContext) -> None:
     places = [place_of(s) for s in systems]
     test = dict(zip(places, gather([_call(ctx, s, "test") for s in systems], runtime=ctx.params.runtime), strict=True))
     sources = [s for s in systems if s["kind"] == "source"]
-    has_valid = int(ctx.input("prepare").meta["valid"]) > 0
+    has_valid = int(ctx.input("prepare", "corpus").meta["valid"]) > 0
     calls = [_call(ctx, s, "valid") for s in sources] if has_valid else []
     valid = {str(s["name"]): a for s, a in zip(sources, gather(calls, runtime=ctx.params.runtime), strict=False)}
     made = comparison(ctx.params.evaluation, tuple(systems), test=tuple(test.values()), valid=valid)
@@ -47,7 +47,7 @@ def _call(ctx: StageContext, system: SystemKey, split: str) -> Call:
     )
     return evaluation, {
         "cfg": cfg,
-        "data": ctx.input("prepare"),
+        "data": ctx.input("prepare", "corpus"),
         "system": made,
         "folder": "model" if fused else ".",
         "split": split,

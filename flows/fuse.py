@@ -47,7 +47,7 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
 
 def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:
     """Return the aligned signals of every shard; methods share them through the cache."""
-    data = ctx.input("prepare")
+    data = ctx.input("prepare", "corpus")
     names = [s.name for s in ctx.params.sources.models]
     models = {name: ctx.input("sources", "models", name) for name in names}
     taught = ctx.inputs("teach")

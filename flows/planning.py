@@ -8,28 +8,29 @@ from rich.table import Table
 from flows.context import StageContext
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
-from flows.stages import STAGES, Stage
+from flows.stages import HALVES, STAGES, Half, Stage
 from models.reporting.estimate import StageEstimate, estimate_stages
 
 SHOWN_CHANGES = 4
 
 
-def planned(ctx: StageContext) -> Iterator[tuple[Stage, str, list[Change], list[str]]]:
-    """Yield stage, method, its own changes, and the upstream stages that would run before it."""
+def planned(ctx: StageContext, *, halves: tuple[Half, ...] = HALVES) -> Iterator[tuple[Stage, str, list[Change], list[str]]]:
+    """Yield stage, entry of its matrix, its own changes, and the upstream stages that would run before it."""
     running: set[str] = set()
-    for stage in STAGES:
-        for method in ctx.params.methods if stage.matrix else ("",):
-            upstream = [name for name in stage.inputs if name in running]
-            own = changes(ctx, stage, method=method)
+    for stage in (s for s in STAGES if set(s.halves) & set(halves)):
+        for method in getattr(ctx.params, stage.matrix) if stage.matrix else ("",):
+            upstream = [name for name in stage.upstream if name in running]
+            part = halves[0] if len(halves) == 1 and len(stage.halves) > 1 else method
+            own = changes(ctx, stage, item=part)
             yield stage, method, own, upstream
             if own or upstream:
                 running.add(stage.name)
 
 
-def print_plan(ctx: StageContext, out: Console) -> None:
+def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HALVES) -> None:
     """Print the plan and the estimates."""
     table = Table("stage", "would run", "because", title=f"profile {ctx.params.profile}", title_justify="left")
-    for stage, method, own, upstream in planned(ctx):
+    for stage, method, own, upstream in planned(ctx, halves=halves):
         name = f"{stage.name}@{method}" if method else stage.name
         verdict = "[yellow]yes[/]" if own else ("[yellow]if inputs change[/]" if upstream else "[green]no[/]")
         table.add_row(name, verdict, _reasons(own, upstream))

@@ -80,7 +80,7 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 def corpus_size(ctx: StageContext) -> CorpusSize | None:
     """Return the size of the corpus: from `prepare` if it has run, else from `planning.corpus`, else from the world's params."""
-    place = ctx.out("prepare")
+    place = ctx.out("prepare", "corpus")
     tokens = _bytes_per_token(ctx)
     if (place / "stats.json").is_file():
         counts, bytes_ = _measure(place)

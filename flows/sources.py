@@ -16,7 +16,7 @@ from tasks.tracking import finish_stage
 def sources_stage(ctx: StageContext) -> None:
     """Write artifacts/<profile>/sources/{models,reward_models}/<name>."""
     cfg = ctx.params.sources
-    data = ctx.input("prepare")
+    data = ctx.input("prepare", "corpus")
     specs = [s.pico for s in cfg.models if s.pico]
     sizes = {s.tokenizer: s.vocab_size for s in specs}
     tokenizers = {letter: pico_tokenizer(letter, size, data) for letter, size in sorted(sizes.items())}

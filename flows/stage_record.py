@@ -31,13 +31,13 @@ class Change:
         return f"{self.kind} {self.what}{values}"
 
 
-def record_path(ctx: StageContext, stage: Stage, *, method: str = "") -> Path:
+def record_path(ctx: StageContext, stage: Stage, *, item: str = "") -> Path:
     """Return where the record of a stage lies."""
-    name = f"{stage.name}@{method}" if method else stage.name
+    name = f"{stage.name}@{item}" if item else stage.name
     return ctx.root / ".cache" / "stages" / ctx.params.profile / f"{name}.json"
 
 
-def snapshot(ctx: StageContext, stage: Stage, *, method: str = "") -> dict[str, dict[str, Any]]:
+def snapshot(ctx: StageContext, stage: Stage, *, item: str = "") -> dict[str, dict[str, Any]]:
     """Return params, inputs, code and outputs of a stage as they are now."""
     params = ctx.params.model_dump(mode="json")
     chosen: dict[str, Any] = {}
@@ -52,24 +52,24 @@ def snapshot(ctx: StageContext, stage: Stage, *, method: str = "") -> dict[str, 
         "params": chosen,
         "inputs": _inputs(ctx, stage),
         "code": {name: module_digest(name) for name in stage.code()},
-        "outputs": _manifests(ctx.out(stage.name, *([method] if method else []))),
+        "outputs": _manifests(ctx.out(stage.name, *([item] if item else []))),
     }
 
 
-def write_record(ctx: StageContext, stage: Stage, *, method: str = "") -> None:
+def write_record(ctx: StageContext, stage: Stage, *, item: str = "") -> None:
     """Keep the present snapshot as what the stage was made from."""
-    path = record_path(ctx, stage, method=method)
+    path = record_path(ctx, stage, item=item)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(snapshot(ctx, stage, method=method), indent=1), encoding="utf-8")
+    path.write_text(json.dumps(snapshot(ctx, stage, item=item), indent=1), encoding="utf-8")
 
 
-def changes(ctx: StageContext, stage: Stage, *, method: str = "") -> list[Change]:
+def changes(ctx: StageContext, stage: Stage, *, item: str = "") -> list[Change]:
     """Return why the stage would run; empty = it is up to date."""
-    path = record_path(ctx, stage, method=method)
+    path = record_path(ctx, stage, item=item)
     if not path.is_file():
         return [Change("new", "it has not run with this profile yet")]
     before = json.loads(path.read_text(encoding="utf-8"))
-    now = snapshot(ctx, stage, method=method)
+    now = snapshot(ctx, stage, item=item)
     found: list[Change] = []
     for kind, singular in (("params", "param"), ("inputs", "input"), ("code", "code"), ("outputs", "output")):
         for key in sorted(before[kind].keys() | now[kind].keys()):
@@ -92,9 +92,11 @@ def _change(kind: str, key: str, old: object, new: object) -> Change:
 def _inputs(ctx: StageContext, stage: Stage) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in stage.inputs:
-        found |= {f"{name}/{k}": v for k, v in _manifests(ctx.out(name)).items()}
+        found |= {f"{name}/{k}": v for k, v in _manifests(ctx.out(*name.split("/"))).items()}
     if stage.name == "prepare":
         files = [ctx.root / s.path for s in ctx.params.corpus.sets]
+        if ctx.params.dialogues.path:
+            files += sorted((ctx.root / ctx.params.dialogues.path).rglob("*"))
         found |= {str(f.relative_to(ctx.root)): file_digest(f) for f in files if f.is_file()}
     return found
 

@@ -55,7 +55,7 @@ class Lesson:
 
     def __init__(self, ctx: StageContext) -> None:
         self.ctx, self.cfg = ctx, ctx.params.teach
-        self.data = ctx.input("prepare")
+        self.data = ctx.input("prepare", "corpus")
         self.models = {s.name: ctx.input("sources", "models", s.name) for s in ctx.params.sources.models}
         self.scorers = {s.name: s for s in self.cfg.rewards.scorers}
         self.shards = shards_of(int(self.data.meta["train"]), self.cfg.shard_size)

@@ -1,9 +1,10 @@
-"""Task `corpus`: read, validate, split; or generate the embedded world."""
+"""Tasks `corpus` and `dialogues`: read, validate, split; or generate the embedded world."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from models.params.corpus import CorpusParams
+from models.params.dialogues import DialoguesParams
 from models.params.runtime import Runtime
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
@@ -18,3 +19,14 @@ def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run
     with RunSink(run, runtime=runtime, label="prepare") as sink:
         record = prepare_corpus(cfg, root=project_root(), out=work.out, sink=sink)
     return record.to_json()
+
+
+@step("dialogues")
+def dialogues(
+    cfg: DialoguesParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work
+) -> Mapping[str, Any]:
+    """Write knowledge base and turns, with statistics; `files` maps the input folder to its digest."""
+    from models.data.prepare_dialogues import prepare_dialogues
+
+    with RunSink(run, runtime=runtime, label="prepare dialogues") as sink:
+        return prepare_dialogues(cfg, root=project_root(), out=work.out, sink=sink)

@@ -147,7 +147,7 @@ class RunSink:
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Buffer the metrics; they reach MLflow every two seconds and at `close`."""
         now = int(time.time() * 1000)
-        self._buffer += [(name, float(value), now, step) for name, value in metrics.items()]
+        self._buffer += [(metric_key(name), float(value), now, step) for name, value in metrics.items()]
         if time.monotonic() - self._flushed > 2.0:
             self.flush()
 
@@ -248,7 +248,7 @@ def finish_stage(
         if before is not None:
             run_id = str(before.info.run_id)
             client.set_tag(run.parent_id, f"linked.{run.name}", run_id)
-            _log_final(client, run_id, {k: v for k, v in metrics.items() if k not in before.data.metrics})
+            _log_final(client, run_id, {k: v for k, v in metrics.items() if metric_key(k) not in before.data.metrics})
             return run_id
         run_id = _child(client, run, create=True) or ""
     if history is not None and history.is_file():
@@ -263,11 +263,16 @@ def finish_stage(
     return run_id
 
 
+def metric_key(name: str) -> str:
+    """Return a metric's name as MLflow takes it: `recall@1` is `recall_at_1` there."""
+    return name.replace("@", "_at_")
+
+
 def _log_final(client: "MlflowClient", run_id: str, metrics: Mapping[str, float]) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+    client.log_batch(run_id, metrics=[Metric(metric_key(k), float(v), now, 0) for k, v in metrics.items()])
 
 
 def _replay(client: "MlflowClient", run_id: str, history: Path) -> None:
@@ -275,6 +280,7 @@ def _replay(client: "MlflowClient", run_id: str, history: Path) -> None:
 
     now = int(time.time() * 1000)
     lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    lines = [{metric_key(name): value for name, value in row.items()} for row in lines]
     names = {name for row in lines for name in row if name != "step"}
     known = {(name, m.step) for name in names for m in client.get_metric_history(run_id, name)}
     rows = [
@@ -291,7 +297,7 @@ def finish_parent(run_id: str, *, tracking: Tracking, metrics: Mapping[str, floa
     """Log the pipeline's headline figures on the parent run and end it."""
     client = _client(tracking_uri(tracking))
     for name, value in metrics.items():
-        client.log_metric(run_id, name, float(value))
+        client.log_metric(run_id, metric_key(name), float(value))
     for file in files:
         client.log_artifact(run_id, str(file))
     client.set_terminated(run_id)
@@ -309,6 +315,28 @@ def compare_page(run_id: str, *, tracking: Tracking, server: str, prefixes: tupl
     ids |= {k.removeprefix("linked."): v for k, v in parent.data.tags.items() if k.startswith("linked.")}
     chosen = [ids[name] for name in sorted(ids) if name.startswith(prefixes)]
     return f"{server}/#/compare-runs?runs={quote(json.dumps(chosen))}&experiments={quote(json.dumps([experiment]))}"
+
+
+def find_run(tracking: Tracking, wanted: str, *, experiment: str, names: Mapping[str, str]) -> tuple[str, str | None]:
+    """Find a run of the experiment by what it is about, its name or its id.
+
+    Args:
+        tracking: Where MLflow is.
+        wanted: Value or key of `names`, or a run id; empty = the last of `names`.
+        experiment: Experiment.
+        names: Run name → what it is about.
+
+    Returns:
+        What the run is about ("" if `wanted` is none of it), and its id (None where nothing was recorded).
+    """
+    client = _client(tracking_uri(tracking))
+    name = next((n for n, about in names.items() if wanted in (n, about)), "") if wanted else list(names)[-1]
+    where = [_experiment(client, experiment)]
+    if name:
+        found = client.search_runs(where, filter_string=f"attributes.run_name = '{name}'", max_results=1)
+        return names[name], str(found[0].info.run_id) if found else None
+    runs = [r for r in client.search_runs(where) if r.info.run_id == wanted]
+    return (names.get(str(runs[0].info.run_name), ""), wanted) if runs else ("", None)
 
 
 def log_model(run_id: str, folder: Path, *, tracking: Tracking, name: str) -> None:

@@ -1,12 +1,10 @@
-"""Writes the embedded world: fusion splits, pre-training rows, preferences, entities and dialogues."""
+"""Writes the embedded world's instructions: fusion splits, pre-training rows, preferences."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from models.data.corpus import write_examples, write_json_lines
 from models.data.world import build_world
-from models.data.world_dialogues import dialogue_splits, dialogues
 from models.data.world_instructions import FAMILIES, deal_items, preference_pairs, pretrain_examples, split_examples
 from models.params.corpus import WorldParams
 from models.schema import Split
@@ -18,7 +16,7 @@ def write_world(cfg: WorldParams, *, out: Path) -> dict[str, Any]:
     """Generate the world of `cfg` and write its files into `out`.
 
     Returns:
-        Counts for the statistics: pre-training rows per family, preferences, dialogues per split, entities.
+        Counts for the statistics: pre-training rows per family, preferences, entities.
 
     Raises:
         ParamsError: The world is too small for the rows asked for.
@@ -32,9 +30,4 @@ def write_world(cfg: WorldParams, *, out: Path) -> dict[str, Any]:
         for family in FAMILIES
     }
     preferences = write_json_lines(out / "preferences.jsonl", preference_pairs(dealt, world=world))
-    place = out / "world"
-    numbers = dialogue_splits(cfg.num_dialogues)
-    spoken = {split: write_json_lines(place / f"dialogues_{split}.jsonl", dialogues(world, n)) for split, n in numbers.items()}
-    entities = [entity.to_json() for entity in world.entities]
-    (place / "entities.json").write_text(json.dumps(entities, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return {"pretrain": pretrain, "preferences": preferences, "dialogues": spoken, "entities": len(entities)}
+    return {"pretrain": pretrain, "preferences": preferences, "entities": len(world.entities)}

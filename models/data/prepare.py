@@ -48,9 +48,8 @@ class PrepareRecord:
 def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink) -> PrepareRecord:
     """Write `train.jsonl`, `valid.jsonl`, `test.jsonl` and `stats.json` into `out`.
 
-    The embedded world also gets `pretrain/<family>.jsonl` and `preferences.jsonl` (for the sources and the reward model), and
-    `world/` with `entities.json` and `dialogues_<split>.jsonl`. Data sets are streamed, once to survey them and once for each
-    split; memory grows by 28 bytes a row.
+    The embedded world also gets `pretrain/<family>.jsonl` and `preferences.jsonl` (for the sources and the reward model). Data
+    sets are streamed, once to survey them and once for each split; memory grows by 28 bytes a row.
 
     Args:
         cfg: The section `corpus`.

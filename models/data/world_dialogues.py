@@ -1,73 +1,73 @@
-"""Task-oriented dialogues about the town: a user with a goal, constraints one by one, an offer, questions about it.
+"""Task-oriented dialogues about the town: a user with a goal, constraints one by one, offers, questions, a booking.
 
-A row is `{id, domain, turns: [{user, response, entities, values}]}`: `entities` are the ids that the response speaks of, `values`
-the attribute values in it (nothing where the system only asks or says goodbye). The knowledge base is the world's entities.
+What makes retrieval worth learning: users paraphrase values, ask for another offer and go back to the first, or begin with a
+name; several entities of a dialogue are then in its context and only one is meant, and replies do not always name it.
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from models.data import world_phrases as say
 from models.data.world import AREAS, PRICES, Entity, World
 from models.schema import Split
 
-_OPENINGS = ("I am looking for {what}.", "Can you find me {what}?", "I need {what}.", "Is there {what}?", "Please find {what}.")
-_ASKS: Mapping[str, tuple[str, ...]] = {
-    "area": ("Which part of town do you prefer?", "Which area should it be in?"),
-    "pricerange": ("What price range do you have in mind?", "Should it be cheap, moderate or expensive?"),
-    "food": ("What would you like to eat?", "Do you have a kind of food in mind?"),
-    "stars": ("How many stars should it have?", "Do you want a certain number of stars?"),
-    "exhibit": ("What would you like to see there?", "What should it show?"),
-}
-_ANSWERS: Mapping[str, tuple[str, ...]] = {
-    "area": ("In the {value}, please.", "The {value} would be best."),
-    "pricerange": ("It should be {value}.", "Something {value}, please."),
-    "food": ("I would like {value}.", "I feel like {value}."),
-    "stars": ("It should have {value} stars.", "With {value} stars, please."),
-    "exhibit": ("I want to see {value}.", "Something with {value}."),
-}
-_PHRASES: Mapping[str, str] = {
-    "area": "in the {area}",
-    "food": "that serves {food}",
-    "stars": "with {stars} stars",
-    "exhibit": "that shows {exhibit}",
-}
-_OFFERS = (
-    "{name} is a {pricerange} {type} {special} {area}. Would you like to know more?",
-    "How about {name}? It is a {pricerange} {type} {area} {special}.",
-    "I can recommend {name}, a {pricerange} {type} {special} {area}.",
-)
-_QUESTIONS: Mapping[str, tuple[str, ...]] = {
-    "phone": ("What is the phone number?", "Can I have the phone number?"),
-    "address": ("Where exactly is it?", "What is the address?"),
-    "postcode": ("What is the postcode?", "Could you give me the postcode?"),
-}
-_REPLIES: Mapping[str, tuple[str, ...]] = {
-    "phone": ("The phone number of {name} is {phone}.", "You can call {name} at {phone}."),
-    "address": ("{name} is at {address}.", "The address of {name} is {address}."),
-    "postcode": ("The postcode of {name} is {postcode}.", "{name} has the postcode {postcode}."),
-}
-_THANKS = ("Thank you, goodbye.", "That is all, thanks.", "Great, thank you. Bye.")
-_GOODBYES = ("You are welcome. Goodbye!", "Enjoy your visit!", "Have a nice day. Goodbye!")
-# Share of the dialogues that begin with a wish no entity fulfils.
-_HOPELESS = 0.2
+# Shares of the dialogues: beginning with a name, or else with a wish that no entity fulfils; asking for another offer; booking.
+_NAMED, _HOPELESS, _MORE, _BOOKING = 0.15, 0.15, 0.4, 0.35
+# Share of these offers that miss one of the wishes where nothing else has them all.
+_NEARLY = 0.75
+# Share of the values said in other words, and of the agent's questions that begin with how many there are.
+_OTHER_WORDS, _COUNTED = 0.3, 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenTurn:
+    """What the user says and the agent answers.
+
+    Attributes:
+        user: Utterance of the user.
+        response: The agent's answer.
+        about: The entity it speaks of; None where the agent only asks, refuses or says goodbye.
+        attributes: The attributes of `about` whose values the response holds.
+        dynamic: What a real-time query gave: `choice` (how many there are) or `ref` (of a booking).
+    """
+
+    user: str
+    response: str
+    about: Entity | None = None
+    attributes: tuple[str, ...] = ()
+    dynamic: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenDialogue:
+    """A dialogue: `said` are the values that the user looks for, by attribute."""
+
+    id: str
+    goal: Entity
+    said: Mapping[str, str]
+    turns: tuple[SpokenTurn, ...]
 
 
 @dataclass(slots=True)
 class _Talk:
-    """A dialogue being written: the goal entity, what has been said about it, the turns so far."""
+    """A dialogue being written: what is meant at the moment, and what the user has said about it in which words."""
 
+    world: World
     goal: Entity
     rng: random.Random
     said: dict[str, str] = field(default_factory=dict)
-    turns: list[dict[str, Any]] = field(default_factory=list)
+    turns: list[SpokenTurn] = field(default_factory=list)
 
-    def turn(self, user: str, response: str, *, about: Entity | None = None, attributes: Sequence[str] = ()) -> None:
-        """Append a turn; `attributes` of `about` are the ones whose values the response holds."""
-        values = [about.attributes[a] for a in attributes] if about else []
-        entities = [about.id] if about else []
-        self.turns.append({"user": user, "response": response, "entities": entities, "values": values})
+    def pick(self, sentences: Sequence[str]) -> str:
+        return self.rng.choice(sentences)
+
+    def chance(self, share: float) -> bool:
+        return self.rng.random() < share
+
+    def matches(self, said: Mapping[str, str]) -> list[Entity]:
+        wanted = said.items()
+        return [e for e in self.world.entities if e.type == self.goal.type and all(e.attributes[k] == v for k, v in wanted)]
 
 
 def dialogue_splits(num_dialogues: int) -> dict[Split, range]:
@@ -77,81 +77,145 @@ def dialogue_splits(num_dialogues: int) -> dict[Split, range]:
     return {"train": range(train), "valid": range(train, train + held_out), "test": range(train + held_out, num_dialogues)}
 
 
-def dialogues(world: World, numbers: range) -> Iterator[dict[str, Any]]:
+def dialogues(world: World, numbers: range) -> Iterator[SpokenDialogue]:
     """Yield dialogues; each depends on the world and its own number only."""
     for number in numbers:
         rng = world.rng(f"dialogue/{number}")
-        talk = _Talk(rng.choice(world.entities), rng)
-        _search(talk, world)
-        _offer(talk)
+        talk = _Talk(world, rng.choice(world.entities), rng)
+        goal = talk.goal
+        user = _name(talk) if talk.chance(_NAMED) else _search(talk)
+        _offer(talk, user)
+        if talk.said and talk.chance(_MORE):
+            _another(talk)
         _request(talk)
-        yield {"id": f"dialogue-{number:05d}", "domain": talk.goal.type, "turns": talk.turns}
+        if goal.type != "museum" and talk.chance(_BOOKING):
+            _book(talk)
+        talk.turns.append(SpokenTurn(talk.pick(say.THANKS), talk.pick(say.GOODBYES)))
+        yield SpokenDialogue(f"dialogue-{number:05d}", goal, talk.said, tuple(talk.turns))
 
 
-def _search(talk: _Talk, world: World) -> None:
-    """Turns in which the user narrows the choice down to the goal, or to entities that share all its constraints."""
+def _name(talk: _Talk) -> str:
+    """Begin with the name of the goal."""
+    return talk.pick(say.NAMED).format(name=talk.goal.name)
+
+
+def _search(talk: _Talk) -> str:
+    """Narrow the choice down to the goal, or to entities that share all its constraints; return what the user says last."""
     rng, goal = talk.rng, talk.goal
     slots = ["area", "pricerange", goal.special]
     rng.shuffle(slots)
     first = slots[: rng.choice((1, 1, 2))]
     talk.said = {slot: goal.attributes[slot] for slot in first}
-    user = rng.choice(_OPENINGS).format(what=_describe(goal.type, talk.said))
-    hopeless = _hopeless(talk, world) if rng.random() < _HOPELESS else None
-    if hopeless:
-        wish = rng.choice(_OPENINGS).format(what=_describe(goal.type, hopeless))
-        talk.turn(wish, f"Sorry, there is no {_bare(goal.type, hopeless)}. Is there something else?")
-        user = f"Then I would like {_describe(goal.type, talk.said)}."
+    user = talk.pick(say.OPENINGS).format(what=_description(talk, first))
+    if talk.chance(_HOPELESS) and (hopeless := _hopeless(talk)):
+        bare = _bare(goal.type, hopeless)
+        wish = talk.pick(say.OPENINGS).format(what=_with_article(bare))
+        talk.turns.append(SpokenTurn(wish, say.NONE_LIKE_THAT.format(what=bare)))
+        user = f"Then I would like {_description(talk, first)}."
     for slot in slots[len(first) :]:
-        if len(_matches(world, goal.type, talk.said)) == 1:
+        left = len(talk.matches(talk.said))
+        if left == 1:
             break
-        talk.turn(user, rng.choice(_ASKS[slot]))
+        talk.turns.append(_question(talk, user, slot, left))
         talk.said[slot] = goal.attributes[slot]
-        user = rng.choice(_ANSWERS[slot]).format(value=goal.attributes[slot])
-    talk.turn(user, "")
+        user = _answer(talk, slot)
+    return user
 
 
-def _offer(talk: _Talk) -> None:
-    """Answer the last turn of the search with the goal."""
-    goal = talk.goal
-    parts = {slot: phrase.format_map(goal.attributes) for slot, phrase in _PHRASES.items() if slot in goal.attributes}
-    slots = {**goal.attributes, "area": parts["area"], "special": parts[goal.special]}
-    response = talk.rng.choice(_OFFERS).format_map(slots).replace(" a expensive", " an expensive")
-    user = talk.turns.pop()["user"]
-    talk.turn(user, response, about=goal, attributes=("name", "pricerange", "area", goal.special))
+def _question(talk: _Talk, user: str, slot: str, left: int) -> SpokenTurn:
+    ask = talk.pick(say.ASKS[slot])
+    if not talk.chance(_COUNTED):
+        return SpokenTurn(user, ask)
+    counted = talk.pick(say.COUNTED).format(number=left, kind=talk.goal.type)
+    return SpokenTurn(user, f"{counted} {ask}", dynamic={"choice": (str(left),)})
+
+
+def _answer(talk: _Talk, slot: str) -> str:
+    value = talk.goal.attributes[slot]
+    if talk.chance(_OTHER_WORDS):
+        return talk.pick(say.OTHER_WORDS_ANSWERS).format(words=say.OTHER_WORDS[slot][value])
+    return talk.pick(say.ANSWERS[slot]).format(value=value)
+
+
+def _offer(talk: _Talk, user: str) -> None:
+    response = talk.pick(say.OFFERS).format_map(_slots(talk.goal)).replace(" a expensive", " an expensive")
+    talk.turns.append(SpokenTurn(user, response, talk.goal, ("name", "pricerange", "area", talk.goal.special)))
+
+
+def _another(talk: _Talk) -> None:
+    """The user asks for another offer, and chooses one of the two."""
+    first = talk.goal
+    others = [e for e in talk.matches(talk.said) if e is not first] or _nearly(talk)
+    if not others:
+        response = talk.pick(say.ONLY_ONE).format(name=first.name)
+        talk.turns.append(SpokenTurn(talk.pick(say.MORE), response, first, ("name",)))
+        return
+    other = talk.rng.choice(others)
+    sentence = talk.pick(say.SECOND_OFFERS)
+    held = ("name", "area" if "{area}" in sentence else other.special)
+    talk.turns.append(SpokenTurn(talk.pick(say.MORE), sentence.format_map(_slots(other)), other, held))
+    talk.goal = talk.rng.choice((first, other))
+
+
+def _nearly(talk: _Talk) -> list[Entity]:
+    """Find the first entity, if any, that misses one of the wishes; in some dialogues nothing is found."""
+    if not talk.chance(_NEARLY):
+        return []
+    for slot in reversed(talk.said):
+        said = {other: value for other, value in talk.said.items() if other != slot}
+        if said and (found := [e for e in talk.matches(said) if e is not talk.goal]):
+            return found[:1]
+    return []
 
 
 def _request(talk: _Talk) -> None:
-    """Questions about the offer, one or two in a turn, and the goodbye."""
+    """Questions about what is meant, one or two in a turn."""
     rng, goal = talk.rng, talk.goal
-    asked = rng.sample(list(_QUESTIONS), rng.choice((1, 2, 3)))
+    offered = list(dict.fromkeys(turn.about.id for turn in talk.turns if turn.about))
+    # What the user says before the first question where two have been offered.
+    choice = f"{talk.pick(say.CHOICES[offered.index(goal.id)])} " if len(offered) == 2 else ""
+    asked = rng.sample(list(say.QUESTIONS), rng.choice((1, 2, 3)))
     while asked:
         now, asked = (asked[:2], asked[2:]) if rng.random() < 0.3 else (asked[:1], asked[1:])
-        user = " ".join(rng.choice(_QUESTIONS[slot]) for slot in now)
-        response = " ".join(rng.choice(_REPLIES[slot]).format_map(goal.attributes) for slot in now)
-        talk.turn(user, response, about=goal, attributes=("name", *now))
-    talk.turn(rng.choice(_THANKS), rng.choice(_GOODBYES))
+        user = choice + " ".join(talk.pick(say.QUESTIONS[slot]) for slot in now)
+        sentences = [talk.pick(say.REPLIES[slot]) for slot in now]
+        named = ("name",) if any("{name}" in sentence for sentence in sentences) else ()
+        response = " ".join(sentence.format_map(goal.attributes) for sentence in sentences)
+        talk.turns.append(SpokenTurn(user, response, goal, (*named, *now)))
+        choice = ""
 
 
-def _hopeless(talk: _Talk, world: World) -> dict[str, str] | None:
+def _book(talk: _Talk) -> None:
+    ref = "".join(talk.rng.choice("abcdefghkmnpqrstuvwxyz23456789") for _ in range(6))
+    user = talk.pick(say.BOOKINGS).format(people=talk.rng.choice(("two", "three", "four", "five", "six")))
+    response = talk.pick(say.BOOKED).format(name=talk.goal.name, ref=ref)
+    talk.turns.append(SpokenTurn(user, response, talk.goal, ("name",), {"ref": (ref,)}))
+
+
+def _slots(entity: Entity) -> dict[str, str]:
+    phrases = {slot: phrase.format_map(entity.attributes) for slot, phrase in say.PHRASES.items() if slot in entity.attributes}
+    return {**entity.attributes, "area": phrases["area"], "special": phrases[entity.special]}
+
+
+def _hopeless(talk: _Talk) -> dict[str, str] | None:
     """Find an area and a price range that no entity of the type combines, if there are any."""
-    free = [
-        {"area": area, "pricerange": price}
-        for area in AREAS
-        for price in PRICES
-        if not _matches(world, talk.goal.type, {"area": area, "pricerange": price})
-    ]
+    pairs = [{"area": area, "pricerange": price} for area in AREAS for price in PRICES]
+    free = [pair for pair in pairs if not talk.matches(pair)]
     return talk.rng.choice(free) if free else None
 
 
-def _matches(world: World, kind: str, said: Mapping[str, str]) -> list[Entity]:
-    return [e for e in world.entities if e.type == kind and all(e.attributes[k] == v for k, v in said.items())]
-
-
-def _describe(kind: str, said: Mapping[str, str]) -> str:
-    bare = _bare(kind, said)
-    return f"{'an' if bare[0] in 'aeiou' else 'a'} {bare}"
+def _description(talk: _Talk, slots: Sequence[str]) -> str:
+    """Describe the goal by some attributes, each by its value or in other words."""
+    values = {slot: talk.goal.attributes[slot] for slot in slots}
+    other = [slot for slot in slots if talk.chance(_OTHER_WORDS)]
+    plain = _bare(talk.goal.type, {slot: value for slot, value in values.items() if slot not in other})
+    return _with_article(" ".join([plain, *(say.OTHER_WORDS[slot][values[slot]] for slot in other)]))
 
 
 def _bare(kind: str, said: Mapping[str, str]) -> str:
     price = [said["pricerange"]] if "pricerange" in said else []
-    return " ".join([*price, kind, *(_PHRASES[slot].format_map(said) for slot in said if slot in _PHRASES)])
+    return " ".join([*price, kind, *(say.PHRASES[slot].format_map(said) for slot in said if slot in say.PHRASES)])
+
+
+def _with_article(bare: str) -> str:
+    return f"{'an' if bare[0] in 'aeiou' else 'a'} {bare}"

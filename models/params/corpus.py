@@ -40,7 +40,6 @@ class WorldParams(Section):
     num_valid: int = Field(60, ge=6, description="Validation examples over all families.")
     num_test: int = Field(300, ge=12, description="Held-out examples over all families.")
     num_pretrain: int = Field(12000, ge=60, description="Most rows over all families that the embedded sources draw from.")
-    num_dialogues: int = Field(120, ge=6, description="Task-oriented dialogues (train, valid and test 8:1:1).")
 
 
 class CorpusParams(Section):

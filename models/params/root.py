@@ -7,8 +7,13 @@ from pydantic import Field, model_validator
 from models.params.alignment import AlignmentParams
 from models.params.base import Section
 from models.params.corpus import CorpusParams
+from models.params.dialogue import VARIANTS, DialogueParams, Variant
+from models.params.dialogue_evaluation import DialogueEvaluationParams
+from models.params.dialogues import DialoguesParams
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import METHODS, FusionParams, Method
+from models.params.index import IndexParams
+from models.params.retriever import RetrieverParams
 from models.params.runtime import Planning, Runtime, Tracking
 from models.params.sources import SourcesParams
 from models.params.teach import TeachParams
@@ -23,12 +28,24 @@ class Params(Section):
         min_length=1,
         description=f"Fusion methods to train: {', '.join(METHODS)}, custom.",
     )
+    variants: tuple[Variant, ...] = Field(
+        VARIANTS,  # type: ignore[arg-type]
+        min_length=1,
+        description=f"Kinds of meta knowledge to train the dialogue agent with: {', '.join(VARIANTS)}.",
+    )
     corpus: CorpusParams = Field(description="Instruction data.")
     sources: SourcesParams = Field(description="Models to be fused.")
     teach: TeachParams = Field(description="Responses, signals, rewards, advantage.")
     alignment: AlignmentParams = Field(default_factory=AlignmentParams, description="Source tokens to target tokens.")
     fusion: FusionParams = Field(description="Training of the target.")
     evaluation: EvaluationParams = Field(default_factory=EvaluationParams, description="Held-out scores.")
+    dialogues: DialoguesParams = Field(default_factory=DialoguesParams, description="Dialogues and knowledge base.")
+    retriever: RetrieverParams = Field(default_factory=RetrieverParams, description="Encoders and their warm start.")
+    index: IndexParams = Field(default_factory=IndexParams, description="FAISS index over the entities.")
+    dialogue: DialogueParams = Field(default_factory=DialogueParams, description="The dialogue agent and its joint training.")
+    dialogue_evaluation: DialogueEvaluationParams = Field(
+        default_factory=DialogueEvaluationParams, description="Held-out dialogue scores."
+    )
     runtime: Runtime = Field(default_factory=Runtime, description="Execution choices; never part of a cache key.")
     planning: Planning = Field(default_factory=Planning, description="Assumptions of `plan`; never part of a cache key.")
     tracking: Tracking = Field(default_factory=Tracking, description="MLflow; never part of a cache key.")
@@ -47,6 +64,30 @@ class Params(Section):
         lost = [s.name for s in self.teach.rewards.scorers if s.kind == "reward_model" and s.name not in judges]
         if lost:
             faults.append(f"`teach.rewards.scorers` must name entries of `sources.reward_models`, but has {lost}")
+        faults += self._dialogue_faults()
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def _dialogue_faults(self) -> list[str]:
+        """Check what the dialogue half takes from other sections."""
+        faults = []
+        known = {f"source:{s.name}" for s in self.sources.models}
+        known |= {f"fused:{m}" for m in self.methods} | {f"fused:{m}/{t}" for m in self.methods for t in self.fusion.targets}
+        for i, system in enumerate(self.dialogue_evaluation.in_context):
+            key = f"dialogue_evaluation.in_context[{i}]"
+            if system.retriever not in self.variants:
+                variants = ", ".join(self.variants)
+                faults.append(f"`{key}.retriever` must be one of `variants` ({variants}), but is {system.retriever}")
+            if system.model.startswith(("fused:", "source:")) and system.model not in known:
+                faults.append(f"`{key}.model` must be one of {', '.join(sorted(known))}, but is {system.model}")
+        unseen = self.dialogue_evaluation.unseen.variant
+        if unseen is not None and unseen not in self.variants:
+            variants = ", ".join(self.variants)
+            faults.append(f"`dialogue_evaluation.unseen.variant` must be one of `variants` ({variants}), but is {unseen}")
+        if self.dialogue.joint.contrastive_top > self.dialogue.num_retrieved and "contrastive" in self.variants:
+            faults.append(
+                f"`dialogue.joint.contrastive_top` must not exceed `dialogue.num_retrieved` ({self.dialogue.num_retrieved}), "
+                f"but is {self.dialogue.joint.contrastive_top}"
+            )
+        return faults

@@ -1,28 +1,23 @@
 """The report: one HTML page without scripts or outside references, for light and dark screens and for paper."""
 
-import hashlib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from models.errors import DataError, Problem
 from models.reporting.canvas import themed_svg
 from models.reporting.formatting import difference_unit, format_interval, format_metric, metric_name
+from models.reporting.pages import new_environment, template_digest, write_page
 from models.reporting.plots import plot_coverage, plot_losses
 from models.reporting.report_data import ReportData
 from models.reporting.report_parts import headlines, metric_sections
 from models.reporting.teach_grids import agreement_grid, agreement_sentence, coverage_grid, pair_grid, win_grid
 from models.reporting.win_plots import plot_agreement, plot_win_table
 
+__all__ = ["render_report", "template_digest", "write_report"]
+
 _TEMPLATE = "report.html.j2"
-
-
-def template_digest() -> str:
-    """Return the sha256 of the page template, for the identity of a step that renders it (no import shows it)."""
-    return hashlib.sha256(_template().encode()).hexdigest()
 
 
 def render_report(data: ReportData) -> str:
@@ -33,10 +28,10 @@ def render_report(data: ReportData) -> str:
     """
     if not data.table:
         raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = new_environment()
     environment.filters |= {"metric_name": metric_name, "difference_unit": difference_unit}
     environment.globals |= {"format_metric": format_metric, "format_interval": format_interval}
-    page = environment.from_string(_template()).render(
+    page = environment.get_template(_TEMPLATE).render(
         data=data,
         headlines=headlines(data.table, data.comparisons),
         metrics=metric_sections(data.table, data.comparisons),
@@ -48,15 +43,7 @@ def render_report(data: ReportData) -> str:
 
 def write_report(data: ReportData, path: Path) -> Path:
     """Render the page into `path`; the file appears whole or not at all. Returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(render_report(data), encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def _template() -> str:
-    return files("models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    return write_page(path, render_report(data))
 
 
 def _teach_parts(data: ReportData) -> dict[str, Any]:

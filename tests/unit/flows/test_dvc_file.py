@@ -23,7 +23,7 @@ def test_stage_bodies_and_flows_exist() -> None:
 def test_inputs_are_earlier_stages() -> None:
     seen: set[str] = set()
     for one in STAGES:
-        assert set(one.inputs) <= seen
+        assert set(one.upstream) <= seen
         seen.add(one.name)
 
 

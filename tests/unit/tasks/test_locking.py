@@ -34,6 +34,7 @@ def test_a_killed_holder_blocks_nobody(project: Path, tmp_path: Path) -> None:
     child = multiprocessing.get_context("spawn").Process(target=hold, args=(str(project), str(ready)))
     child.start()
     while not ready.exists():
+        assert child.is_alive() or ready.exists(), "the child could not start (run the tests by `python -m pytest`)"
         time.sleep(0.05)
     locks = ProcessLocks(FolderOf())
     assert locks.is_locked("k")

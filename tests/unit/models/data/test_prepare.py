@@ -10,7 +10,7 @@ from models.errors import DataError, ParamsError
 from models.metrics_sink import NullSink
 from models.params.corpus import CorpusParams, CorpusSet, WorldParams
 
-SMALL = WorldParams(num_entities=12, num_train=48, num_valid=6, num_test=24, num_pretrain=300, num_dialogues=12)
+SMALL = WorldParams(num_entities=12, num_train=48, num_valid=6, num_test=24, num_pretrain=300)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -136,16 +136,12 @@ def test_the_embedded_world_is_written_whole_and_the_same_every_time(tmp_path: P
         "test.jsonl",
         "train.jsonl",
         "valid.jsonl",
-        "world/dialogues_test.jsonl",
-        "world/dialogues_train.jsonl",
-        "world/dialogues_valid.jsonl",
-        "world/entities.json",
     ]
     assert all((out / n).read_bytes() == (again / n).read_bytes() for n in names)
     assert (record.train, record.valid, record.test) == (48, 6, 24)
     assert stats["splits"]["test"]["families"] == {"knowledge": 8, "reasoning": 8, "safety": 8}
     assert stats["pretrain"] == {"knowledge": 100, "reasoning": 100, "safety": 100}
-    assert stats["dialogues"] == {"train": 10, "valid": 1, "test": 1}
+    assert stats["entities"] == 12
     assert sum(1 for _ in read_json_lines(out / "preferences.jsonl")) == stats["preferences"] == 300
     other = prepare(CorpusParams(world=SMALL.model_copy(update={"seed": 8})), tmp_path, "other")[1]
     assert (other / "train.jsonl").read_bytes() != (out / "train.jsonl").read_bytes()

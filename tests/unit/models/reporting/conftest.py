@@ -1,7 +1,9 @@
-"""A small made-up evaluation: three sources, one target, two methods, two families."""
+"""A small made-up evaluation: three sources, one target, two methods, two families; and one of the dialogue half."""
 
+import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,12 @@ from models.reporting.report_data import ReportData, select_examples
 from models.schema import Example, Message
 
 HOW = Resampling(samples=200)
+
+_spec = importlib.util.spec_from_file_location("dialogue_fixtures", Path(__file__).parents[3] / "dialogue_report_fixtures.py")
+assert _spec and _spec.loader
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+dialogue_report = _module.dialogue_report
 
 
 @pytest.fixture(scope="session")

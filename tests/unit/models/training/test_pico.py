@@ -24,7 +24,7 @@ from models.training.causal_lm import TrainingSummary
 from models.training.pico import encode_rows, mixed_order, one_thread, train_pico_reward_model, train_pico_source
 from models.training.pico_tokenizer import train_tokenizer
 
-WORLD = WorldParams(num_entities=12, num_train=48, num_valid=6, num_test=24, num_pretrain=600, num_dialogues=6)
+WORLD = WorldParams(num_entities=12, num_train=48, num_valid=6, num_test=24, num_pretrain=600)
 TRAINING = PicoTraining(batch_size=16, warmup_steps=5)
 SMALL: dict[str, Any] = {"vocab_size": 330, "hidden_size": 32, "num_layers": 2, "num_heads": 2}
 

@@ -1,0 +1,101 @@
+"""A conversation with the dialogue agent in the terminal: what was retrieved beside what was answered."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from models.errors import FusedialError
+
+if TYPE_CHECKING:
+    from models.generation.agent import AgentReply, DialogueAgent
+    from models.generation.dialogue_item import RetrievedEntity
+
+Record = Callable[[Sequence[str], "AgentReply"], str]
+SHOWN = 5  # entities beside an answer; /entities shows all
+_VALUES = 4  # attributes of an entity beside an answer
+HELP = "/entities: all that was retrieved   /reset: start over   /quit: end"
+
+
+def chat(agent: "DialogueAgent", console: Console, *, record: Record | None = None) -> int:
+    """Read lines of the user from standard input until it ends or says `/quit`.
+
+    Args:
+        agent: Answers.
+        console: Where it is shown; lines are read through it, from a terminal or a pipe.
+        record: Called with the context and the reply of each exchange; returns the id of its trace. A failure is shown and
+            ends nothing.
+
+    Returns:
+        Number of exchanges.
+    """
+    console.print(f"[dim]{len(agent.kb)} entities. {HELP}[/dim]", highlight=False)
+    context: list[str] = []
+    last: AgentReply | None = None
+    exchanges = 0
+    while (line := _read(console)) is not None and line != "/quit":
+        if line == "/reset":
+            context, last = [], None
+            console.print("[dim]a new conversation[/dim]")
+        elif line == "/entities":
+            _show_all(agent, last, console)
+        elif line.startswith("/"):
+            console.print(f"[dim]{HELP}[/dim]", highlight=False)
+        elif line and (reply := _exchange(agent, [*context, line], console, record)) is not None:
+            context, last, exchanges = [*context, line, reply.text], reply, exchanges + 1
+    return exchanges
+
+
+def _read(console: Console) -> str | None:
+    """Return the next line, stripped, or None at the end of the input."""
+    try:
+        return console.input("[bold]you>[/bold] ").strip()
+    except (EOFError, KeyboardInterrupt):
+        console.print()
+        return None
+
+
+def _exchange(agent: "DialogueAgent", context: list[str], console: Console, record: Record | None) -> "AgentReply | None":
+    """Answer, show, record; None where the agent cannot answer (an endpoint is away): the line does not count."""
+    try:
+        reply = agent.reply(context)
+    except FusedialError as err:
+        console.print(f"[red]{escape(str(err))}[/red]", highlight=False)
+        return None
+    console.print(f"[bold green]agent>[/bold green] {escape(reply.text) or '[dim](says nothing)[/dim]'}", highlight=False)
+    if reply.entities:
+        console.print(_table(agent, reply.entities[:SHOWN], values=_VALUES))
+    seconds = ", ".join(f"{part} {value:.2f} s" for part, value in reply.seconds.items())
+    recorded = f", {_record(record, context, reply)}" if record is not None else ""
+    console.print(f"[dim]{seconds}{escape(recorded)}[/dim]", highlight=False)
+    return reply
+
+
+def _record(record: Record, context: list[str], reply: "AgentReply") -> str:
+    try:
+        return f"trace {record(context, reply)}"
+    except Exception as err:  # whatever a tracking server raises: the conversation is worth more than its record
+        return f"not recorded ({type(err).__name__}: {err})"
+
+
+def _show_all(agent: "DialogueAgent", last: "AgentReply | None", console: Console) -> None:
+    if last is None:
+        console.print("[dim]nothing was retrieved yet[/dim]")
+    else:
+        console.print(_table(agent, last.entities, values=None))
+
+
+def _table(agent: "DialogueAgent", entities: Sequence["RetrievedEntity"], *, values: int | None) -> Table:
+    """Show rank, score, bin of confidence, whether the dialogue has named it, and the first values (None = all)."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading, justify in (("rank", "right"), ("score", "right"), ("confidence", "left"), ("", "left"), ("entity", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for found in entities:
+        meta = found.meta
+        shown = list(found.entity.attributes.values())[:values]
+        known = "old" if meta.seen else "new"
+        score = f"{meta.score:.3f}"
+        table.add_row(str(meta.rank), score, agent.meta.confidence(meta.score), known, escape(" · ".join(shown)))
+    return table

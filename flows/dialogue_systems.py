@@ -1,0 +1,40 @@
+"""Everything the dialogue half scores: which systems there are, what they are made from, where their rows lie."""
+
+from collections.abc import Mapping
+
+from flows.context import StageContext
+
+FLOORS = ("frequency", "bm25")
+WARM_START = "warm-start"
+DialogueKey = dict[str, str]
+
+
+def dialogue_systems(ctx: StageContext) -> list[DialogueKey]:
+    """Return {name, kind, meta_knowledge, retriever} of every system, in the order of tables."""
+    params = ctx.params
+    systems = [_system(v, "variant", meta=v) for v in params.variants]
+    systems += [_system(f"{v} (best retriever)", "retriever", retriever=v) for v in params.variants]
+    systems += [_system("warm_start", "warm_start"), *(_system(floor, "floor") for floor in FLOORS)]
+    for spec in params.dialogue_evaluation.in_context:
+        systems += [_system(spec.name, "in_context", meta=style, retriever=spec.retriever) for style in spec.meta_knowledge]
+    unseen = params.dialogue_evaluation.unseen
+    if unseen.variant is not None:
+        parts = (["new values"] if unseen.values else []) + ([f"{unseen.distractors} distractors"] if unseen.distractors else [])
+        systems += [_system(f"{unseen.variant}, {part}", "unseen", retriever=unseen.variant) for part in parts]
+    return systems
+
+
+def _system(name: str, kind: str, *, meta: str = "", retriever: str = "") -> DialogueKey:
+    return {"name": name, "kind": kind, "meta_knowledge": meta, "retriever": retriever}
+
+
+def place_of_rows(system: Mapping[str, str]) -> str:
+    """Return the folder name of a system's rows."""
+    told = f"-{system['meta_knowledge']}" if system["kind"] == "in_context" else ""
+    name = system["name"].replace(" (best retriever)", "").replace(", ", "-").replace(" ", "-")
+    return f"{system['kind']}-{name}{told}"
+
+
+def run_name(variant: str) -> str:
+    """Return the name of a variant's MLflow run."""
+    return f"dialogue-{variant}"

@@ -1,0 +1,223 @@
+"""Stage `evaluate_dialogue`: every variant, the warm start, the floors and in-context generators on the held-out dialogues."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefect import flow
+
+from flows.context import StageContext
+from flows.dialogue_systems import WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name
+from flows.prepare import dialogue_files
+from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
+from tasks.artifact import Artifact, materialise_tree
+from tasks.corpus import dialogues
+from tasks.dialogue import (
+    JOINT,
+    SCORES,
+    WARM,
+    dialogue_comparison,
+    dialogue_evaluation,
+    floor_retrieval,
+    in_context_evaluation,
+    retriever_evaluation,
+)
+from tasks.kb_index import kb_index
+from tasks.tracking import StageRun, finish_stage
+
+GENERATOR, RETRIEVER = "best_generator/retriever", "best_retriever/retriever"
+HEADLINES = ("recall_value@1", "recall_id@1", "bleu", "entity_f1")
+
+
+def evaluate_dialogue_stage(ctx: StageContext) -> None:
+    """Write artifacts/<profile>/evaluate_dialogue/{rows,index,comparison} and the tables of `dvc metrics` and `dvc plots`."""
+    systems = dialogue_systems(ctx)
+    work = _Evaluation(ctx)
+    rows = [work.rows(system) for system in systems]
+    data = ctx.input("prepare", "dialogues")
+    cfg = work.cfg(ctx.params.dialogue_evaluation)
+    made = dialogue_comparison(
+        cfg.model_copy(update=_bootstrap(ctx.params.dialogue_evaluation)),
+        tuple(systems),
+        rows=tuple(rows),
+        data=data,
+        kind=ctx.params.dialogues.kind,
+    )
+    parts = {f"rows/{place_of_rows(s)}": a for s, a in zip(systems, rows, strict=True)}
+    parts |= {f"index/{variant}": work.index(variant) for variant in ctx.params.variants}
+    materialise_tree(parts | {"comparison": made}, ctx.out("evaluate_dialogue"))
+    table = json.loads((made.path / SCORES).read_text(encoding="utf-8"))["table"]
+    write_reports(ctx, table)
+    _track(ctx, systems, table, made)
+
+
+def _bootstrap(cfg: DialogueEvaluationParams) -> dict[str, Any]:
+    return {key: getattr(cfg, key) for key in ("bootstrap_samples", "confidence", "seed")}
+
+
+class _Evaluation:
+    """The tasks of the stage, by system."""
+
+    def __init__(self, ctx: StageContext) -> None:
+        self._ctx, self._params = ctx, ctx.params
+        self._data = ctx.input("prepare", "dialogues")
+        self._common = {"kind": ctx.params.dialogues.kind, "condensed": ctx.params.dialogues.setting == "condensed"}
+        self._num = max(*ctx.params.dialogue_evaluation.recall_at, ctx.params.dialogue.num_retrieved)
+
+    def cfg(self, cfg: DialogueEvaluationParams, **changes: Any) -> DialogueEvaluationParams:
+        """Return the settings that decide a system's rows: the bootstrap and other systems come later."""
+        defaults = DialogueEvaluationParams()
+        neutral = {**_bootstrap(defaults), "in_context": (), "unseen": defaults.unseen}
+        return cfg.model_copy(update={**neutral, **changes})
+
+    def rows(self, system: DialogueKey) -> Artifact:
+        """Return the rows of a system."""
+        cfg = self.cfg(self._params.dialogue_evaluation)
+        name, kind = system["name"], system["kind"]
+        if kind == "floor":
+            return floor_retrieval(cfg, self._data, floor=name, num=self._num, **self._common)
+        if kind == "variant":
+            agent = self._ctx.input("train_dialogue", name, JOINT)
+            run = self._run(run_name(name))
+            given = {"runtime": self._params.runtime, "run": run, **self._common}
+            return dialogue_evaluation(cfg, self._data, agent=agent, index=self.index(name), num=self._num, **given)
+        if kind == "in_context":
+            return self._in_context(system, cfg)
+        if kind == "unseen":
+            return self._unseen(system, cfg)
+        of = WARM if kind == "warm_start" else JOINT
+        trained = self._ctx.input("train_dialogue", system["retriever"] or self._params.variants[0], of)
+        return self._retriever(cfg, self._data, trained, "retriever" if of == WARM else RETRIEVER)
+
+    def index(self, variant: str) -> Artifact:
+        """Return the index of the knowledge base under a variant's retriever."""
+        return self._index(self._data, self._ctx.input("train_dialogue", variant, JOINT), GENERATOR)
+
+    def _index(self, data: Artifact, trained: Artifact, folder: str) -> Artifact:
+        params = self._params
+        return kb_index(params.index, data, trained, folder=folder, runtime=params.runtime, run=self._run("evaluate"))
+
+    def _retriever(self, cfg: DialogueEvaluationParams, data: Artifact, trained: Artifact, folder: str) -> Artifact:
+        return retriever_evaluation(
+            cfg,
+            data,
+            retriever=trained,
+            folder=folder,
+            index=self._index(data, trained, folder),
+            num=self._num,
+            runtime=self._params.runtime,
+            **self._common,
+        )
+
+    def _unseen(self, system: DialogueKey, cfg: DialogueEvaluationParams) -> Artifact:
+        unseen = self._params.dialogue_evaluation.unseen
+        values = system["name"].endswith("new values")
+        renew = {"values": values, "distractors": 0 if values else unseen.distractors, "seed": unseen.seed}
+        changed = self._params.dialogues.model_copy(update={"renew": self._params.dialogues.renew.model_copy(update=renew)})
+        run = self._run("prepare")
+        data = dialogues(changed, dialogue_files(self._ctx), runtime=self._params.runtime, run=run)
+        return self._retriever(cfg, data, self._ctx.input("train_dialogue", system["retriever"], JOINT), GENERATOR)
+
+    def _in_context(self, system: DialogueKey, cfg: DialogueEvaluationParams) -> Artifact:
+        spec = next(s for s in self._params.dialogue_evaluation.in_context if s.name == system["name"])
+        changes = {"limit": spec.limit} if spec.limit is not None else {}
+        return in_context_evaluation(
+            spec,
+            self.cfg(cfg, **changes),
+            self._data,
+            agent=self._ctx.input("train_dialogue", spec.retriever, JOINT),
+            index=self.index(spec.retriever),
+            model=self._model(spec),
+            style=system["meta_knowledge"],
+            num=self._num,
+            runtime=self._params.runtime,
+            run=self._run(f"in-context-{spec.name}-{system['meta_knowledge']}"),
+            **self._common,
+        )
+
+    def _model(self, spec: InContextParams) -> Artifact | None:
+        """Return the fused model or source that a generator uses; None for an endpoint."""
+        kind, _, name = spec.model.partition(":")
+        if spec.kind == "openai":
+            return None
+        if kind == "fused":
+            method, _, target = name.partition("/")
+            return self._ctx.input("fuse", method, target or self._params.fusion.targets[0])
+        return self._ctx.input("sources", "models", name)
+
+    def _run(self, name: str) -> StageRun:
+        return self._ctx.run(name, experiment="dialogue")
+
+
+def write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None:
+    """Write dialogue.json for `dvc metrics` and dialogue_scores.csv, recall.csv for `dvc plots`."""
+    rows = [row for row in table if row["domain"] == "all"]
+    tree: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["metric"] in HEADLINES:
+            tree.setdefault(label(row), {})[row["metric"]] = round(row["value"], 4)
+    text = json.dumps(tree, indent=1, ensure_ascii=False)
+    (ctx.reports() / "dialogue.json").write_text(text + "\n", encoding="utf-8")
+    with (ctx.reports() / "dialogue_scores.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["system", "panel", "value", "low", "high", "n"])
+        for row in rows:
+            if row["metric"] in HEADLINES:
+                writer.writerow([label(row), row["metric"], *(f"{row[k]:.6g}" for k in ("value", "low", "high")), row["n"]])
+    with (ctx.reports() / "recall.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["method", "step", "recall"])
+        writer.writerows(recall_curve(ctx))
+
+
+def recall_curve(ctx: StageContext) -> Iterable[list[Any]]:
+    """Yield variant, step, recall@1 by value on the validation split."""
+    for variant in ctx.params.variants:
+        text = (ctx.out("train_dialogue", variant, JOINT) / "history.jsonl").read_text(encoding="utf-8")
+        for row in map(json.loads, text.splitlines()):
+            if "valid/recall@1_value" in row:
+                yield [variant, row["step"], round(row["valid/recall@1_value"], 6)]
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """Return what a system is called in tables of this profile."""
+    return f"{row['system']} + {row['meta_knowledge']}" if row["kind"] == "in_context" else str(row["system"])
+
+
+def _track(ctx: StageContext, systems: list[DialogueKey], table: list[Mapping[str, Any]], made: Artifact) -> None:
+    """Put the final figures on the runs, under the same names, so that they compare."""
+    for system in systems:
+        figures = final_metrics(table, system)
+        if system["kind"] == "variant":
+            artifact = ctx.input("train_dialogue", system["name"], JOINT)
+            run = ctx.run(run_name(system["name"]), experiment="dialogue")
+            finish_stage(run, output=artifact.sha256, params={"variant": system["name"]}, metrics=figures)
+        elif system["kind"] == "warm_start":
+            artifact = ctx.input("train_dialogue", ctx.params.variants[0], WARM)
+            run = ctx.run(WARM_START, experiment="dialogue")
+            finish_stage(run, output=artifact.sha256, params={"variant": WARM_START}, metrics=figures)
+        elif system["kind"] == "in_context":
+            name = f"in-context-{system['name']}-{system['meta_knowledge']}"
+            run = ctx.run(name, experiment="dialogue")
+            output = ctx.input("evaluate_dialogue", "rows", place_of_rows(system)).sha256
+            finish_stage(run, output=output, params={"variant": name}, metrics=figures)
+    finish_stage(
+        ctx.run("evaluate", experiment="dialogue"), output=made.sha256, params={}, metrics={}, files=[made.path / SCORES]
+    )
+
+
+def final_metrics(table: Iterable[Mapping[str, Any]], system: Mapping[str, str]) -> dict[str, float]:
+    """Return `final/<metric>_<domain>` of one system."""
+    keys = ("kind", "meta_knowledge", "retriever")
+    return {
+        f"final/{row['metric']}_{row['domain']}": float(row["value"])
+        for row in table
+        if row["system"] == system["name"] and all(row[key] == system[key] for key in keys)
+    }
+
+
+@flow(name="evaluate_dialogue")
+def evaluate_dialogue(profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Score the dialogue agents of a profile."""
+    evaluate_dialogue_stage(StageContext.load(profile=profile, overrides=overrides or ()))

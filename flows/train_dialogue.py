@@ -1,0 +1,64 @@
+"""Stage `train_dialogue@variant`: warm start (shared by the variants), KB index, joint training with index refresh."""
+
+from prefect import flow
+
+from flows.context import StageContext
+from flows.dialogue_systems import WARM_START, run_name
+from flows.encoders import model_content
+from models.params.dialogue import Variant
+from tasks.artifact import Artifact, materialise_tree
+from tasks.retriever import retriever_training, retriever_warm_start
+from tasks.tracking import finish_stage
+
+
+def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
+    """Write artifacts/<profile>/train_dialogue/<variant>/{warm_start,joint}."""
+    params = ctx.params
+    warm = warm_started(ctx)
+    run = ctx.run(run_name(variant), experiment="dialogue")
+    generator = params.dialogue.generator
+    made = retriever_training(
+        params.dialogue,
+        params.index,
+        ctx.input("prepare", "dialogues"),
+        warm,
+        variant=variant,
+        setting=params.dialogues.setting,
+        generator=model_content(ctx, generator.model, revision=generator.revision, key="dialogue.generator.model"),
+        runtime=params.runtime,
+        run=run,
+    )
+    finish_stage(run, output=made.sha256, params=variant_params(ctx, variant), metrics={}, history=made.path / "history.jsonl")
+    materialise_tree({"warm_start": warm, "joint": made}, ctx.out("train_dialogue", variant))
+
+
+def warm_started(ctx: StageContext) -> Artifact:
+    """Return the warm-started retriever; the variants share it through the cache."""
+    cfg = ctx.params.retriever
+    run = ctx.run(WARM_START, experiment="dialogue")
+    content = model_content(ctx, cfg.encoder, revision=cfg.revision, key="retriever.encoder")
+    data = ctx.input("prepare", "dialogues")
+    warm = retriever_warm_start(cfg, data, encoder=content, runtime=ctx.params.runtime, run=run)
+    finish_stage(run, output=warm.sha256, params={"variant": WARM_START}, metrics={}, history=warm.path / "history.jsonl")
+    return warm
+
+
+def variant_params(ctx: StageContext, variant: str) -> dict[str, object]:
+    """Return what tells variants apart on the compare page (all else stands on the parent run)."""
+    cfg = ctx.params.dialogue
+    joint = cfg.joint
+    return {
+        "variant": variant,
+        "meta_knowledge": ", ".join(cfg.meta_knowledge.kinds) if variant != "none" else "none",
+        "objective": joint.objective,
+        "num_retrieved": cfg.num_retrieved,
+        "beta": joint.beta,
+        "gamma": joint.gamma if variant == "contrastive" else 0.0,
+        "score_temperature": joint.score_temperature,
+    }
+
+
+@flow(name="train_dialogue")
+def train_dialogue(variant: Variant = "prompt", profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Train the dialogue agent of a profile with one kind of meta knowledge."""
+    train_dialogue_stage(StageContext.load(profile=profile, overrides=overrides or ()), variant=variant)

@@ -1,0 +1,110 @@
+"""The records of the dialogue half: entities of a knowledge base, and the system turns of dialogues."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+TurnKind = Literal["response", "api_call"]
+# What stands for a missing value in every published knowledge base; readers leave such attributes out.
+MISSING = frozenset({"", "-", "?", "none", "null", "dontknow", "<dontknow>", "dont_know", "don't know", "not mentioned"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One record of a knowledge base.
+
+    Attributes:
+        id: Unique in the knowledge base, stable between runs.
+        domain: Such as `restaurant`; scores are per domain.
+        attributes: Attribute → value, lower case, in the knowledge base's order; missing values are absent. The first one is
+            the name (`name`, or what the data set calls it: `poi`, `event`, `location`).
+    """
+
+    id: str
+    domain: str
+    attributes: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Value of the first attribute: what the entity is called."""
+        return next(iter(self.attributes.values()), "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {"id": self.id, "domain": self.domain, "attributes": dict(self.attributes)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Entity":
+        """Build from `to_json` output."""
+        return cls(row["id"], row["domain"], dict(row["attributes"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One system turn of a dialogue: what it was said after, what the reference says, what it speaks of.
+
+    Only `context`, `dynamic` and (in the condensed setting) `kb` are known when the system must answer; all else is for
+    training and scoring.
+
+    Attributes:
+        id: `<dialogue>#<turn>`, unique.
+        dialogue: Dialogue id.
+        turn: 0-based index of the system turn.
+        domain: Domain of the dialogue.
+        kind: `response`, or `api_call` (the system's output is a query line of its own, as in CamRest676).
+        context: Utterances before this turn, oldest first, the user's first; user and system take turns.
+        response: Reference response, lower case, blanks for underscores.
+        gold_values: Attribute values annotated (or found) in the response.
+        gold_entities: Ids of the entities that the response names, or that are known to be meant; empty where unknown.
+        kb: Ids of the dialogue's own (condensed) knowledge base; empty where it has none.
+        dynamic: What a real-time query gave and belongs to no entity: `ref` (booking), `choice` (number of options).
+        first_mention: Whether the response names an entity that the context has not named.
+    """
+
+    id: str
+    dialogue: str
+    turn: int
+    domain: str
+    context: tuple[str, ...]
+    response: str
+    kind: TurnKind = "response"
+    gold_values: tuple[str, ...] = ()
+    gold_entities: tuple[str, ...] = ()
+    kb: tuple[str, ...] = ()
+    dynamic: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    first_mention: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "id": self.id,
+            "dialogue": self.dialogue,
+            "turn": self.turn,
+            "domain": self.domain,
+            "kind": self.kind,
+            "context": list(self.context),
+            "response": self.response,
+            "gold_values": list(self.gold_values),
+            "gold_entities": list(self.gold_entities),
+            "kb": list(self.kb),
+            "dynamic": {k: list(v) for k, v in self.dynamic.items()},
+            "first_mention": self.first_mention,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Turn":
+        """Build from `to_json` output."""
+        return cls(
+            id=row["id"],
+            dialogue=row["dialogue"],
+            turn=row["turn"],
+            domain=row["domain"],
+            kind=row["kind"],
+            context=tuple(row["context"]),
+            response=row["response"],
+            gold_values=tuple(row["gold_values"]),
+            gold_entities=tuple(row["gold_entities"]),
+            kb=tuple(row["kb"]),
+            dynamic={k: tuple(v) for k, v in row["dynamic"].items()},
+            first_mention=row["first_mention"],
+        )

@@ -1,0 +1,72 @@
+"""Rules that turns and knowledge bases keep whatever reader they come from."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from models.data.dialogue import Entity, Turn
+from models.data.knowledge_base import KnowledgeBase
+from models.data.tod_reader import ReadLog
+from models.data.validate import BadRecord
+from models.errors import DataError, Problem
+from models.schema import Split
+
+
+def checked_kb(entities: Sequence[Entity]) -> KnowledgeBase:
+    """Return the knowledge base; entities may lack attributes or have some of their own, but none is without a name.
+
+    Raises:
+        DataError: There is no entity, two share an id, or one has no attributes.
+    """
+    problems = [Problem(f"entity `{e.id}`", "must have a name (its first attribute)") for e in entities if not e.name]
+    if not entities:
+        problems = [Problem("the knowledge base", "must have at least one entity")]
+    if problems:
+        raise DataError("The knowledge base cannot be used", problems)
+    return KnowledgeBase(entities)
+
+
+class TurnChecks:
+    """Checks turns over all splits: about 70 bytes of memory a dialogue."""
+
+    def __init__(self, kb: KnowledgeBase, log: ReadLog) -> None:
+        """Start without a dialogue.
+
+        Args:
+            kb: What turns may name.
+            log: Receives the malformed turns.
+        """
+        self._kb, self._log = kb, log
+        self._ended: set[int] = set()
+        self._last: str | None = None
+        self._numbers: set[int] = set()
+
+    def sound(self, turns: Iterable[Turn], split: Split) -> Iterator[Turn]:
+        """Yield the well-formed turns of a split; the others go to the log."""
+        self._numbers = set()
+        if self._last is not None:
+            self._ended.add(hash(self._last))
+            self._last = None
+        for turn in turns:
+            try:
+                self._check(turn)
+            except BadRecord as bad:
+                self._log.add(bad.at(f"{split} turn `{turn.id}`"))
+            else:
+                yield turn
+
+    def _check(self, turn: Turn) -> None:
+        if turn.dialogue != self._last:
+            if self._last is not None:
+                self._ended.add(hash(self._last))
+            self._last, self._numbers = turn.dialogue, set()
+        if hash(turn.dialogue) in self._ended:
+            raise BadRecord("must have a dialogue id of its own in all splits, its turns together", repr(turn.dialogue))
+        if turn.turn in self._numbers or turn.id != f"{turn.dialogue}#{turn.turn}":
+            raise BadRecord("must have a number of its own in its dialogue, and both as its id", repr(turn.turn))
+        self._numbers.add(turn.turn)
+        if len(turn.context) % 2 == 0:
+            rule = "must have the user's and the system's utterances by turns in its context, a user's first and last"
+            raise BadRecord(rule, f"{len(turn.context)} utterances")
+        if unknown := [i for i in (*turn.gold_entities, *turn.kb) if i not in self._kb.row_of]:
+            raise BadRecord("must name entities of the knowledge base", ", ".join(map(repr, unknown[:5])))
+        if len(set(turn.kb)) != len(turn.kb):
+            raise BadRecord("must name each entity of its own knowledge base once", f"{len(turn.kb)} ids")

@@ -1,0 +1,69 @@
+"""New entities that make a knowledge base larger: of the same kinds, with the same properties, under names of their own."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from models.data.dialogue import Entity
+from models.data.renew_forms import is_own, level_of, words_of
+from models.data.renew_text import kind_of
+from models.data.renew_words import Inventor
+
+_SIGN = re.compile(r"[^\W_]")
+
+
+def distractors(entities: Sequence[Entity], count: int, *, inventor: Inventor) -> Iterator[Entity]:
+    """Yield `count` new entities with ids `new-<number>`, domains as frequent as among `entities`.
+
+    Each has the attributes of an entity of its domain: in name and address other words of its own, in telephone number and
+    postcode other digits (no two new entities share any of them), everywhere else the value of some entity of the domain.
+
+    Args:
+        entities: The knowledge base.
+        count: Number of new entities.
+        inventor: Draws the words and codes.
+    """
+    values: dict[tuple[str, str], list[str]] = {}
+    for entity in entities:
+        for key, value in entity.attributes.items():
+            values.setdefault((entity.domain, key), []).append(value)
+    prefix = "new-"
+    while any(entity.id.startswith(prefix) for entity in entities):
+        prefix = f"new-{prefix}"
+    for number in range(count):
+        id = f"{prefix}{number}"
+        like = entities[inventor.number(id, len(entities))]
+        draw = _Draw(id, inventor)
+        attributes = {
+            key: draw.value(key, value, values[like.domain, key], is_name=not place)
+            for place, (key, value) in enumerate(like.attributes.items())
+        }
+        yield Entity(id, like.domain, attributes)
+
+
+class _Draw:
+    """The attribute values of one new entity."""
+
+    def __init__(self, id: str, inventor: Inventor) -> None:
+        self._id = id
+        self._inventor = inventor
+
+    def value(self, key: str, like: str, others: Sequence[str], *, is_name: bool) -> str:
+        kind = "name" if is_name else kind_of(key, like)
+        if kind == "property":
+            return others[self._inventor.number(f"{self._id} {key}", len(others))]
+        if kind == "code":
+            return self._code(key, like)
+        level = level_of(words_of(like))
+        words = (self._word(f"{key} {place}", word) if is_own(word, level) else word for place, word in enumerate(words_of(like)))
+        return " ".join(words)
+
+    def _word(self, key: str, like: str) -> str:
+        if like.isalpha():
+            return self._inventor.word(like, key=f"{self._id} {key}")
+        digits = sum(sign.isdigit() for sign in like)
+        number = 1 + self._inventor.number(f"{self._id} {key}", 10**digits - 1)
+        return f"{number}{''.join(sign for sign in like if not sign.isdigit())}"
+
+    def _code(self, key: str, like: str) -> str:
+        signs = iter(self._inventor.code("".join(words_of(like)), key=f"{self._id} {key}"))
+        return _SIGN.sub(lambda _: next(signs), like) + "".join(signs)

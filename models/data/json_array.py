@@ -1,0 +1,128 @@
+"""Streams the elements of one large JSON array, from a plain, gzip-compressed or zipped file."""
+
+import gzip
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, TextIO
+
+from models.errors import DataError, Problem
+
+_BLOCK = 1 << 16
+_BLANK = " \t\r\n"
+_ENDS = frozenset({",", "]", *_BLANK})
+
+
+def read_array(path: Path, *, member: str = "") -> Iterator[tuple[int, Any]]:
+    """Yield (number, element) of a JSON array; numbers count from 1. Memory holds one element at a time.
+
+    Lines before the array that begin with `#` are dropped.
+
+    Args:
+        path: A JSON file, also `.gz`, or a zip archive.
+        member: File in the archive.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds no array; names file and element.
+    """
+    number = 0
+    try:
+        with open_text(path, member=member) as text:
+            for number, element in enumerate(_elements(text), start=1):
+                yield number, element
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise _unreadable(path, member, number + 1, error) from error
+
+
+@contextmanager
+def open_text(path: Path, *, member: str = "") -> Iterator[TextIO]:
+    """Open a text file, a gzip-compressed one (by its name), or `member` of a zip archive, as UTF-8."""
+    if member:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as raw:
+            yield TextIOWrapper(raw, encoding="utf-8")
+    elif path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8") as text:
+            yield text
+    else:
+        with path.open(encoding="utf-8") as text:
+            yield text
+
+
+def _elements(text: TextIO) -> Iterator[Any]:
+    buffer = _Buffer(text)
+    if buffer.next_sign() != "[":
+        raise ValueError("no JSON array")
+    buffer.skip()
+    if buffer.next_sign() == "]":
+        return
+    while True:
+        yield buffer.value()
+        sign = buffer.next_sign()
+        if sign not in (",", "]"):
+            raise ValueError(f"expected `,` or `]`, found {sign!r}")
+        buffer.skip()
+        if sign == "]":
+            return
+
+
+class _Buffer:
+    """The part of the text that is being read."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._rest = _after_comments(text)
+        self._at = 0
+        self._decoder = json.JSONDecoder()
+
+    def next_sign(self) -> str:
+        """Return the next character that is no blank; empty at the end."""
+        while True:
+            while self._at < len(self._rest) and self._rest[self._at] in _BLANK:
+                self._at += 1
+            if self._at < len(self._rest) or not self._more():
+                return self._rest[self._at : self._at + 1]
+
+    def skip(self) -> None:
+        """Go behind the character at the place."""
+        self._at += 1
+
+    def value(self) -> Any:
+        """Return the next JSON value and go behind it."""
+        self.next_sign()
+        while True:
+            try:
+                found, end = self._decoder.raw_decode(self._rest, self._at)
+            except json.JSONDecodeError:
+                if not self._more():
+                    raise
+                continue
+            # A number may go on in the next block: `1` of `12`, `1.5` of `1.5e3`.
+            if self._rest[end : end + 1] in _ENDS or not self._more():
+                self._at = end
+                return found
+
+    def _more(self) -> bool:
+        """Read on, twice as much as is waiting, so that a long value is not decoded anew for every block."""
+        kept = self._rest[self._at :]
+        block = self._text.read(max(_BLOCK, len(kept)))
+        self._rest, self._at = kept + block, 0
+        return bool(block)
+
+
+def _after_comments(text: TextIO) -> str:
+    for line in text:
+        if not line.startswith("#"):
+            return line
+    return ""
+
+
+def _unreadable(path: Path, member: str, number: int, error: Exception) -> DataError:
+    where = f"{path}:{member}" if member else str(path)
+    rule = "must be a JSON array"
+    hint = "Fetch the file again, or check `dialogues.path` (relative to the project root)."
+    problem = Problem(where, rule, f"unreadable at element {number} ({error})", hint)
+    return DataError("Dialogue data cannot be read", [problem])

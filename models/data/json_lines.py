@@ -1,0 +1,24 @@
+"""Reading files of one JSON record a line, with errors that name the line."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.errors import ArtifactError
+
+_Record = TypeVar("_Record")
+
+
+def read_json_lines(path: Path, build: Callable[[Mapping[str, Any]], _Record], *, what: str) -> Iterator[_Record]:
+    """Yield `build(row)` of every line.
+
+    Raises:
+        ArtifactError: A line cannot be built; names file, line and reason.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield build(json.loads(line))
+            except (KeyError, TypeError, ValueError) as err:
+                raise ArtifactError(f"`{path}` line {number} is no {what} ({err!r}). Run the stage that wrote it again.") from err

@@ -1,0 +1,95 @@
+"""A trained agent from the folder that `train_dialogue` wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.data.knowledge_base import KnowledgeBase
+from models.errors import ArtifactError
+from models.generation.agent import DialogueAgent
+from models.generation.dialogue_item import Responder
+from models.generation.seq2seq import Seq2SeqGenerator
+from models.generation.seq2seq_responder import Seq2SeqResponder
+from models.params.dialogue import MetaKnowledgeParams
+from models.params.index import IndexParams
+from models.retrieval.embedding import embed_entities
+from models.retrieval.encoder import Retriever
+from models.retrieval.faiss_index import EntityIndex
+from models.retrieval.meta_knowledge import MetaKnowledge
+
+META = "meta.json"
+
+
+def load_agent(
+    variant: Path,
+    kb: KnowledgeBase | Path,
+    *,
+    device: str,
+    index: IndexParams | None = None,
+    index_folder: Path | None = None,
+    num_retrieved: int | None = None,
+    num_beams: int = 1,
+    batch_size: int = 32,
+    responder: Responder | None = None,
+) -> DialogueAgent:
+    """Load a trained agent: the retriever and generator that were chosen for their responses.
+
+    Args:
+        variant: Output folder of `train_dialogue`.
+        kb: The knowledge base, or its `kb.jsonl`; it may have changed since training.
+        device: A torch device.
+        index: How the entities are indexed; None = the defaults.
+        index_folder: A saved index to load instead of embedding the entities again.
+        num_retrieved: K; None = that of training.
+        num_beams: Beams of the trained generator.
+        batch_size: Turns it answers together.
+        responder: Another generator to read what is retrieved; None = the trained one.
+
+    Raises:
+        ArtifactError: The folder is no finished training.
+        RetrievalError: The saved index is of another encoder or knowledge base.
+    """
+    record = _read_meta(variant)
+    knowledge = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.load(kb)
+    best = variant / "best_generator"
+    retriever = Retriever.load(best / "retriever", device=device)
+    meta = MetaKnowledge(MetaKnowledgeParams(kinds=record["kinds"]), style=record["style"], edges=tuple(record["edges"]))
+    if index_folder is None:
+        entities = build_index(retriever, knowledge, cfg=index or IndexParams())
+    else:
+        entities = EntityIndex.load(index_folder, expect_encoder=retriever.digest(), expect_kb=knowledge.digest)
+    if responder is None:
+        generator = Seq2SeqGenerator.load(best / "generator", device=device)
+        responder = Seq2SeqResponder(generator, meta, device=device, num_beams=num_beams, batch_size=batch_size)
+    return DialogueAgent(
+        retriever=retriever,
+        index=entities,
+        kb=knowledge,
+        responder=responder,
+        meta=meta,
+        num_retrieved=num_retrieved or record["num_retrieved"],
+    )
+
+
+def build_index(retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams) -> EntityIndex:
+    """Embed a knowledge base and index it."""
+    return EntityIndex.build(
+        cfg,
+        embed_entities(retriever, kb),
+        ids=np.arange(len(kb), dtype=np.int64),
+        encoder_digest=retriever.digest(),
+        kb_digest=kb.digest,
+    )
+
+
+def _read_meta(variant: Path) -> dict[str, Any]:
+    path = variant / META
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {k: record[k] for k in ("kinds", "style", "edges", "num_retrieved")}
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise ArtifactError(
+            f"`{path}` must hold the meta knowledge of a trained agent, but cannot be read ({err!r}). Run `train_dialogue` again."
+        ) from err

@@ -1,0 +1,95 @@
+"""What T5 reads and writes: context, entity and response as token ids.
+
+A passage of fusion-in-decoder is `<user> … <sys> … <user> … <api> ref … | meta knowledge <database> name … ; area … | </s>`.
+Values of a real-time query (booking reference, number of options) belong to no entity: they end the context as a record of
+their own after `<api>`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from models.data.dialogue import Entity
+from models.generation.t5_tokenizer import ENTITY, REAL_TIME, SYSTEM, USER
+from models.params.dialogue import GeneratorParams
+from models.retrieval.entity_text import entity_text
+
+_SEPARATOR = " ; "
+_REMEMBERED = 50_000
+
+
+class PassageBuilder:
+    """Builds token ids within the length budgets of the params; the end token of passages is added by the encoder.
+
+    Attributes:
+        tokenizer: Knows the marks as wholes.
+        cfg: Budgets in tokens, and the attributes that are read.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, cfg: GeneratorParams) -> None:
+        self.tokenizer = tokenizer
+        self.cfg = cfg
+        # Entities and meta knowledge come again and again; bounded, so that it does not grow with the knowledge base.
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._ids)
+
+    def context_ids(self, context: Sequence[str], dynamic: Mapping[str, Sequence[str]] | None = None) -> list[int]:
+        """Return the ids of a context, at most `max_context_tokens`: the oldest words are dropped.
+
+        Args:
+            context: Utterances, oldest first; the last one is the user's, and user and system take turns.
+            dynamic: Values of a real-time query; the record at the end keeps its place before any utterance does, up to
+                half of the budget, and drops whole values beyond.
+        """
+        record = self._record(dynamic or {}, room=self.cfg.max_context_tokens // 2)
+        ids: list[int] = []
+        for place, text in enumerate(context):
+            mark = USER if (len(context) - place) % 2 else SYSTEM
+            ids += [self._mark(mark), *self._ids(text.lower())]
+        room = self.cfg.max_context_tokens - len(record)
+        return ids[max(0, len(ids) - room) :] + record
+
+    def entity_ids(self, entity: Entity, meta_text: str) -> list[int]:
+        """Return meta knowledge, mark and attribute–value pairs, at most `max_entity_tokens`.
+
+        Too long an entity drops whole pairs from the end, then meta knowledge; its name stays, cut only if it alone is longer
+        than the budget.
+        """
+        room = self.cfg.max_entity_tokens
+        name, *pairs = entity_text(entity, attributes=self.cfg.attributes).split(_SEPARATOR)
+        head = [self._mark(ENTITY), *self._remembered(name)][:room]
+        ids = [*self._remembered(meta_text)[: room - len(head)], *head]
+        for pair in pairs:
+            more = self._remembered(_SEPARATOR + pair)
+            if len(ids) + len(more) > room:
+                break
+            ids += more
+        return ids
+
+    def response_ids(self, text: str) -> list[int]:
+        """Return the ids of a response, the end token last, at most `max_response_tokens`."""
+        ids = self._ids(text.lower())[: self.cfg.max_response_tokens - 1]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what generated ids say, without special tokens."""
+        decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return " ".join(str(decoded).split())
+
+    def _record(self, dynamic: Mapping[str, Sequence[str]], *, room: int) -> list[int]:
+        values = [f"{name.replace('_', ' ')} {value}".lower() for name, given in dynamic.items() for value in given]
+        ids: list[int] = []
+        for value in values:
+            more = self._ids(_SEPARATOR + value) if ids else [self._mark(REAL_TIME), *self._ids(value)]
+            if len(ids) + len(more) > room:
+                break
+            ids += more
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+    def _mark(self, mark: str) -> int:
+        numbers: Any = self.tokenizer.convert_tokens_to_ids([mark])
+        return int(numbers[0])

@@ -1,0 +1,62 @@
+"""The tokenizer of a T5 from scratch, and the marks that every T5 of the dialogue half knows."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+USER, SYSTEM, REAL_TIME, ENTITY = "<user>", "<sys>", "<api>", "<database>"
+MARKS = (USER, SYSTEM, REAL_TIME, ENTITY)
+
+# A word or a run of punctuation takes its leading blank along; digits stand in pairs, so that numbers never seen are spelled
+# in few tokens, all of them known.
+_PATTERN = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_log = logging.getLogger(__name__)
+
+
+def train_t5_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer: any text in lower case comes back from its tokens as it was.
+
+    The same texts in the same order give the same tokenizer. Where they have fewer pairs to merge than asked for, the
+    vocabulary is smaller.
+
+    Args:
+        texts: Dialogues and entities.
+        vocab_size: Entries: 3 special tokens, 256 bytes, and merges; marks are added later.
+    """
+    raw = Tokenizer(BPE())
+    # Every stretch of text begins with one blank, so that a value is cut alike wherever it stands: that is what copying needs.
+    raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Strip(), normalizers.Prepend(" ")])
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    raw.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[AddedToken(t, special=True, normalized=False) for t in (PAD, EOS, UNK)],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    raw.train_from_iterator(texts, trainer)
+    if raw.get_vocab_size() < vocab_size:
+        _log.info("the texts give a vocabulary of %d entries, not %d", raw.get_vocab_size(), vocab_size)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token=PAD, eos_token=EOS, unk_token=UNK, clean_up_tokenization_spaces=False
+    )
+
+
+def add_marks(tokenizer: PreTrainedTokenizerBase, special_tokens: Sequence[str]) -> int:
+    """Add role marks and further special tokens that the tokenizer lacks; return how many were new.
+
+    They take the blanks around them along, so that text between them is cut as if they were not there.
+    """
+    wanted = dict.fromkeys((*MARKS, *special_tokens))
+    new = [AddedToken(t, special=True, normalized=False, lstrip=True, rstrip=True) for t in wanted]
+    return int(tokenizer.add_tokens(new, special_tokens=True))

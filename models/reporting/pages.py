@@ -1,0 +1,35 @@
+"""HTML pages: their templates, and files that appear whole or not at all."""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+_PACKAGE = "models.reporting"
+_SUFFIX = ".j2"
+
+
+def new_environment() -> Environment:
+    """Return a strict environment over the templates of this package, for filters and globals of one page."""
+    loader = FunctionLoader(_read)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def template_digest() -> str:
+    """Return the sha256 of all templates, for the identity of a step that renders them (no import shows them)."""
+    names = sorted(file.name for file in files(_PACKAGE).iterdir() if file.name.endswith(_SUFFIX))
+    return hashlib.sha256("\0".join(f"{name}\0{_read(name)}" for name in names).encode()).hexdigest()
+
+
+def write_page(path: Path, html: str) -> Path:
+    """Write a page; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".part")
+    temporary.write_text(html, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _read(name: str) -> str:
+    return files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")

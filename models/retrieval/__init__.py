@@ -1,0 +1,1 @@
+"""Retrieval of entities: encoders, index, meta knowledge, and the objectives that train them (MK-TOD)."""

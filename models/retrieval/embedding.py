@@ -1,0 +1,97 @@
+"""Vectors of many entities or contexts: evaluation mode, no gradient, texts of similar length together."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.data.knowledge_base import KnowledgeBase
+from models.retrieval.encoder import Retriever
+
+Progress = Callable[[int, int], None]
+Reps = npt.NDArray[np.float32]
+# Texts whose tokens exist at a time: long enough for batches without padding, short enough for any corpus.
+_WINDOW = 4096
+
+
+def embed_entities(
+    retriever: Retriever,
+    kb: KnowledgeBase,
+    *,
+    rows: Sequence[int] | None = None,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    on_progress: Progress | None = None,
+) -> Reps:
+    """Return e_reps, float32[N, D], of the given rows (default: the whole knowledge base), in their order.
+
+    Args:
+        retriever: Its mode is left as it was; it must be on `device`.
+        kb: The entities.
+        rows: KB rows.
+        batch_size: Texts per forward pass.
+        device: Where to compute (default: where the weights are).
+        on_progress: Called with (done, total).
+    """
+    wanted = range(len(kb)) if rows is None else rows
+
+    def tokens(places: range) -> list[list[int]]:
+        return retriever.tokenise_entities([retriever.entity_text(kb[wanted[i]]) for i in places])
+
+    return _embed(retriever, len(wanted), tokens, "entities", batch_size=batch_size, device=device, on_progress=on_progress)
+
+
+def embed_contexts(
+    retriever: Retriever,
+    contexts: Sequence[Sequence[str]],
+    *,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    on_progress: Progress | None = None,
+) -> Reps:
+    """Return q_reps, float32[B, D], of dialogue contexts (utterances, oldest first); arguments as `embed_entities`."""
+
+    def tokens(places: range) -> list[list[int]]:
+        return retriever.tokenise_contexts([retriever.context_text(contexts[i]) for i in places])
+
+    return _embed(retriever, len(contexts), tokens, "contexts", batch_size=batch_size, device=device, on_progress=on_progress)
+
+
+def _embed(
+    retriever: Retriever,
+    total: int,
+    tokens: Callable[[range], list[list[int]]],
+    side: str,
+    *,
+    batch_size: int,
+    device: torch.device | str | None,
+    on_progress: Progress | None,
+) -> Reps:
+    encode = retriever.encode_entities if side == "entities" else retriever.encode_contexts
+    reps = np.zeros((total, retriever.dim), dtype=np.float32)
+    done = 0
+    with evaluating(retriever), torch.inference_mode():
+        for start in range(0, total, _WINDOW):
+            rows = tokens(range(start, min(start + _WINDOW, total)))
+            order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+            for first in range(0, len(order), batch_size):
+                places = order[first : first + batch_size]
+                batch = encode(*retriever.pad([rows[i] for i in places], device))
+                reps[start + np.array(places)] = batch.float().cpu().numpy()
+                done += len(places)
+                if on_progress is not None:
+                    on_progress(done, total)
+    return reps
+
+
+@contextmanager
+def evaluating(retriever: Retriever) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    training = retriever.training
+    retriever.eval()
+    try:
+        yield
+    finally:
+        retriever.train(training)

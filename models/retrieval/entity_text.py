@@ -1,0 +1,41 @@
+"""What the encoders read: an entity and a dialogue context as plain text."""
+
+from collections.abc import Sequence
+
+from models.data.dialogue import Entity
+from models.data.text import normalise
+
+
+def entity_text(entity: Entity, *, attributes: Sequence[str] | None = None, normalised: bool = False) -> str:
+    """Return `name value ; area value ; …`, attribute–value pairs joined as plain text (§3.2 of MK-TOD).
+
+    Args:
+        entity: The entity; values that it lacks are left out.
+        attributes: Attributes to write, in this order; the name comes first in any case. None = all, in the entity's order.
+        normalised: Keep a–z, 0–9 and `:` only.
+    """
+    values = entity.attributes
+    name = next(iter(values), None)
+    wanted = values if attributes is None else [a for a in attributes if a in values and a != name]
+    order = dict.fromkeys([*([] if name is None else [name]), *wanted])
+    pairs = [f"{attribute.replace('_', ' ')} {values[attribute]}" for attribute in order]
+    return " ; ".join(normalise(pair) if normalised else pair for pair in pairs)
+
+
+def context_text(
+    context: Sequence[str], *, max_utterances: int | None = None, role_marks: bool = False, normalised: bool = False
+) -> str:
+    """Return the utterances as one text, oldest first.
+
+    Args:
+        context: Utterances; the last one is the user's, and user and system take turns.
+        max_utterances: Latest utterances to keep; None = all.
+        role_marks: Write `user` or `system` before each.
+        normalised: Keep a–z, 0–9 and `:` only.
+    """
+    latest = context if max_utterances is None else context[-max_utterances:]
+    texts = [normalise(text) for text in latest] if normalised else list(latest)
+    if role_marks:
+        marks = ["system" if (len(texts) - place) % 2 == 0 else "user" for place in range(len(texts))]
+        texts = [f"{mark} {text}" for mark, text in zip(marks, texts, strict=True)]
+    return " ; ".join(texts)

@@ -1,0 +1,279 @@
+"""The index over the entities of a knowledge base (§3.2 of MK-TOD: s = h_c · h_e)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.params.index import IndexParams
+from models.retrieval.errors import RetrievalError
+from models.retrieval.faiss_runtime import faiss_threads
+from models.retrieval.hits import Hits
+from models.retrieval.index_body import IndexBody, Kind
+from models.retrieval.index_file import read_files, write_files, write_record
+from models.retrieval.index_fingerprint import IndexRecord
+from models.retrieval.index_kinds import make_body, wrap
+from models.retrieval.index_search import search_all, search_within
+from models.retrieval.ranking import session_rows
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+# bfloat16 encoders leave the norm within half a percent of one.
+_NORM_TOLERANCE = 0.02
+
+
+class EntityIndex:
+    """Entities by embedding; ids are KB rows. Use `build` or `load`.
+
+    Scores are true cosines for every kind: candidates are scored again from the embeddings. Equal scores stand in the order of
+    the KB rows. `flat` is exact; `ivf`, `hnsw` and `pq` may miss entities, but always return k.
+
+    Attributes:
+        kind: `flat`, `ivf`, `hnsw` or `pq`.
+        dim: Width D of an embedding.
+        encoder_digest: The encoder of the embeddings.
+        kb_digest: The knowledge base.
+        read_only: Whether it is a map of a file, which cannot be changed.
+    """
+
+    def __init__(
+        self, body: IndexBody, cfg: IndexParams, *, dim: int, fingerprint: tuple[str, str], read_only: bool, threads: int | None
+    ) -> None:
+        """Wrap a body; `fingerprint` is (encoder digest, KB digest)."""
+        self._body = body
+        self._cfg = cfg
+        self._threads = threads
+        self.dim = dim
+        self.read_only = read_only
+        self.encoder_digest, self.kb_digest = fingerprint
+
+    @classmethod
+    def build(
+        cls,
+        cfg: IndexParams,
+        e_reps: Floats,
+        *,
+        ids: npt.ArrayLike,
+        encoder_digest: str,
+        kb_digest: str,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> "EntityIndex":
+        """Build an index.
+
+        Args:
+            cfg: Kind and its settings.
+            e_reps: Embeddings, float32[N, D], L2-normalised; may be a memory map.
+            ids: Their KB rows, int64[N].
+            encoder_digest: `Retriever.digest()`.
+            kb_digest: `KnowledgeBase.digest`.
+            device: Where it is searched; `cuda` needs FAISS with GPU support, else the CPU is used and the reason logged.
+            threads: Threads of FAISS; None = as many as torch uses.
+
+        Raises:
+            RetrievalError: Embeddings that are not normalised or do not fit the ids; too few entities for the kind.
+        """
+        e_reps = _checked(e_reps, dim=None)
+        with faiss_threads(threads):
+            body = make_body(cfg, e_reps, device=device)
+        index = cls(body, cfg, dim=e_reps.shape[1], fingerprint=(encoder_digest, kb_digest), read_only=False, threads=threads)
+        index.add(ids, e_reps)
+        return index
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        expect_encoder: str,
+        expect_kb: str,
+        mmap: bool = True,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> "EntityIndex":
+        """Load what `save` wrote, reading every file once to check it.
+
+        Args:
+            folder: The folder.
+            expect_encoder: Digest of the encoder that will make the queries.
+            expect_kb: Digest of the knowledge base.
+            mmap: Map files of 256 MiB and more instead of reading them; such an index is `read_only`.
+            device: As in `build`.
+            threads: As in `build`.
+
+        Raises:
+            RetrievalError: Another encoder or knowledge base; a file that is missing, cut short or altered.
+        """
+        record = IndexRecord.read(folder)
+        record.require(encoder=expect_encoder, kb=expect_kb, where=str(folder))
+        files, mapped = read_files(folder, record, mmap=mmap)
+        body = wrap(record.params, record.kind, files, device=device)
+        fingerprint = (record.encoder_digest, record.kb_digest)
+        return cls(body, record.params, dim=record.dim, fingerprint=fingerprint, read_only=mapped, threads=threads)
+
+    def save(self, folder: Path) -> None:
+        """Write the index to `folder`: files aside and renamed, `index.json` last."""
+        files = write_files(folder, self._body.files())
+        record = IndexRecord(self.kind, len(self), self.dim, self.encoder_digest, self.kb_digest, self._cfg, files)
+        write_record(folder, record)
+
+    @property
+    def kind(self) -> Kind:
+        """Kind that was built."""
+        return self._body.kind
+
+    @property
+    def ids(self) -> Rows:
+        """KB rows that are held, rising."""
+        return np.sort(self._body.map.rows)
+
+    def __len__(self) -> int:
+        """Return the number of entities N."""
+        return len(self._body)
+
+    def search(self, q_reps: Floats, k: int, *, within: Sequence[Sequence[int]] | None = None) -> Hits:
+        """Return the best entities of each query.
+
+        Args:
+            q_reps: Queries, float32[B, D], L2-normalised.
+            k: Entities wanted; K = min(k, N).
+            within: KB rows of each query's session (condensed setting): exact inside them. None = the whole KB.
+
+        Returns:
+            Hits of [B, K]; fewer than K real ones only where a session has fewer.
+
+        Raises:
+            RetrievalError: k below 1, queries that do not fit, a session row that is not held.
+        """
+        if k < 1:
+            raise RetrievalError(f"`k` must be at least 1, but is {k}.")
+        return self._search(_checked(q_reps, dim=self.dim), min(k, len(self)), within)
+
+    def lowest(self, q_reps: Floats, *, exclude: Sequence[Sequence[int]], within: Sequence[Sequence[int]] | None = None) -> Rows:
+        """Return the KB row with the lowest score of each query: the negative entity (§3.5 of MK-TOD).
+
+        It is the best hit of −q. So it is exact for `flat` and within sessions; the other kinds look where −q leads, and may
+        return an entity that is merely among the lowest.
+
+        Args:
+            q_reps: Queries, float32[B, D].
+            exclude: KB rows that must not be returned (the retrieved ones), for each query.
+            within: KB rows of each query's session; None = the whole KB.
+
+        Returns:
+            int64[B]; −1 where every entity is excluded.
+        """
+        queries = _checked(q_reps, dim=self.dim)
+        _same_length("exclude", len(exclude), len(queries))
+        most = max((len(set(rows)) for rows in exclude), default=0)
+        hits = self._search(-queries, min(most + 1, len(self)), within)
+        left = ([row for row, _ in hits.of(b) if row not in rows] for b, rows in enumerate(map(set, exclude)))
+        return np.array([rows[0] if rows else -1 for rows in left], dtype=np.int64)
+
+    def reconstruct(self, ids: npt.ArrayLike) -> Floats:
+        """Return the embeddings of KB rows [M] as they were given, float32[M, D].
+
+        Raises:
+            RetrievalError: A row is not held.
+        """
+        return self._body.vectors(np.asarray(ids, dtype=np.int64))
+
+    def add(self, ids: npt.ArrayLike, e_reps: Floats, *, kb_digest: str | None = None) -> None:
+        """Add entities; cells stay as they were learned.
+
+        Args:
+            ids: KB rows, int64[M], not held yet.
+            e_reps: Embeddings, float32[M, D].
+            kb_digest: Digest of the knowledge base after the change; None = unchanged.
+
+        Raises:
+            RetrievalError: A row is held already, the embeddings do not fit, or the index is read-only.
+        """
+        rows, e_reps = self._change(ids, e_reps)
+        held = rows[self._body.map.known(rows)]
+        if len(held):
+            raise RetrievalError(f"KB row {held[0]} is in the index already. Use `update` to replace its embedding.")
+        with faiss_threads(self._threads):
+            self._body.add(rows, e_reps)
+        self.kb_digest = kb_digest or self.kb_digest
+
+    def update(
+        self, ids: npt.ArrayLike, e_reps: Floats, *, encoder_digest: str | None = None, kb_digest: str | None = None
+    ) -> None:
+        """Replace embeddings, at a cost that grows with the changed entities only (index refresh).
+
+        The cells of `ivf` and `pq` stay as they were learned: build anew once the encoder has moved far.
+
+        Args:
+            ids: KB rows, int64[M], held already.
+            e_reps: Embeddings, float32[M, D].
+            encoder_digest: Digest of the encoder now; None = unchanged.
+            kb_digest: Digest of the knowledge base now; None = unchanged.
+
+        Raises:
+            RetrievalError: A row is not held, the kind cannot (`hnsw`), or the index is read-only.
+        """
+        rows, e_reps = self._change(ids, e_reps)
+        self._body.map.slots(rows)
+        with faiss_threads(self._threads):
+            self._body.update(rows, e_reps)
+        self.encoder_digest, self.kb_digest = encoder_digest or self.encoder_digest, kb_digest or self.kb_digest
+
+    def remove(self, ids: npt.ArrayLike, *, kb_digest: str | None = None) -> None:
+        """Remove entities.
+
+        Args:
+            ids: KB rows, int64[M], held.
+            kb_digest: Digest of the knowledge base after the change; None = unchanged.
+
+        Raises:
+            RetrievalError: A row is not held, the kind cannot (`hnsw`), or the index is read-only.
+        """
+        rows, _ = self._change(ids, None)
+        self._body.map.slots(rows)
+        with faiss_threads(self._threads):
+            self._body.remove(rows)
+        self.kb_digest = kb_digest or self.kb_digest
+
+    def _search(self, queries: Floats, k: int, within: Sequence[Sequence[int]] | None) -> Hits:
+        with faiss_threads(self._threads):
+            if within is not None:
+                _same_length("within", len(within), len(queries))
+                return search_within(self._body, queries, session_rows(within), k=k)
+            if not k or not len(queries):
+                return search_within(self._body, queries, np.empty((len(queries), 0), dtype=np.int64), k=k)
+            return search_all(self._body, queries, k)
+
+    def _change(self, ids: npt.ArrayLike, e_reps: Floats | None) -> tuple[Rows, Floats]:
+        if self.read_only:
+            raise RetrievalError("The index is a map of its file and cannot be changed. Load it with `mmap=False`.")
+        rows = np.unique(np.asarray(ids, dtype=np.int64)) if e_reps is None else np.ascontiguousarray(ids, dtype=np.int64)
+        vectors = np.empty((len(rows), self.dim), dtype=np.float32) if e_reps is None else _checked(e_reps, dim=self.dim)
+        _same_length("ids", len(rows), len(vectors))
+        if (rows < 0).any() or len(np.unique(rows)) != len(rows):
+            raise RetrievalError("`ids` must be distinct KB rows of 0 and more, one for each embedding.")
+        return rows, vectors
+
+
+def _checked(reps: Floats, *, dim: int | None) -> Floats:
+    """Return embeddings as contiguous float32 (a memory map stays one) after checking shape and norm."""
+    array = np.ascontiguousarray(reps, dtype=np.float32)
+    if array.ndim != 2 or not array.shape[1] or dim not in (None, array.shape[1]):
+        raise RetrievalError(
+            f"Embeddings must have shape [number, {dim or 'width'}], but have {list(array.shape)}. "
+            "Queries and entities must come from the same encoder."
+        )
+    norms = np.einsum("nd,nd->n", array, array)
+    bad = np.flatnonzero(~(np.abs(norms - 1) <= 2 * _NORM_TOLERANCE))
+    if len(bad):
+        norm = float(np.sqrt(norms[bad[0]]))
+        raise RetrievalError(
+            f"Embeddings must be finite and L2-normalised, but line {bad[0]} has norm {norm:.4g}. Normalise them."
+        )
+    return array
+
+
+def _same_length(name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise RetrievalError(f"`{name}` must have one entry for each embedding ({expected}), but has {found}.")

@@ -1,0 +1,113 @@
+"""Indexes that divide the entities into cells and visit the nearest ones: IVF,Flat and IVF,PQ."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.retrieval.faiss_runtime import FAISS, GpuMirror
+from models.retrieval.index_body import Floats, IndexBody, Kind, Rows
+from models.retrieval.index_positions import CHUNK, INDEX_FILE, FlatBody
+from models.retrieval.row_map import RowMap
+
+# PQ: candidates per wanted entity that are scored again from their vectors; the codes alone find less than half of them.
+_RESCORED, _RESCORED_LEAST = 10, 128
+
+
+class IvfBody(IndexBody):
+    """`IndexIVFFlat` with ids of its own (an id map over cells does not survive `remove`)."""
+
+    kind: Kind = "ivf"
+
+    def __init__(self, index: Any, *, nprobe: int, gpu: GpuMirror | None = None) -> None:
+        """Wrap a trained index; a search visits `nprobe` cells."""
+        self._index = index
+        self._nprobe = min(nprobe, index.nlist)
+        self._gpu = gpu
+        self.map = RowMap(_stored_rows(index.invlists, index.nlist))
+
+    def candidates(self, queries: Floats, num: int, *, thorough: bool = False) -> Rows:
+        """See `IndexBody`: a thorough search visits every cell."""
+        nprobe = self._index.nlist if thorough else self._nprobe
+        on_gpu = self._gpu is not None and self._gpu.can(num, nprobe)
+        searcher = self._gpu.of(self._index) if self._gpu is not None and on_gpu else self._index
+        found: Rows = searcher.search(queries, num, params=FAISS.SearchParametersIVF(nprobe=nprobe))[1]
+        return found
+
+    def vectors(self, rows: Rows) -> Floats:
+        """See `IndexBody`."""
+        self.map.slots(rows)
+        vectors: Floats = self._index.reconstruct_batch(rows)
+        return vectors
+
+    def add(self, rows: Rows, e_reps: Floats) -> None:
+        """See `IndexBody`: the cells stay as they were learned."""
+        for start in range(0, len(rows), CHUNK):
+            self._index.add_with_ids(e_reps[start : start + CHUNK], rows[start : start + CHUNK])
+        self._changed(np.concatenate([self.map.rows, rows]))
+
+    def update(self, rows: Rows, e_reps: Floats) -> None:
+        """See `IndexBody`: they move to the cell that is nearest now."""
+        self._index.update_vectors(rows, e_reps)
+        self._changed(None)
+
+    def remove(self, rows: Rows) -> None:
+        """See `IndexBody`."""
+        self._index.remove_ids(FAISS.IDSelectorArray(rows))
+        self._changed(self.map.rows[~np.isin(self.map.rows, rows)])
+
+    def files(self) -> Mapping[str, Any]:
+        """See `IndexBody`."""
+        return {INDEX_FILE: self._index}
+
+    def _changed(self, rows: Rows | None) -> None:
+        if rows is not None:
+            self.map = RowMap(rows)
+        if self._gpu is not None:
+            self._gpu.forget()
+
+
+class PqBody(IvfBody):
+    """`IndexIVFPQ`: codes of a few bytes find candidates; scores come from the vectors kept beside (on disk, once loaded)."""
+
+    kind: Kind = "pq"
+
+    def __init__(self, index: Any, *, nprobe: int, kept: FlatBody) -> None:
+        """Wrap a trained index and the vectors themselves."""
+        super().__init__(index, nprobe=nprobe)
+        self._kept = kept
+
+    def candidates(self, queries: Floats, num: int, *, thorough: bool = False) -> Rows:
+        """See `IndexBody`: more than are wanted, for the caller to score."""
+        more = min(len(self), max(num * _RESCORED, _RESCORED_LEAST))
+        return super().candidates(queries, more, thorough=thorough)
+
+    def vectors(self, rows: Rows) -> Floats:
+        """See `IndexBody`."""
+        return self._kept.vectors(rows)
+
+    def add(self, rows: Rows, e_reps: Floats) -> None:
+        """See `IndexBody`."""
+        super().add(rows, e_reps)
+        self._kept.add(rows, e_reps)
+
+    def update(self, rows: Rows, e_reps: Floats) -> None:
+        """See `IndexBody`."""
+        super().update(rows, e_reps)
+        self._kept.update(rows, e_reps)
+
+    def remove(self, rows: Rows) -> None:
+        """See `IndexBody`."""
+        super().remove(rows)
+        self._kept.remove(rows)
+
+    def files(self) -> Mapping[str, Any]:
+        """See `IndexBody`."""
+        return {**super().files(), **self._kept.files()}
+
+
+def _stored_rows(lists: Any, nlist: int) -> Rows:
+    """Return all ids of inverted lists."""
+    sizes = [lists.list_size(cell) for cell in range(nlist)]
+    held = [FAISS.rev_swig_ptr(lists.get_ids(cell), size) for cell, size in enumerate(sizes) if size]
+    return np.concatenate([np.empty(0, dtype=np.int64), *held])

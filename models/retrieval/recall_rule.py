@@ -1,0 +1,50 @@
+"""When a turn counts as retrieved: by the values of its response (the paper's rule), and by the entities it names."""
+
+from collections.abc import Sequence
+
+from models.data.dialogue import Turn
+from models.data.knowledge_base import KnowledgeBase
+from models.data.text import squeeze
+
+
+class RecallRule:
+    """The two rules over one knowledge base; each says at which rank a turn is first satisfied: one pass gives every k."""
+
+    def __init__(self, kb: KnowledgeBase) -> None:
+        """Normalise the values of the knowledge base."""
+        self._kb = kb
+        self._values = [frozenset(squeeze(value) for value in entity.attributes.values()) for entity in kb.entities]
+        self._known = frozenset[str]().union(*self._values)
+
+    def value_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:
+        """Return the smallest k for which `rows[:k]` hold every gold value of the response, or None where no k does.
+
+        Values are compared without blanks and punctuation; those that no entity has (such as a booking's reference) and those
+        that a real-time query gave are free. 0 where nothing has to be found: such a turn is a hit at every k.
+        """
+        free = {squeeze(value) for values in turn.dynamic.values() for value in values}
+        wanted = {squeeze(value) for value in turn.gold_values} & self._known - free
+        for rank, row in enumerate(rows, start=1):
+            if not wanted:
+                return rank - 1
+            wanted -= self._values[row]
+        return None if wanted else len(rows)
+
+    def id_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:
+        """Return the smallest k for which `rows[:k]` hold every entity that the response names, or None where no k does."""
+        wanted = set(self._kb.rows(turn.gold_entities))
+        for rank, row in enumerate(rows, start=1):
+            if not wanted:
+                return rank - 1
+            wanted.discard(row)
+        return None if wanted else len(rows)
+
+
+def value_hit(turn: Turn, rows: Sequence[int], rule: RecallRule) -> bool | None:
+    """Whether the retrieved rows hold all gold values of a turn; None where it has none and is not counted."""
+    return rule.value_rank(turn, rows) is not None if turn.gold_values else None
+
+
+def id_hit(turn: Turn, rows: Sequence[int], rule: RecallRule) -> bool | None:
+    """Whether the retrieved rows hold all entities that a turn names; None where it names none and is not counted."""
+    return rule.id_rank(turn, rows) is not None if turn.gold_entities else None

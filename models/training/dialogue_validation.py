@@ -1,0 +1,195 @@
+"""The validation split during joint training: retrieval, likelihood, agreement, and greedy responses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data.dialogue import Turn
+from models.data.knowledge_base import KnowledgeBase
+from models.data.pseudo_positive import ValueIndex
+from models.generation.dialogue_item import DialogueItem, RetrievedEntity
+from models.generation.encoded import pad_ids
+from models.generation.seq2seq import Seq2SeqGenerator
+from models.generation.seq2seq_responder import Seq2SeqResponder
+from models.retrieval.agreement import rank_agreement
+from models.retrieval.embedding import embed_contexts
+from models.retrieval.encoder import Retriever
+from models.retrieval.faiss_index import EntityIndex
+from models.retrieval.hits import Hits
+from models.retrieval.marginal import entity_log_probs, response_logprobs
+from models.retrieval.meta_knowledge import MetaKnowledge
+from models.retrieval.recall_rule import RecallRule
+from models.training.entity_choice import first
+from models.training.value_f1 import ValueF1
+
+RECALL_AT = (1, 3, 5, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: By name (`valid/…`); what cannot be told (no gold values, say) is absent.
+        hits: Retrieved entities of every turn.
+        texts: Responses to the turns that were answered.
+    """
+
+    metrics: dict[str, float]
+    hits: Hits
+    texts: tuple[str, ...]
+
+
+class DialogueValidation:
+    """Scores a retriever and a generator on the validation split; API turns are left out.
+
+    What the models are given is made from contexts, sessions and retrieved entities alone (`DialogueItem`). The response is read
+    only to score.
+    """
+
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        kb: KnowledgeBase,
+        *,
+        meta: MetaKnowledge,
+        value_index: ValueIndex,
+        values: Sequence[str],
+        num_retrieved: int,
+        limit: int | None,
+        condensed: bool,
+        device: str,
+        batch_size: int = 16,
+    ) -> None:
+        """Choose the turns.
+
+        Args:
+            turns: The validation split.
+            kb: The knowledge base.
+            meta: How meta knowledge is written.
+            value_index: For the co-occurrence test.
+            values: What the F1 looks for.
+            num_retrieved: K.
+            limit: Turns that are answered, spread evenly over the split; None = all. Retrieval is scored on all.
+            condensed: Whether a turn retrieves from its own session.
+            device: Where the models are.
+            batch_size: Turns together.
+        """
+        self.turns = [turn for turn in turns if turn.kind == "response"]
+        self._kb, self._meta, self._values_of = kb, meta, value_index
+        self._k, self._device, self._batch_size = num_retrieved, device, batch_size
+        self._within = [kb.rows(dict.fromkeys(turn.kb)) for turn in self.turns] if condensed else None
+        count = len(self.turns) if limit is None else min(limit, len(self.turns))
+        self.answered = np.unique(np.linspace(0, len(self.turns) - 1, count).round().astype(int)).tolist() if count else []
+        self._rule, self._f1 = RecallRule(kb), ValueF1(values)
+
+    @torch.inference_mode()
+    def run(
+        self, retriever: Retriever, generator: Seq2SeqGenerator, index: EntityIndex, *, temperature: float
+    ) -> ValidationResult:
+        """Score both models; they are left in evaluation mode.
+
+        Args:
+            retriever: Encodes the contexts.
+            generator: Answers.
+            index: Made by this retriever.
+            temperature: τ, for `valid/q_max`.
+        """
+        retriever.eval()
+        generator.eval()
+        hits = self.retrieve(retriever, index)
+        metrics = self._recall(hits)
+        items = self._items(first(hits, self._k))
+        responder = Seq2SeqResponder(generator, self._meta, device=self._device, batch_size=self._batch_size)
+        texts = tuple(answer.text for answer in responder.respond(items))
+        references = [self.turns[place].response for place in self.answered]
+        value_f1 = self._f1.score(texts, references)
+        if value_f1 is not None:
+            metrics["valid/value_f1"] = value_f1
+        if items:
+            metrics |= self._likelihoods(generator, items, references, temperature=temperature)
+        return ValidationResult(metrics, hits, texts)
+
+    def retrieve(self, retriever: Retriever, index: EntityIndex) -> Hits:
+        """Return the best entities of every turn: K of them, and at least the largest k of recall@k."""
+        q_reps = embed_contexts(retriever, [turn.context for turn in self.turns], device=self._device)
+        return index.search(q_reps, max(self._k, *RECALL_AT), within=self._within)
+
+    def _recall(self, hits: Hits) -> dict[str, float]:
+        ranks: dict[str, list[int | None]] = {"value": [], "id": []}
+        for b, turn in enumerate(self.turns):
+            rows = [row for row, _ in hits.of(b)]
+            if turn.gold_values:
+                ranks["value"].append(self._rule.value_rank(turn, rows))
+            if turn.gold_entities:
+                ranks["id"].append(self._rule.id_rank(turn, rows))
+        return {
+            f"valid/recall@{k}_{by}": sum(rank is not None and rank <= k for rank in found) / len(found)
+            for by, found in ranks.items()
+            for k in sorted({*RECALL_AT, self._k})
+            if found
+        }
+
+    def _items(self, hits: Hits) -> list[DialogueItem]:
+        """Return what the generator is given for the answered turns."""
+        chosen = Hits(hits.rows[self.answered], hits.scores[self.answered], hits.counts[self.answered])
+        turns = [self.turns[place] for place in self.answered]
+        metas = self._meta.annotate(chosen, self._kb, [turn.context for turn in turns], self._values_of)
+        return [
+            DialogueItem.of(
+                turn,
+                (RetrievedEntity(row, self._kb[row], m) for (row, _), m in zip(chosen.of(b), metas[b], strict=True)),
+            )
+            for b, turn in enumerate(turns)
+        ]
+
+    def _likelihoods(
+        self, generator: Seq2SeqGenerator, items: Sequence[DialogueItem], references: Sequence[str], *, temperature: float
+    ) -> dict[str, float]:
+        """Return NLL per token given all entities, and how retriever and generator agree on single ones."""
+        nll = tokens = 0.0
+        agreement: dict[str, float] = {}
+        q_max: list[float] = []
+        for start in range(0, len(items), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            fused, single, mask, entities = self._force(generator, items[part], references[part])
+            nll, tokens = nll - float(fused.sum()), tokens + int(mask.sum())
+            scores = _scores(items[part], width=entities.shape[1])
+            found = rank_agreement(scores, response_logprobs(single, mask, entities, per_token=False), entities)
+            for name in ("tau", "top1", "inversions"):
+                agreement[name] = agreement.get(name, 0.0) + found[name] * found["num"]
+            agreement["num"] = agreement.get("num", 0.0) + found["num"]
+            q = entity_log_probs(scores, entities, temperature=temperature).exp().masked_fill(~entities, 0.0)
+            q_max += q.max(dim=1).values[entities.any(dim=1)].tolist()
+        metrics = {"valid/nll": nll / max(tokens, 1)}
+        if q_max:
+            metrics["valid/q_max"] = sum(q_max) / len(q_max)
+        if agreement["num"]:
+            metrics |= {f"valid/agreement_{n}": agreement[n] / agreement["num"] for n in ("tau", "top1", "inversions")}
+        return metrics
+
+    def _force(
+        self, generator: Seq2SeqGenerator, items: Sequence[DialogueItem], references: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return log-probabilities given all entities [B, T] and given each [B, K, T], token mask and entity mask, on the CPU."""
+        builder = generator.builder
+        ids, mask = pad_ids([builder.response_ids(r) for r in references], pad_id=generator.pad_id, device=self._device)
+        encoded = generator.encode(
+            [builder.context_ids(item.context, item.dynamic) for item in items],
+            [[builder.entity_ids(e.entity, self._meta.text(e.meta)) for e in item.entities] for item in items],
+            device=self._device,
+        )
+        fused = generator.response_logprobs(encoded, ids, mask)
+        single = generator.single_logprobs(encoded, ids, mask)
+        return fused.cpu(), single.cpu(), mask.cpu(), encoded.entity_mask.cpu()
+
+
+def _scores(items: Sequence[DialogueItem], *, width: int) -> Tensor:
+    scores = torch.zeros(len(items), width)
+    for b, item in enumerate(items):
+        for k, entity in enumerate(item.entities):
+            scores[b, k] = entity.meta.score
+    return scores

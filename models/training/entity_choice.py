@@ -1,0 +1,116 @@
+"""What the generator is given for a turn: the best entities of the index, their meta knowledge, and the negative one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.knowledge_base import KnowledgeBase
+from models.data.pseudo_positive import ValueIndex
+from models.generation.dialogue_prompt import PassageBuilder
+from models.retrieval.faiss_index import EntityIndex
+from models.retrieval.hits import Hits
+from models.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
+from models.training.negative_entity import NegativeKind, negative_rows
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The entities of B turns, at most W each, best first, the negative one last.
+
+    Attributes:
+        rows: KB rows, int64[B, W]; −1 where there is none.
+        scores: Scores in the index, float32[B, W]; 0 where there is no entity.
+        negative: bool[B, W].
+        passages: Token ids of meta knowledge and entity, by turn.
+    """
+
+    rows: Rows
+    scores: Floats
+    negative: npt.NDArray[np.bool_]
+    passages: Sequence[Sequence[list[int]]]
+
+
+class EntityChooser:
+    """Chooses by search; the index is given anew each time, for it is refreshed."""
+
+    def __init__(
+        self,
+        kb: KnowledgeBase,
+        *,
+        builder: PassageBuilder,
+        meta: MetaKnowledge,
+        value_index: ValueIndex,
+        num_retrieved: int,
+        negative: NegativeKind,
+        seed: int,
+    ) -> None:
+        """Keep what does not change in a training."""
+        self._kb, self._builder, self._meta, self._values = kb, builder, meta, value_index
+        self._k, self._negative, self._seed = num_retrieved, negative, seed
+
+    def choose(
+        self,
+        index: EntityIndex,
+        q_reps: Floats,
+        *,
+        contexts: Sequence[Sequence[str]],
+        within: Sequence[Sequence[int]] | None,
+        seeds: Sequence[tuple[int, ...]],
+    ) -> Choice:
+        """Return the K best entities of each query and a negative one.
+
+        Args:
+            index: To be searched.
+            q_reps: float32[B, D].
+            contexts: Utterances, for the co-occurrence test.
+            within: Sessions; None = the whole knowledge base.
+            seeds: Of what is drawn for each turn.
+        """
+        wider = index.search(q_reps, self._k + (self._negative == "next_rank"), within=within)
+        hits = first(wider, self._k)
+        retrieved = [[row for row, _ in hits.of(b)] for b in range(len(q_reps))]
+        negatives = negative_rows(
+            self._negative,
+            index,
+            q_reps,
+            retrieved=retrieved,
+            wider=wider,
+            within=within,
+            seeds=[(self._seed, *seed) for seed in seeds],
+        )
+        metas = self._meta.annotate(hits, self._kb, contexts, self._values)
+        return self._lay_out(index, q_reps, hits, metas, negatives)
+
+    def _lay_out(
+        self,
+        index: EntityIndex,
+        q_reps: Floats,
+        hits: Hits,
+        metas: list[list[EntityMeta]],
+        negatives: Sequence[int | None],
+    ) -> Choice:
+        width = max((len(m) + (n is not None) for m, n in zip(metas, negatives, strict=True)), default=0)
+        shape = (len(metas), max(width, 1))
+        rows, scores, negative = np.full(shape, -1, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+        for b, (known, extra) in enumerate(zip(metas, negatives, strict=True)):
+            found = len(known)
+            rows[b, :found], scores[b, :found] = hits.rows[b, :found], hits.scores[b, :found]
+            if extra is not None:
+                score = float(index.reconstruct(np.array([extra]))[0] @ q_reps[b])
+                rows[b, found], scores[b, found], negative[b, found] = extra, score, True
+                known.append(EntityMeta(found + 1, score, seen=False, negative=True))
+        passages = [[self._passage(int(row), m) for row, m in zip(rows[b], known, strict=False)] for b, known in enumerate(metas)]
+        return Choice(rows, scores, negative, passages)
+
+    def _passage(self, row: int, meta: EntityMeta) -> list[int]:
+        return self._builder.entity_ids(self._kb[row], self._meta.text(meta))
+
+
+def first(hits: Hits, k: int) -> Hits:
+    """Return the `k` best of each query's hits."""
+    return Hits(hits.rows[:, :k], hits.scores[:, :k], np.minimum(hits.counts, k))

@@ -1,0 +1,105 @@
+"""The batches of the warm start: a function of seed and step, so that a resumed run draws the same."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.pseudo_positive import ValueIndex
+from models.params.retriever import WarmStartParams
+from models.training.warm_examples import WarmExample, WarmExamples
+
+Ints = npt.NDArray[np.int64]
+# Steps whose turns are sorted by length together: saves padding.
+_WINDOW = 8
+_ORDER, _NEGATIVES, _DROPOUT = 1, 2, 3
+# Hard negatives are looked for among so many more, as those that explain the turn are passed over.
+HARD_MARGIN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WarmBatch:
+    """What one step trains on; B turns, M entities.
+
+    Attributes:
+        examples: The turns.
+        columns: KB rows of the entities, distinct, int64[M].
+        positives: Column of each turn's positive, int64[B].
+        explains: bool[B, M], True where an entity has all values of the response that the positive has.
+    """
+
+    examples: list[WarmExample]
+    columns: Ints
+    positives: Ints
+    explains: npt.NDArray[np.bool_]
+
+
+class WarmBatches:
+    """Draws turns and negatives."""
+
+    def __init__(self, examples: WarmExamples, index: ValueIndex, cfg: WarmStartParams) -> None:
+        """Bind to the examples; nothing is drawn yet."""
+        self._examples, self._index, self._cfg = examples, index, cfg
+        # A window longer than an epoch would put copies of a turn side by side, into one batch.
+        self._steps = max(1, min(_WINDOW, len(examples) // cfg.batch_size))
+        self._window: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
+
+    def turns_at(self, step: int) -> list[WarmExample]:
+        """Return the turns of a step (counted from 0): epochs without replacement, turns of similar length together."""
+        number, place = divmod(step, self._steps)
+        if self._window[0] != number:
+            self._window = (number, self._draw_window(number))
+        return [self._examples[int(i)] for i in self._window[1][place]]
+
+    def batch(self, step: int, turns: list[WarmExample], *, hard: Ints | None = None) -> WarmBatch:
+        """Add the entities: positives, hard negatives, and random ones.
+
+        Args:
+            step: The step, counted from 0.
+            turns: `turns_at(step)`.
+            hard: The best rows of each turn by the present encoder, int64[B, k], −1 where there are fewer.
+        """
+        positives = np.array([turn.positive for turn in turns], dtype=np.int64)
+        chosen = dict.fromkeys(positives.tolist())
+        if hard is not None:
+            for turn, rows in zip(turns, hard, strict=True):
+                chosen |= dict.fromkeys(self._hard_negatives(turn, rows[rows >= 0]))
+        chosen |= dict.fromkeys(self._random_negatives(step, turns, known=chosen))
+        columns = np.fromiter(chosen, dtype=np.int64)
+        place = {row: i for i, row in enumerate(chosen)}
+        explains = np.stack([self._explained(turn, columns) for turn in turns])
+        return WarmBatch(turns, columns, np.array([place[int(row)] for row in positives]), explains)
+
+    def dropout_seed(self, step: int) -> int:
+        """Return the seed of torch's generator at a step."""
+        return int(np.random.SeedSequence([self._cfg.seed, _DROPOUT, step]).generate_state(1)[0])
+
+    def _draw_window(self, number: int) -> Ints:
+        size, steps, total = self._cfg.batch_size, self._steps, len(self._examples)
+        places = np.arange(number * steps * size, (number + 1) * steps * size)
+        epochs = np.unique(places // total)
+        orders = {int(e): np.random.default_rng([self._cfg.seed, _ORDER, int(e)]).permutation(total) for e in epochs}
+        flat = np.array([orders[int(p // total)][p % total] for p in places], dtype=np.int64)
+        batches = flat[np.argsort(self._examples.lengths[flat], kind="stable")].reshape(steps, size)
+        # Short and long batches take turns.
+        rng = np.random.default_rng([self._cfg.seed, _ORDER, number, 1])
+        return np.asarray(batches[rng.permutation(steps)])
+
+    def _hard_negatives(self, turn: WarmExample, rows: Ints) -> list[int]:
+        wrong = rows[~self._explained(turn, rows) & (rows != turn.positive)]
+        return [int(row) for row in wrong[: self._cfg.hard_negatives]]
+
+    def _random_negatives(self, step: int, turns: list[WarmExample], *, known: dict[int, None]) -> list[int]:
+        """Draw from the turns' own knowledge bases where they have some (nothing else competes there), else from the whole."""
+        rng = np.random.default_rng([self._cfg.seed, _NEGATIVES, step])
+        sessions = sorted({row for turn in turns for row in turn.session})
+        if sessions:
+            drawn = rng.permutation(np.array(sessions, dtype=np.int64))
+        else:
+            total = len(self._index.kb)
+            drawn = rng.choice(total, size=min(total, self._cfg.negatives + len(known)), replace=False)
+        return [int(row) for row in drawn if int(row) not in known][: self._cfg.negatives]
+
+    def _explained(self, turn: WarmExample, rows: Ints) -> npt.NDArray[np.bool_]:
+        said = np.array(turn.said, dtype=np.int64)
+        return np.asarray(self._index.hits(rows, said) == len(said)) if len(rows) else np.zeros(0, dtype=np.bool_)

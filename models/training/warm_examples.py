@@ -1,0 +1,138 @@
+"""Distant supervision (MK-TOD, App. D): which entity each training turn most likely speaks of.
+
+The response is read here, in training, and nowhere else: the context encoder never sees it.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.dialogue import Turn
+from models.data.knowledge_base import KnowledgeBase
+from models.data.pseudo_positive import ValueIndex, pseudo_positive
+from models.params.retriever import WarmStartParams
+from models.retrieval.encoder import Retriever
+from models.training.token_rows import TokenRows
+
+Ints = npt.NDArray[np.int64]
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WarmExample:
+    """A turn with a pseudo positive.
+
+    Attributes:
+        id: Turn id.
+        positive: KB row of the entity it speaks of.
+        said: Numbers of the values of the response that this entity has; an entity with all of them explains the turn as well.
+        session: KB rows of the turn's own knowledge base (condensed setting); empty = all.
+        tokens: The context as the context encoder reads it.
+    """
+
+    id: str
+    positive: int
+    said: list[int]
+    session: list[int]
+    tokens: list[int]
+
+
+class WarmExamples(Sequence[WarmExample]):
+    """Examples in flat arrays: four bytes a token.
+
+    Attributes:
+        lengths: Tokens of each context, int64[number of examples].
+    """
+
+    def __init__(self, examples: Iterable[WarmExample]) -> None:
+        """Take the examples, one after the other."""
+        self._ids: list[str] = []
+        lengths = array("q")
+
+        def rows() -> Iterator[list[int]]:
+            for item in examples:
+                self._ids.append(item.id)
+                lengths.append(len(item.tokens))
+                yield [item.positive, len(item.said), len(item.session), *item.said, *item.session, *item.tokens]
+
+        self._rows = TokenRows(rows())
+        self.lengths: Ints = np.array(lengths, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, place: int) -> WarmExample:  # type: ignore[override]
+        """Return an example."""
+        positive, num_said, num_session, *rest = self._rows[place]
+        said, rest = rest[:num_said], rest[num_said:]
+        return WarmExample(self._ids[place], positive, said, rest[:num_session], rest[num_session:])
+
+
+def warm_examples(
+    turns: Iterable[Turn], kb: KnowledgeBase, *, index: ValueIndex, retriever: Retriever, cfg: WarmStartParams
+) -> WarmExamples:
+    """Find the positives of the training turns and tokenise their contexts; turns without one are left out.
+
+    Raises:
+        DataError: A turn's own knowledge base names an entity that the knowledge base lacks.
+    """
+    return WarmExamples(_examples(turns, kb, index=index, retriever=retriever, recent=cfg.positive == "recent"))
+
+
+def find_positive(turn: Turn, index: ValueIndex, *, session: Sequence[int], recent: bool) -> tuple[int, list[int]] | None:
+    """Return the pseudo positive of a turn and the values of the response that it has, or None.
+
+    Args:
+        turn: The turn.
+        index: Values of the knowledge base.
+        session: Rows to choose from; empty = all.
+        recent: Where the response names nothing, let the latest entity that the context names and that has as much of the
+            response take the place of the published choice.
+    """
+    row = pseudo_positive(turn, index, rows=session or None)
+    if row is None:
+        return None
+    values = index.values_in(turn.response)
+    said = [int(v) for v in values if index.hits(_row(row), np.array([v]))[0]]
+    named = index.names_in(turn.response)
+    if recent and not (len(named) and index.named(_row(row), named)[0]):
+        row = _latest_named(turn, index, np.array(said, dtype=np.int64), session=session, fallback=row)
+    return row, said
+
+
+def _latest_named(turn: Turn, index: ValueIndex, said: Ints, *, session: Sequence[int], fallback: int) -> int:
+    for utterance in reversed(turn.context):
+        names = index.names_in(utterance)
+        if not len(names):
+            continue
+        rows = index.rows_with(names)
+        rows = rows[index.named(rows, names) & (index.hits(rows, said) == len(said))]
+        if session:
+            rows = rows[np.isin(rows, session)]
+        if len(rows):
+            return fallback if fallback in rows else int(rows[0])
+    return fallback
+
+
+def _examples(
+    turns: Iterable[Turn], kb: KnowledgeBase, *, index: ValueIndex, retriever: Retriever, recent: bool
+) -> Iterator[WarmExample]:
+    stream = iter(turns)
+    while chunk := list(islice(stream, _CHUNK)):
+        found = []
+        for turn in chunk:
+            session = kb.rows(dict.fromkeys(turn.kb))
+            positive = find_positive(turn, index, session=session, recent=recent)
+            if positive is not None:
+                found.append((turn, session, positive))
+        tokens = retriever.tokenise_contexts([retriever.context_text(turn.context) for turn, _, _ in found])
+        for (turn, session, (row, said)), ids in zip(found, tokens, strict=True):
+            yield WarmExample(turn.id, row, said, session, ids)
+
+
+def _row(row: int) -> Ints:
+    return np.array([row], dtype=np.int64)

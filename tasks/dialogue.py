@@ -1,0 +1,236 @@
+"""Tasks of the dialogue agent on held-out dialogues: retrieval, answers, scores of all systems beside each other."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from models.params.dialogue import MetaKnowledgeParams
+from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
+from models.params.runtime import Runtime
+from tasks.artifact import Artifact
+from tasks.caching import Work, step
+from tasks.endpoints import endpoint
+from tasks.resident import loading, resident_source, use_threads
+from tasks.tracking import RunSink, StageRun
+from tasks.workspace import project_root
+
+if TYPE_CHECKING:
+    from models.evaluation.dialogue_run import HeldOut
+    from models.evaluation.dialogue_scores import DialogueSystem
+    from models.generation.agent import DialogueAgent
+    from models.generation.dialogue_item import Responder
+
+ROWS, SCORES = "rows.jsonl", "dialogue_scores.json"
+JOINT, WARM = "joint", "warm_start"
+
+
+@step("floor-retrieval")
+def floor_retrieval(
+    cfg: DialogueEvaluationParams, data: Artifact, *, floor: str, kind: str, condensed: bool, num: int, work: Work
+) -> Mapping[str, Any]:
+    """Write the rows of an untrained retriever: `bm25` or `frequency`."""
+    from models.evaluation.dialogue_scores import write_rows
+    from models.retrieval.bm25 import Bm25
+    from models.retrieval.frequency import Frequency
+
+    held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
+    ranker = {"bm25": Bm25, "frequency": Frequency}[floor](held_out.kb, attributes=cfg.value_attributes)
+    hits = ranker.rank(held_out.contexts, num, within=held_out.within)
+    return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": floor}
+
+
+@step("retriever-evaluation")
+def retriever_evaluation(
+    cfg: DialogueEvaluationParams,
+    data: Artifact,
+    *,
+    retriever: Artifact,
+    folder: str,
+    index: Artifact,
+    kind: str,
+    condensed: bool,
+    num: int,
+    runtime: Runtime,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write the rows of a trained retriever without a generator."""
+    from models.evaluation.dialogue_scores import write_rows
+    from models.generation.loading import pick_device
+    from models.retrieval.embedding import embed_contexts
+    from models.retrieval.encoder import Retriever
+    from models.retrieval.faiss_index import EntityIndex
+
+    held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
+    with loading():
+        use_threads(runtime)
+        encoder = Retriever.load(retriever.path / folder, device=pick_device(runtime.device))
+    found = EntityIndex.load(index.path, expect_encoder=encoder.digest(), expect_kb=held_out.kb.digest)
+    hits = found.search(embed_contexts(encoder, held_out.contexts), num, within=held_out.within)
+    return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": folder.partition("/")[0]}
+
+
+@step("dialogue-evaluation")
+def dialogue_evaluation(
+    cfg: DialogueEvaluationParams,
+    data: Artifact,
+    *,
+    agent: Artifact,
+    index: Artifact,
+    kind: str,
+    condensed: bool,
+    num: int,
+    runtime: Runtime,
+    run: StageRun,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write the rows of a trained agent: retrieved entities, response, statistics of every held-out turn."""
+    held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
+    trained = _agent(agent, index, held_out, cfg=cfg, num=num, runtime=runtime)
+    with RunSink(run, runtime=runtime, label=f"answer {agent.meta['name']}") as sink:
+        return _answered(trained, trained.responder, held_out, num_read=int(agent.meta["num_retrieved"]), sink=sink, work=work)
+
+
+@step("in-context-evaluation", retries=2)
+def in_context_evaluation(
+    spec: InContextParams,
+    cfg: DialogueEvaluationParams,
+    data: Artifact,
+    *,
+    agent: Artifact,
+    index: Artifact,
+    model: Artifact | None,
+    style: str,
+    kind: str,
+    condensed: bool,
+    num: int,
+    runtime: Runtime,
+    run: StageRun,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write the rows of a generator that reads entities, meta knowledge and demonstrations in its prompt."""
+    from models.data.dialogue_files import read_turns
+    from models.generation.chat_prompt import ChatPrompt
+    from models.generation.demonstrations import DemonstrationPool
+    from models.generation.in_context import InContext
+    from models.retrieval.meta_knowledge import MetaKnowledge
+
+    held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
+    trained = _agent(agent, index, held_out, cfg=cfg, num=num, runtime=runtime)
+    meta = MetaKnowledge(MetaKnowledgeParams(kinds=trained.meta.kinds), style=_CHAT_STYLES[style], edges=trained.meta.edges)
+    pool = DemonstrationPool(read_turns(data.path / "train.jsonl"), retrieve=trained.retrieve_turns)
+    prompts = InContext(
+        ChatPrompt(meta),
+        pool=pool if spec.demonstrations else None,
+        demonstrations=spec.demonstrations,
+        max_prompt_tokens=spec.max_prompt_tokens,
+        max_new_tokens=spec.max_new_tokens,
+    )
+    with RunSink(run, runtime=runtime, label=f"answer {spec.name}") as sink:
+        responder = _responder(spec, model, prompts, runtime=runtime, work=work)
+        return _answered(trained, responder, held_out, num_read=int(agent.meta["num_retrieved"]), sink=sink, work=work)
+
+
+@step("dialogue-comparison")
+def dialogue_comparison(
+    cfg: DialogueEvaluationParams,
+    systems: tuple[Mapping[str, str], ...],
+    *,
+    rows: tuple[Artifact, ...],
+    data: Artifact,
+    kind: str,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write dialogue_scores.json: the results table with intervals, and the paired differences the claims rest on."""
+    from models.data.dialogue_files import KB
+    from models.data.knowledge_base import KnowledgeBase
+    from models.evaluation.bootstrap import Resampling
+    from models.evaluation.dialogue_comparison import aggregate, claim_pairs, paired
+    from models.evaluation.dialogue_run import entity_list_of
+    from models.evaluation.dialogue_scores import read_rows
+    from models.evaluation.turn_scoring import TurnScorer
+
+    scores = {_system(s): list(read_rows(a.path / ROWS)) for s, a in zip(systems, rows, strict=True)}
+    entities = entity_list_of(data.path, cfg, kind=kind, root=project_root())
+    notes = TurnScorer(entities, KnowledgeBase.load(data.path / KB)).notes
+    how = Resampling(samples=cfg.bootstrap_samples, confidence=cfg.confidence, seed=cfg.seed)
+    table = aggregate(scores, resampling=how, count_api=cfg.count_api, notes=notes)
+    content = {
+        "confidence": cfg.confidence,
+        "table": [row.to_json() for row in table],
+        "comparisons": [c.to_json() for c in paired(scores, claim_pairs(list(scores)), resampling=how, count_api=cfg.count_api)],
+    }
+    (work.out / SCORES).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    return {"systems": len(systems), "rows": len(table)}
+
+
+# How the styles of a trained generator are written for one that reads prompts (Table 12 of MK-TOD).
+_CHAT_STYLES: Mapping[str, Any] = {"none": "none", "prefix": "chat_prefix", "prompt": "chat_prompt"}
+
+
+def _system(row: Mapping[str, str]) -> "DialogueSystem":
+    from models.evaluation.dialogue_scores import DialogueSystem
+
+    return DialogueSystem.from_json(row)
+
+
+def _held_out(cfg: DialogueEvaluationParams, data: Artifact, *, kind: str, condensed: bool) -> "HeldOut":
+    from models.evaluation.dialogue_run import HeldOut
+
+    return HeldOut(data.path, cfg, kind=kind, condensed=condensed, root=project_root())
+
+
+def _agent(
+    agent: Artifact, index: Artifact, held_out: "HeldOut", *, cfg: DialogueEvaluationParams, num: int, runtime: Runtime
+) -> "DialogueAgent":
+    """Load a trained agent that retrieves `num` entities from a finished index."""
+    from models.generation.agent_loading import load_agent
+    from models.generation.loading import pick_device
+
+    with loading():
+        use_threads(runtime)
+        return load_agent(
+            agent.path,
+            held_out.kb,
+            index_folder=index.path,
+            device=pick_device(runtime.device),
+            num_retrieved=num,
+            num_beams=cfg.num_beams,
+            batch_size=cfg.batch_size,
+        )
+
+
+def _responder(spec: InContextParams, model: Artifact | None, prompts: Any, *, runtime: Runtime, work: Work) -> "Responder":
+    from models.generation.answer_cache import AnswerCache
+    from models.generation.causal_responder import CausalResponder
+    from models.generation.openai_responder import OpenAiResponder
+
+    if model is not None:
+        folder = model.path / "model" if (model.path / "model").is_dir() else model.path
+        return CausalResponder(resident_source(folder, runtime=runtime), prompts)
+    client = endpoint(spec.name, runtime=runtime, model=spec.model)
+    cache = AnswerCache(work.resume)
+    return OpenAiResponder(client, prompts, cache=cache, requests_per_minute=spec.requests_per_minute)
+
+
+def _answered(
+    agent: "DialogueAgent", responder: "Responder", held_out: "HeldOut", *, num_read: int, sink: RunSink, work: Work
+) -> Mapping[str, Any]:
+    """Retrieve, answer, score; the generator reads the best `num_read` entities, recall looks at all that were retrieved."""
+    from models.evaluation.dialogue_run import describe, items_of
+    from models.evaluation.dialogue_scores import write_rows
+    from models.generation.dialogue_item import total_cuts
+
+    found = agent.retrieve(held_out.contexts, within=held_out.within)
+    items = items_of(held_out.turns, found, num_retrieved=num_read)
+    total = len(items)
+    answers = responder.respond(items, on_progress=lambda done: sink.progress(done, total, unit="turns"))
+    rows = held_out.score([describe(these, agent) for these in found], answers)
+    count = write_rows(work.out / ROWS, rows)
+    cuts = total_cuts(answers)
+    return {
+        "rows": count,
+        "prompt_tokens": sum(a.num_prompt_tokens for a in answers),
+        "response_tokens": sum(a.num_tokens for a in answers),
+        "cut_demonstrations": cuts.demonstrations,
+        "cut_entities": cuts.entities,
+    }

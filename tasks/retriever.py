@@ -1,0 +1,75 @@
+"""Tasks of the retriever: its warm start by distant supervision, and joint training with the response generator (MML)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+from models.params.dialogue import DialogueParams, Variant
+from models.params.index import IndexParams
+from models.params.retriever import RetrieverParams
+from models.params.runtime import Runtime
+from tasks.artifact import Artifact
+from tasks.caching import Work, step
+from tasks.tracking import RunSink, StageRun
+from tasks.workspace import project_root
+
+
+@step("retriever-warm-start")
+def retriever_warm_start(
+    cfg: RetrieverParams, data: Artifact, *, encoder: str, runtime: Runtime, run: StageRun, work: Work
+) -> Mapping[str, Any]:
+    """Train the retriever on pseudo positives (App. D of MK-TOD); `encoder` is the digest of its folder, if it has one."""
+    from models.training.history import HistorySink, write_history
+    from models.training.warm_start import warm_start
+
+    curves = work.resume / "history.jsonl"
+    with RunSink(run, runtime=runtime, label="warm start") as sink:
+        record = warm_start(
+            cfg,
+            data.path,
+            root=project_root(),
+            runtime=runtime,
+            out=work.out,
+            resume_dir=work.resume,
+            sink=HistorySink(sink, curves),
+        )
+    write_history(curves, work.out / "history.jsonl")
+    return {**asdict(record), "recall": dict(record.recall), "name": "warm-start"}
+
+
+@step("retriever-training")
+def retriever_training(
+    cfg: DialogueParams,
+    index: IndexParams,
+    data: Artifact,
+    warm: Artifact,
+    *,
+    variant: Variant,
+    setting: Literal["large_scale", "condensed"],
+    generator: str,
+    runtime: Runtime,
+    run: StageRun,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Train retriever and generator jointly (eq. 7 and 11 of MK-TOD); `generator` is the digest of its folder, if it has one."""
+    from models.training.dialogue import train_dialogue
+    from models.training.history import HistorySink, write_history
+
+    curves = work.resume / "history.jsonl"
+    with RunSink(run, runtime=runtime, label=f"train dialogue {variant}") as sink:
+        record = train_dialogue(
+            cfg,
+            index,
+            variant=variant,
+            setting=setting,
+            data=data.path,
+            warm=warm.path,
+            root=project_root(),
+            runtime=runtime,
+            out=work.out,
+            resume_dir=work.resume,
+            sink=HistorySink(sink, curves),
+            log_every=run.log_every,
+        )
+    write_history(curves, work.out / "history.jsonl")
+    return {**record.to_json(), "name": variant}

@@ -1,0 +1,87 @@
+"""Properties of recall and MRR."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.data.dialogue import Entity, Turn
+from models.data.knowledge_base import KnowledgeBase
+from models.evaluation.bootstrap import Resampling
+from models.evaluation.retrieval_figures import retrieval_figures
+from models.evaluation.retrieval_scores import RetrievalRow, score_retrieval
+from models.retrieval.recall_rule import RecallRule
+
+NUM = 8
+KB = KnowledgeBase(
+    Entity(f"e{i}", "ab"[i % 2], {"name": f"name {i}", "area": ("north", "south")[i % 2], "food": f"f {i % 3}"})
+    for i in range(NUM)
+)
+VALUES = [*sorted({v for e in KB.entities for v in e.attributes.values()}), "unknown", "9"]
+FEW = Resampling(samples=20)
+
+
+def make_turn(number: int, values: list[str], entities: list[str], first: bool) -> Turn:
+    named = {"gold_values": tuple(values), "gold_entities": tuple(entities), "first_mention": first}
+    return Turn(f"t{number}", f"d{number % 3}", 0, "ab"[number % 2], ("hello",), "there", **named)  # type: ignore[arg-type]
+
+
+turn = st.builds(
+    make_turn,
+    st.integers(0, 9),
+    st.lists(st.sampled_from(VALUES), max_size=4),
+    st.lists(st.sampled_from([e.id for e in KB.entities]), max_size=3, unique=True),
+    st.booleans(),
+)
+asked = st.lists(st.tuples(turn, st.permutations(range(NUM))), min_size=1, max_size=8)
+
+
+def score(pairs: list[tuple[Turn, list[int]]], ks: tuple[int, ...]) -> list[RetrievalRow]:
+    turns, hits = zip(*pairs, strict=True)
+    return list(score_retrieval(turns, hits, KB, recall_at=ks, value_attributes=None))
+
+
+@given(asked)
+def test_recall_is_monotone_in_k_and_whole_at_the_end(pairs: list[tuple[Turn, list[int]]]) -> None:
+    ks = tuple(range(1, NUM + 1))
+    figures = retrieval_figures(score(pairs, ks), recall_at=ks, resampling=FEW)
+    for rule, group in {(f.rule, f.group) for f in figures}:
+        recalls = [f.value for f in figures if (f.rule, f.group, f.metric) == (rule, group, "recall")]
+        (mrr,) = (f.value for f in figures if (f.rule, f.group, f.metric) == (rule, group, "mrr"))
+        assert recalls == sorted(recalls) and recalls[-1] == 1
+        # Every rank is at least 1 and at most N.
+        assert recalls[0] <= mrr <= 1 and mrr >= 1 / NUM
+
+
+@given(asked, st.integers(1, NUM), st.randoms(use_true_random=False))
+def test_entities_behind_k_do_not_matter(pairs: list[tuple[Turn, list[int]]], k: int, rng: random.Random) -> None:
+    mixed = [(t, hits[:k] + rng.sample(hits[k:], NUM - k)) for t, hits in pairs]
+    assert score(pairs, (k,)) == score(mixed, (k,))
+
+
+@given(asked, st.integers(1, NUM), st.randoms(use_true_random=False))
+def test_order_within_k_does_not_matter_to_recall_at_k(pairs: list[tuple[Turn, list[int]]], k: int, rng: random.Random) -> None:
+    mixed = [(t, rng.sample(hits[:k], k) + hits[k:]) for t, hits in pairs]
+    found = [[(r.value_rank is None, r.id_rank is None) for r in score(some, (k,))] for some in (pairs, mixed)]
+    assert found[0] == found[1]
+
+
+@given(asked)
+def test_domains_add_up_to_all(pairs: list[tuple[Turn, list[int]]]) -> None:
+    figures = retrieval_figures(score(pairs, (3,)), recall_at=(3,), resampling=FEW)
+    for rule in ("value", "id"):
+        of_rule = [f for f in figures if f.rule == rule and f.metric == "recall"]
+        domains = [f for f in of_rule if f.group.startswith("domain/")]
+        assert sum(f.total for f in domains) == sum(f.total for f in of_rule if f.group == "all")
+        assert sum(f.num_turns for f in domains) == sum(f.num_turns for f in of_rule if f.group == "all")
+
+
+@given(asked)
+def test_training_and_evaluation_use_the_same_rule(pairs: list[tuple[Turn, list[int]]]) -> None:
+    rule = RecallRule(KB)
+    for (t, hits), row in zip(pairs, score(pairs, (NUM,)), strict=True):
+        if t.gold_values:
+            # Where nothing is to be found, training says 0 and evaluation 1: a hit at every k.
+            assert max(1, rule.value_rank(t, hits) or 0) == row.value_rank
+        if t.gold_entities:
+            assert rule.id_rank(t, hits) == row.id_rank

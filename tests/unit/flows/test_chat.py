@@ -1,0 +1,106 @@
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from flows.chat import chat
+from models.data.dialogue import Entity
+from models.errors import BackendError
+from models.generation.agent import AgentReply
+from models.generation.dialogue_item import Answer, RetrievedEntity
+from models.params.dialogue import MetaKnowledgeParams
+from models.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
+
+
+class Agent:
+    """Answers with the number of utterances it was given."""
+
+    kb = (1, 2, 3)
+    meta = MetaKnowledge(MetaKnowledgeParams(), style="none", edges=(0.25, 0.75))
+
+    def __init__(self) -> None:
+        self.contexts: list[list[str]] = []
+
+    def reply(self, context):
+        if context[-1] == "fail":
+            raise BackendError("the endpoint [m] is away")
+        self.contexts.append(list(context))
+        scores = [0.9, 0.5, 0.1, -0.2, -0.3, -0.4]
+        values = {"name": "pizza [hut]", "area": "south", "food": "pizza", "phone": "01", "stars": "hidden"}
+        entities = tuple(
+            RetrievedEntity(i, Entity(f"e{i}", "food", values), EntityMeta(i + 1, s, i == 1)) for i, s in enumerate(scores)
+        )
+        text = f"answer [b]{len(context)}[/b]"
+        return AgentReply(text, entities, {"retrieve": 0.25, "generate": 1.5}, Answer(text, 1, 1, "eos"))
+
+
+@pytest.fixture
+def talk(monkeypatch):
+    def run(lines: str, *, record=None):
+        agent, out = Agent(), io.StringIO()
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        count = chat(agent, Console(file=out, width=100), record=record)  # type: ignore[arg-type]
+        return SimpleNamespace(agent=agent, text=out.getvalue(), count=count)
+
+    return run
+
+
+def test_the_dialogue_grows_until_the_input_ends(talk):
+    done = talk("hello\n\n  a hotel \n")
+    assert done.agent.contexts == [["hello"], ["hello", "answer [b]1[/b]", "a hotel"]]
+    assert done.count == 2 and "agent> answer [b]3[/b]" in done.text and "retrieve 0.25 s, generate 1.50 s" in done.text
+
+
+def test_entities_stand_beside_the_answer(talk):
+    rows = [re.split(r"\s{2,}", line.strip()) for line in talk("hello\n").text.splitlines()]
+    assert ["rank", "score", "confidence", "entity"] in rows
+    assert ["1", "0.900", "high", "new", "pizza [hut] · south · pizza · 01"] in rows
+    assert ["2", "0.500", "middle", "old", "pizza [hut] · south · pizza · 01"] in rows
+    assert ["5", "-0.300", "low", "new", "pizza [hut] · south · pizza · 01"] in rows
+    assert not [row for row in rows if row[0] == "6"]
+
+
+def test_all_entities_on_request(talk):
+    text = talk("/entities\nhello\n/entities\n/quit\nnever\n").text
+    assert "nothing was retrieved yet" in text
+    assert re.search(r"6\s+-0.400\s+low\s+new\s+pizza \[hut\] · south · pizza · 01 · hidden", text)
+    assert text.count("agent>") == 1
+
+
+def test_reset_starts_over(talk):
+    done = talk("hello\n/reset\nhello again\n/entities\n/reset\n/entities\n/what\n")
+    assert done.agent.contexts == [["hello"], ["hello again"]]
+    assert done.text.count("nothing was retrieved yet") == 1 and done.text.count("/reset: start over") == 2
+
+
+def test_quit_ends_before_the_input_does(talk):
+    assert talk("hello\n/quit\nmore\n").count == 1
+
+
+def test_an_error_of_the_agent_ends_nothing_and_the_line_does_not_count(talk):
+    done = talk("fail\nhello\n")
+    assert "the endpoint [m] is away" in done.text and done.agent.contexts == [["hello"]] and done.count == 1
+
+
+def test_each_exchange_is_recorded(talk):
+    seen = []
+
+    def record(context, reply):
+        seen.append((list(context), reply.text))
+        if len(seen) == 2:
+            raise ConnectionError("no server")
+        return f"tr-{len(seen)}"
+
+    done = talk("hello\nyes\nno\n", record=record)
+    assert [context[-1] for context, _ in seen] == ["hello", "yes", "no"] and seen[0][1] == "answer [b]1[/b]"
+    assert "trace tr-1" in done.text and "not recorded (ConnectionError: no server)" in done.text and "trace tr-3" in done.text
+
+
+def test_an_interrupt_ends_it(talk, monkeypatch):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Console, "input", interrupted)
+    assert talk("hello\n").count == 0

@@ -1,0 +1,152 @@
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from models.data.dialogue import Entity, Turn
+from models.data.dialogue_files import write_kb
+from models.data.knowledge_base import KnowledgeBase
+from models.errors import ArtifactError, DataError
+from models.generation.agent import DialogueAgent
+from models.generation.agent_loading import build_index, load_agent
+from models.generation.dialogue_item import Answer, DialogueItem
+from models.generation.seq2seq import Seq2SeqGenerator
+from models.params.dialogue import GeneratorParams, MetaKnowledgeParams
+from models.params.index import IndexParams
+from models.params.retriever import RetrieverParams
+from models.retrieval.embedding import embed_contexts, embed_entities
+from models.retrieval.encoder import build_retriever
+from models.retrieval.errors import RetrievalError
+from models.retrieval.meta_knowledge import MetaKnowledge
+
+AREAS, FOODS = ("north", "south", "east"), ("thai", "indian", "chinese", "french")
+KB = [
+    Entity(f"e{i}", "food", {"name": f"house {word}", "area": AREAS[i % 3], "food": FOODS[i % 4], "phone": f"01223 {i:04}"})
+    for i, word in enumerate("amber birch cedar dahlia ember fennel ginger hazel iris juniper kale laurel".split())
+]
+CONTEXT = ("i want thai food in the north", "house amber is one", "what is its phone ?")
+
+
+class Echo:
+    """A responder that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[DialogueItem] = []
+
+    def respond(self, items, *, on_progress=None):
+        self.seen += items
+        return [Answer(f"answer to {item.context[-1]}", 5, 3, "eos") for item in items]
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory):
+    pico = {"vocab_size": 300, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
+    texts = [" ".join(e.attributes.values()) for e in KB] + list(CONTEXT)
+    return build_retriever(RetrieverParams(pico=pico), texts=texts, root=tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture
+def agent(retriever):
+    kb = KnowledgeBase(KB)
+    meta = MetaKnowledge(MetaKnowledgeParams(), style="prefix")
+    return DialogueAgent(retriever, build_index(retriever, kb, cfg=IndexParams()), kb, Echo(), meta, 5)
+
+
+def turn(name: str, kb=()) -> Turn:
+    return Turn(
+        name, name.partition("#")[0], 0, "food", CONTEXT, "the secret is 42", gold_values=("42",), gold_entities=("e11",), kb=kb
+    )
+
+
+def test_retrieval_is_by_score_with_meta_knowledge(agent):
+    [found] = agent.retrieve([CONTEXT])
+    scores = (embed_contexts(agent.retriever, [CONTEXT]) @ embed_entities(agent.retriever, agent.kb).T)[0]
+    best = sorted(range(len(KB)), key=lambda r: (-scores[r], r))[:5]
+    assert [e.row for e in found] == best and [e.entity for e in found] == [KB[r] for r in best]
+    assert [e.meta.score for e in found] == pytest.approx(scores[best].tolist(), abs=1e-5)
+    assert [e.meta.rank for e in found] == [1, 2, 3, 4, 5]
+    assert not any(e.meta.negative for e in found)
+
+
+def test_an_entity_that_was_named_is_old(agent):
+    everything = replace(agent, num_retrieved=50).retrieve([CONTEXT, CONTEXT[:1]])
+    assert len(everything[0]) == len(KB), "K is cut to the knowledge base"
+    assert [e.entity.id for e in everything[0] if e.meta.seen] == ["e0"]
+    assert not [e for e in everything[1] if e.meta.seen]
+
+
+def test_condensed_turns_retrieve_from_their_own_knowledge_base(agent):
+    own, all_of = agent.retrieve_turns([turn("a#0", kb=("e3", "e7")), turn("b#0")])
+    assert {e.entity.id for e in own} == {"e3", "e7"} and len(all_of) == 5
+    assert all_of == agent.retrieve([CONTEXT])[0]
+    with pytest.raises(DataError, match="e99"):
+        agent.retrieve_turns([turn("a#0", kb=("e99",))])
+
+
+def test_items_hold_no_reference(agent):
+    [item] = agent.items([turn("a#0")])
+    assert "secret" not in repr(item) and "42" not in repr(item) and "gold" not in {f.name for f in fields(item)}
+    assert item.context == CONTEXT and len(item.entities) == 5
+
+
+def test_reply(agent):
+    reply = agent.reply(CONTEXT, within=[2, 4], domain="food", dynamic={"choice": ("3",)})
+    [item] = agent.responder.seen
+    assert item == DialogueItem("", "food", CONTEXT, reply.entities, {"choice": ("3",)})
+    assert reply.text == "answer to what is its phone ?" == reply.answer.text
+    assert {e.row for e in reply.entities} == {2, 4} and reply.scores == tuple(e.meta.score for e in reply.entities)
+    assert set(reply.seconds) == {"retrieve", "generate"} and min(reply.seconds.values()) >= 0
+    assert agent.retrieve([]) == []
+
+
+@pytest.fixture(scope="module")
+def variant(retriever, tmp_path_factory):
+    """What `train_dialogue` writes, as far as an agent reads it."""
+    folder = tmp_path_factory.mktemp("variant")
+    pico = {"vocab_size": 300, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
+    meta = MetaKnowledge(MetaKnowledgeParams(), style="prefix")
+    texts = [" ".join(e.attributes.values()) for e in KB]
+    cfg = GeneratorParams(pico=pico, max_response_tokens=6)
+    generator = Seq2SeqGenerator.build(cfg, texts=lambda: texts, special_tokens=meta.special_tokens(), root=folder, seed=1)
+    retriever.save(folder / "best_generator" / "retriever")
+    generator.save(folder / "best_generator" / "generator")
+    record = {"kinds": ["confidence", "order"], "style": "prefix", "edges": [0.1, 0.2], "num_retrieved": 3}
+    (folder / "meta.json").write_text(json.dumps(record))
+    write_kb(folder / "kb.jsonl", KB)
+    return folder
+
+
+def test_a_trained_agent_is_loaded(variant, agent):
+    loaded = load_agent(variant, variant / "kb.jsonl", device="cpu")
+    assert loaded.meta.edges == (0.1, 0.2) and loaded.meta.kinds == ("confidence", "order") and loaded.meta.style == "prefix"
+    assert loaded.kb.digest == loaded.index.kb_digest and loaded.index.encoder_digest == loaded.retriever.digest()
+    reply = loaded.reply(CONTEXT)
+    assert [e.row for e in reply.entities] == [e.row for e in agent.retrieve([CONTEXT])[0][:3]]
+    assert reply.answer.num_tokens <= 6
+    assert loaded.reply(CONTEXT).text == reply.text
+
+
+def test_another_generator_and_number_may_be_given(variant):
+    loaded = load_agent(
+        variant, variant / "kb.jsonl", device="cpu", responder=Echo(), num_retrieved=2, index=IndexParams(kind="hnsw")
+    )
+    assert loaded.reply(CONTEXT).text.startswith("answer to") and len(loaded.reply(CONTEXT).entities) == 2
+    assert loaded.index.kind == "hnsw"
+
+
+def test_a_saved_index_is_used_and_refused_where_it_does_not_belong(variant, tmp_path):
+    first = load_agent(variant, variant / "kb.jsonl", device="cpu", responder=Echo())
+    first.index.save(tmp_path / "index")
+    again = load_agent(variant, first.kb, device="cpu", responder=Echo(), index_folder=tmp_path / "index")
+    assert again.kb is first.kb and again.reply(CONTEXT).entities == first.reply(CONTEXT).entities
+    write_kb(tmp_path / "kb.jsonl", KB[:-1])
+    with pytest.raises(RetrievalError):
+        load_agent(variant, tmp_path / "kb.jsonl", device="cpu", responder=Echo(), index_folder=tmp_path / "index")
+
+
+@pytest.mark.parametrize("text", [None, "{}", "[1]", "no json", '{"kinds": [], "style": "prefix"}'])
+def test_an_unfinished_training_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "meta.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"meta\.json` must hold the meta knowledge.*Run `train_dialogue` again"):
+        load_agent(tmp_path, tmp_path / "kb.jsonl", device="cpu")
