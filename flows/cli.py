@@ -205,9 +205,12 @@ def report(
     """Print the result table and the place of the result page (one self-contained HTML file)."""
     root()
     from flows.context import StageContext
+    from flows.stages import HALVES
     from flows.summary import print_results
 
-    page = print_results(StageContext.load(profile=profile, overrides=overrides or ()), out)
+    ctx = StageContext.load(profile=profile, overrides=overrides or ())
+    halves = tuple(half for half in HALVES if ctx.out("report", half).is_dir()) or HALVES
+    page = print_results(ctx, out, halves=halves)
     if open_page:
         typer.launch(page.as_uri())
 

@@ -2,25 +2,44 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.context import StageContext, git_commit
 from flows.summary import agreement_rows, scored_rows
 
+if TYPE_CHECKING:
+    from models.reporting.results import ResultRow
+
 
 def write_results(ctx: StageContext, name: str) -> Path:
-    """Write the figures of a finished profile.
+    """Write the figures of a finished profile: those of the dialogue half where the name begins with `dialogue-`.
 
     Raises:
         ArtifactError: The profile is not finished.
     """
-    from models.reporting.results import Result, comparison_result_rows, table_result_rows, write_result
+    from models.reporting.results import Result, write_result
+
+    rows, command = (_dialogue if name.startswith("dialogue-") else _fusion)(ctx)
+    today = datetime.now(UTC).date().isoformat()
+    return write_result(ctx.root / "docs" / "results", Result(name, command, git_commit(ctx.root), today, rows))
+
+
+def _fusion(ctx: StageContext) -> "tuple[tuple[ResultRow, ...], str]":
+    from models.reporting.results import comparison_result_rows, table_result_rows
 
     table, differences = scored_rows(ctx)
     rows = (*table_result_rows(table), *comparison_result_rows(differences), *agreement_rows(ctx))
     methods = ",".join(ctx.params.methods)
-    command = f"python -m flows run pipeline --profile {ctx.params.profile} -S 'methods=[{methods}]'"
-    today = datetime.now(UTC).date().isoformat()
-    return write_result(ctx.root / "docs" / "results", Result(name, command, git_commit(ctx.root), today, rows))
+    return rows, f"python -m flows run fusion --profile {ctx.params.profile} -S 'methods=[{methods}]'"
+
+
+def _dialogue(ctx: StageContext) -> "tuple[tuple[ResultRow, ...], str]":
+    from flows.report_dialogue import scored_dialogues
+    from models.reporting.dialogue_results import dialogue_comparison_result_rows, dialogue_result_rows
+
+    table, differences, _ = scored_dialogues(ctx)
+    rows = (*dialogue_result_rows(table), *dialogue_comparison_result_rows(differences))
+    return rows, f"python -m flows run dialogue --profile {ctx.params.profile}"
 
 
 def documents(root: Path) -> list[Path]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from flows.context import StageContext
+from flows.pipeline import COMPOSITES
 from flows.servers import ADDRESSES, answers
+from flows.stages import HALVES, Half
 from models.errors import ArtifactError
 from tasks.evaluation import SCORES
 from tasks.tracking import compare_page
@@ -28,25 +30,51 @@ def announce_stage(name: str, seconds: float) -> None:
 def print_summary(ctx: StageContext, stage: str, out: Console, *, seconds: float) -> None:
     """Print time and, after the whole pipeline, the results and where to look."""
     out.print(f"[bold]{stage}[/] done in {seconds:.0f} s (profile {ctx.params.profile})", highlight=False)
-    if stage in ("pipeline", "report"):
-        print_results(ctx, out)
-        print_places(ctx, out)
+    halves = COMPOSITES.get(stage, HALVES if stage == "report" else ())
+    if halves:
+        print_results(ctx, out, halves=halves)
+        print_places(ctx, out, halves=halves)
 
 
-def print_results(ctx: StageContext, out: Console) -> Path:
-    """Print the result table, the paired differences and the two modes' winners; return the page.
+def print_results(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HALVES) -> Path:
+    """Print the results of the halves; return the page of the last one.
 
     Raises:
-        ArtifactError: The profile has no finished report.
+        ArtifactError: The profile has no finished report of a half.
     """
+    pages = []
+    for half in halves:
+        page = ctx.out("report", half, "index.html")
+        if not page.is_file():
+            raise ArtifactError(f"{page} does not exist; run `python -m flows run {half} --profile {ctx.params.profile}` first.")
+        pages.append(page)
+        {"fusion": print_fusion, "dialogue": print_dialogue}[half](ctx, out)
+    return pages[-1]
+
+
+def print_dialogue(ctx: StageContext, out: Console) -> None:
+    """Print the dialogue half's main table, the retrieval table, and what the paired differences say."""
+    from flows.report_dialogue import scored_dialogues
+    from models.reporting.dialogue_grids import CLAIMS, claim_grid, main_grid, retrieval_grid
+    from models.reporting.paper_tables import paper_rows
+    from models.reporting.tables import to_rich
+
+    table, comparisons, _ = scored_dialogues(ctx)
+    paper = paper_rows(ctx.params.dialogues.kind, ctx.params.dialogues.setting)
+    out.print(to_rich(main_grid(table, paper=paper)))
+    out.print(to_rich(retrieval_grid(table)))
+    made = {row.claim for row in comparisons}
+    for claim in (c for c in CLAIMS if c in made):
+        out.print(to_rich(claim_grid(comparisons, claim=claim)))
+
+
+def print_fusion(ctx: StageContext, out: Console) -> None:
+    """Print the fusion half's result table, the paired differences and the two modes' winners."""
     from models.evaluation.comparison import headline_metric
     from models.evaluation.scores import ALL_FAMILIES
     from models.reporting.grids import comparison_grid, score_grid
     from models.reporting.tables import to_rich
 
-    page = ctx.out("report", "index.html")
-    if not page.is_file():
-        raise ArtifactError(f"{page} does not exist; run `python -m flows run pipeline --profile {ctx.params.profile}` first.")
     table, differences = scored_rows(ctx)
     headline = headline_metric(row.metric for row in table)
     for metric in dict.fromkeys([headline, "bits_per_byte"]):
@@ -54,7 +82,6 @@ def print_results(ctx: StageContext, out: Console) -> Path:
     for metric in dict.fromkeys([headline, "bits_per_byte"]):
         out.print(to_rich(comparison_grid(differences, metric=metric, family=ALL_FAMILIES)))
     out.print(agreement_line(_agreement(ctx)))
-    return page
 
 
 def scored_rows(ctx: StageContext) -> "tuple[list[TableRow], list[ComparisonRow]]":
@@ -101,16 +128,17 @@ def agreement_line(agreement: dict[str, Any]) -> str:
     )
 
 
-def print_places(ctx: StageContext, out: Console) -> None:
-    """Say where page, runs and flows can be looked at."""
-    page = ctx.out("report", "index.html")
+def print_places(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HALVES) -> None:
+    """Say where pages, runs and flows can be looked at."""
     out.print("\n[bold]Look[/]")
-    out.print(f"  result page   {page.relative_to(ctx.root)}", highlight=False)
-    compare = compare_page(ctx.parent(), tracking=ctx.params.tracking, server=ADDRESSES["mlflow"], prefixes=("fuse-",))
-    pages = {
-        "mlflow": ("compare runs", compare),
-        "prefect": ("flow runs", f"{ADDRESSES['prefect']}/runs"),
-    }
-    for name, (what, address) in pages.items():
+    pages = []
+    for half in halves:
+        page = ctx.out("report", half, "index.html")
+        out.print(f"  {half + ' page':14s}  {page.relative_to(ctx.root)}", highlight=False)
+        place, prefix = ADDRESSES["mlflow"], {"fusion": "fuse-", "dialogue": "dialogue-"}[half]
+        compare = compare_page(ctx.parent(half), tracking=ctx.params.tracking, server=place, prefixes=(prefix,))
+        pages.append(("mlflow", f"{half} runs", compare))
+    pages.append(("prefect", "flow runs", f"{ADDRESSES['prefect']}/runs"))
+    for name, what, address in pages:
         state = "" if answers(name) else "   (start it: make ui)"
-        out.print(f"  {what:12s}  {address}{state}", highlight=False, soft_wrap=True)
+        out.print(f"  {what:14s}  {address}{state}", highlight=False, soft_wrap=True)

@@ -1,10 +1,11 @@
-"""Writing the result page and its plots. Not cached: it is made in seconds and carries its date."""
+"""Writing the result pages and their plots. Not cached: it is made in seconds and carries its date."""
 
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from models.reporting.dialogue_report_data import DialogueReportData
     from models.reporting.report_data import ReportData
 
 
@@ -26,3 +27,15 @@ def report_page(data: "ReportData", out: Path) -> Path:
     save_figure(plot_losses(data.histories), out / "losses.png")
     save_figure(plot_coverage(data.coverage), out / "coverage.png")
     return write_report(data, out / "index.html")
+
+
+def dialogue_page(data: "DialogueReportData", out: Path) -> Path:
+    """Write `index.html` and one PNG per plot into `out`; returns the page."""
+    from models.reporting.canvas import save_figure
+    from models.reporting.dialogue_report import dialogue_figures, write_dialogue_report
+
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name, figure in dialogue_figures(data).items():
+        save_figure(figure, out / f"{name}.png")
+    return write_dialogue_report(data, out / "index.html")

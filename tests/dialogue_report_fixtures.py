@@ -61,7 +61,7 @@ def dialogue_report() -> DialogueReportData:
     told = next(system for system in scores if system.kind == "in_context" and system.meta_knowledge == "prompt")
     scores[told] = scores[told][:20]
     history = [
-        {"step": s, "retriever/recall_value@1": 0.5, "retriever/recall_value@7": 0.6 + s / 1000, "train/agreement_top1": 0.3}
+        {"step": s, "valid/recall@1_value": 0.5, "valid/recall@7_value": 0.6 + s / 1000, "train/agreement_top1": 0.3}
         for s in range(0, 100, 10)
     ]
     return DialogueReportData(
@@ -70,7 +70,7 @@ def dialogue_report() -> DialogueReportData:
         paired(scores, claim_pairs(list(scores)), resampling=_HOW),
         data_set="multiwoz",
         histories={"none": history, "prompt": history},
-        warm={"retriever/recall_value@7": 0.6},
+        warm={"valid/recall@7_value": 0.6},
         examples=select_dialogue_examples(turns, scores, kb, per_domain=2),
         provenance={"profile": "embedded", "commit": "0123456789abcdef"},
         reproduce=["dvc repro"],

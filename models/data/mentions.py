@@ -57,6 +57,8 @@ def _implied(turn: Turn, before: Ints, index: ValueIndex, rows: Sequence[int] | 
 
 
 def _with_name(names: Ints, index: ValueIndex, rows: Sequence[int] | None) -> Ints:
-    some = index.rows_with(names) if rows is None else np.asarray(rows, dtype=np.int64)
+    if rows is None:
+        return index.rows_called(names)
+    some = np.asarray(rows, dtype=np.int64)
     named: Ints = some[index.named(some, names)]
     return named

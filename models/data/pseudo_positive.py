@@ -61,8 +61,17 @@ class ValueIndex:
 
     def rows_with(self, values: Ints) -> Ints:
         """Return the rows that have at least one of the values, ascending."""
-        lists = [self._postings[self._posting_starts[v] : self._posting_starts[v + 1]] for v in values]
-        return np.unique(np.concatenate(lists)) if lists else np.empty(0, dtype=np.int64)
+        return np.unique(self._rows_of(values))
+
+    def rows_with_most(self, values: Ints) -> Ints:
+        """Return the rows that have most of the values (at least one), ascending."""
+        counts = np.bincount(self._rows_of(values))
+        return np.flatnonzero(counts == counts.max(initial=1))
+
+    def rows_called(self, names: Ints) -> Ints:
+        """Return the rows whose name is one of the names, ascending."""
+        rows = self.rows_with(names)
+        return rows[self.named(rows, names)]
 
     def hits(self, rows: Ints, values: Ints) -> Ints:
         """Return int64[R]: how many of the values each row has."""
@@ -81,35 +90,48 @@ class ValueIndex:
         rows: dict[int, None] = {}
         for text in texts:
             for *_, name in self._names.longest_spans(matchable(text)):
-                same = self.rows_with(np.array([name]))
-                rows.update((row, None) for row in same[self._name_of[same] == name].tolist())
+                rows.update((row, None) for row in self.rows_called(np.array([name])).tolist())
         return list(rows)
 
     def identifying(self, values: Ints) -> Ints:
         """Return those of the values that are `unique_values`."""
         return np.intersect1d(values, self._unique)
 
+    def _rows_of(self, values: Ints) -> Ints:
+        lists = [self._postings[self._posting_starts[v] : self._posting_starts[v + 1]] for v in values]
+        return np.concatenate(lists) if lists else np.empty(0, dtype=np.int64)
+
     def _cells(self) -> tuple[Ints, Ints, Ints]:
         """Return row, value and attribute of every value of the knowledge base."""
         numbers = {name: i for i, name in enumerate(self.kb.attributes)}
         cells = array("q")
+        # As published → number, since most entities share most of their values.
+        known: dict[str, int] = {}
         for row, entity in enumerate(self.kb.entities):
             for attribute, value in entity.attributes.items():
-                text = matchable(value)
-                if text and text not in _ANSWERS:
-                    cells.extend((row, self._values.add(text), numbers[attribute]))
+                if value not in known:
+                    known[value] = self._number(matchable(value))
+                if known[value] >= 0:
+                    cells.extend((row, known[value], numbers[attribute]))
         table = np.frombuffer(cells, dtype=np.int64).reshape(-1, 3) if cells else np.empty((0, 3), dtype=np.int64)
         return table[:, 0], table[:, 1], table[:, 2]
 
     def _name_numbers(self) -> Ints:
         """Return int64[N]: the number of each row's name, -1 where it has none; the names are then known to `_names`."""
-        texts = [matchable(entity.name) for entity in self.kb.entities]
-        numbers = [self._names.add(t, self._values.add(t)) if t and t not in _ANSWERS else -1 for t in texts]
+        numbers = np.full(len(self.kb), -1)
+        for row, entity in enumerate(self.kb.entities):
+            name = matchable(entity.name)
+            numbers[row] = number = self._number(name)
+            if number >= 0:
+                self._names.add(name, number)
         for name in list(self._names):
             if short := _short(name):
                 self._names.add(short, self._names.add(name))
                 self._values.add(short, self._values.add(name))
-        return np.array(numbers, dtype=np.int64)
+        return numbers
+
+    def _number(self, text: str) -> int:
+        return self._values.add(text) if text and text not in _ANSWERS else -1
 
     def _unique_numbers(self, rows: Ints, values: Ints, attributes: Ints) -> Ints:
         lowest, highest = np.full(len(self._values), len(self._values)), np.full(len(self._values), -1)
@@ -135,9 +157,13 @@ def pseudo_positive(turn: Turn, index: ValueIndex, *, rows: Sequence[int] | None
     said = index.values_in(turn.response)
     if turn.kind == "api_call" or not len(said):
         return None
-    left = index.rows_with(said) if rows is None else np.asarray(rows, dtype=np.int64)
-    left = left[index.hits(left, said) > 0]
-    left = _best(left, index.named(left, index.names_in(turn.response)))
+    names = index.names_in(turn.response)
+    if rows is None:
+        left = index.rows_called(names) if len(names) else index.rows_with_most(said)
+    else:
+        left = np.asarray(rows, dtype=np.int64)
+        left = left[index.hits(left, said) > 0]
+        left = _best(left, index.named(left, names))
     left = _best(left, index.hits(left, said))
     left = _best(left, index.named(left, index.names_in(*turn.context)))
     left = _best(left, index.hits(left, index.values_in(*turn.context)))

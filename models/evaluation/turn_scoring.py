@@ -41,6 +41,7 @@ class TurnScorer:
         retrieved: Sequence[Retrieved],
         retrieval: Statistics,
         response: str | None = None,
+        num_read: int | None = None,
     ) -> DialogueRow:
         """Return the row of one turn.
 
@@ -49,8 +50,9 @@ class TurnScorer:
             retrieved: What was retrieved, best first.
             retrieval: Statistics of the ranking (`retrieval_statistics`).
             response: What the system said; None for one that only retrieves.
+            num_read: How many of the best entities the generator was given; None = all that were retrieved.
         """
-        support, spoken = self._spoken(turn, response, retrieved) if response is not None else (None, {})
+        support, spoken = self._spoken(turn, response, retrieved[:num_read]) if response is not None else (None, {})
         return DialogueRow(
             id=turn.id,
             dialogue=turn.dialogue,
@@ -65,9 +67,9 @@ class TurnScorer:
             hallucinated=support.hallucinated if support else (),
         )
 
-    def _spoken(self, turn: Turn, response: str, retrieved: Sequence[Retrieved]) -> tuple[Support, Statistics]:
+    def _spoken(self, turn: Turn, response: str, given: Sequence[Retrieved]) -> tuple[Support, Statistics]:
         """Check the values of a response, and return what its metrics are made of."""
-        rows = self._kb.rows(one.id for one in retrieved)
+        rows = self._kb.rows(one.id for one in given)
         support = self._support.check(turn, response, retrieved=[self._kb[row] for row in rows])
         if turn.id not in self._wanted:
             self._wanted[turn.id] = self._entities.extract(turn.response)

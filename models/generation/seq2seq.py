@@ -229,6 +229,8 @@ class Seq2SeqGenerator(nn.Module):
             max_new_tokens: Longest answer; None = `max_response_tokens`.
             device: Where the model is.
         """
+        if not context_ids:
+            return []
         was_training = self.training
         self.eval()
         try:

@@ -29,7 +29,9 @@ class WarmStartParams(Section):
     lr: float = Field(5e-5, gt=0, description="Peak learning rate of the encoder.")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps for linear warm-up; then linear decay.")
     mask_duplicates: bool = Field(
-        True, description="Other turns' positives equal to one's own (or that explain its values as well) are no negatives."
+        True,
+        description="No negatives are: other turns' positives equal to one's own, entities that explain the turn's values as "
+        "well, and those that have a value of the response which one's own has not.",
     )
     positive: Literal["recent", "published"] = Field(
         "recent",

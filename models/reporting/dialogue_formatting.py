@@ -50,6 +50,11 @@ def is_percent(metric: str) -> bool:
     return not metric.startswith("bleu") and MRR not in metric
 
 
+def is_retrieval(metric: str) -> bool:
+    """Whether the metric scores the retriever (else the response)."""
+    return MRR in metric or _RECALL.fullmatch(metric.removeprefix(_FIRST)) is not None
+
+
 def shown(metric: str, value: float) -> float:
     """Return a value in the unit it is shown in."""
     return 100 * value if is_percent(metric) else value

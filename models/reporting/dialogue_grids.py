@@ -8,6 +8,7 @@ from models.reporting.dialogue_formatting import (
     format_range,
     format_value,
     is_percent,
+    is_retrieval,
     kind_name,
     lead_metrics,
     main_recall,
@@ -81,8 +82,7 @@ def response_grid(rows: Sequence[DialogueTableRow]) -> Grid:
 
 def domain_grid(rows: Sequence[DialogueTableRow], *, metric: str) -> Grid:
     """Return systems × domains of one metric, the best of each domain marked; recalls without the generators over them."""
-    retrieval = "recall_value" in metric or "recall_id" in metric or MRR in metric
-    chosen = [row for row in rows if row.metric == metric and not (retrieval and row.system.kind == "in_context")]
+    chosen = [row for row in rows if row.metric == metric and not (is_retrieval(metric) and row.system.kind == "in_context")]
     domains = list(dict.fromkeys(row.domain for row in chosen))
     systems = _systems(chosen)
     columns = [_column(chosen, metric, systems, domain=domain) for domain in domains]

@@ -13,7 +13,15 @@ from models.errors import DataError, Problem
 from models.evaluation.dialogue_metrics import higher_is_better
 from models.evaluation.dialogue_scores import ALL_DOMAINS, DialogueSystem, DialogueTableRow
 from models.reporting.canvas import ACCENT, INK, MUTED, PALETTE, PAPER, PLAIN, QUIET, new_figure, quiet_axes, styled
-from models.reporting.dialogue_formatting import format_value, is_percent, metric_name, recall_ks, shown
+from models.reporting.dialogue_formatting import (
+    format_value,
+    is_percent,
+    is_retrieval,
+    main_recall,
+    metric_name,
+    recall_ks,
+    shown,
+)
 
 Floats = npt.NDArray[np.float64]
 History = Sequence[Mapping[str, Any]]
@@ -24,8 +32,8 @@ _MARKERS = {"variant": "o", "in_context": "D", "warm_start": "s", "floor": "^"}
 _FLOOR_MARKERS = {"bm25": "^", "frequency": "v"}
 _SMOOTH_FROM = 40  # logged points from which a running mean is drawn over the raw curve
 _LEGEND_WIDTH = 100  # characters of labels and handles that fit above a figure
-_RECALL_KEY = re.compile(r"(?:.*/)?(recall(?:_value|_id)?@\d+|mrr(?:_value|_id)?)")
-_AGREEMENT_KEY = re.compile(r"(?:.*/)?(?:agreement[_/])?(top1|tau|inversions)")
+_RECALL_KEY = re.compile(r"(?:valid|retriever)/recall@(\d+)_(value|id)")
+_AGREEMENT_KEY = re.compile(r"(?:valid|train)/agreement_(top1|tau|inversions)")
 _AGREEMENT_TITLES = {
     "top1": "Same best entity, % of turns",
     "tau": "Kendall's τ of the two orders",
@@ -45,7 +53,7 @@ def plot_dialogue_scores(rows: Sequence[DialogueTableRow], *, metrics: Sequence[
     Raises:
         DataError: No row has one of the metrics.
     """
-    retrieval = all(_RECALL_KEY.fullmatch(metric) for metric in metrics)
+    retrieval = all(is_retrieval(metric) for metric in metrics)
     chosen = [row for row in rows if row.metric in metrics and row.domain == domain]
     chosen = [row for row in chosen if not retrieval or row.system.kind != "in_context"]
     known = [metric for metric in metrics if any(row.metric == metric for row in chosen)]
@@ -100,7 +108,7 @@ def plot_recall_at_k(rows: Sequence[DialogueTableRow], *, domain: str = ALL_DOMA
 
 @styled
 def plot_retriever_curves(histories: Mapping[str, History], *, warm: Mapping[str, float] | None = None) -> Figure:
-    """Draw recall (and MRR) of the retriever on the validation split over joint training, one line per variant.
+    """Draw recall of the retriever on the validation split over joint training, one line per variant.
 
     Args:
         histories: Variant → logged rows.
@@ -109,9 +117,9 @@ def plot_retriever_curves(histories: Mapping[str, History], *, warm: Mapping[str
     Raises:
         DataError: Nothing of the kind was logged.
     """
-    keys = _main_keys(_keys(histories, _RECALL_KEY))
+    keys = _recall_keys(histories)
     if not keys:
-        raise _nothing("the training history", "must hold recall or MRR of the retriever")
+        raise _nothing("the training history", "must hold recall of the retriever")
     figure = new_figure(height=360)
     panels = figure.subplots(1, len(keys), sharex=True, squeeze=False)[0]
     for axes, (key, name) in zip(panels, keys.items(), strict=True):
@@ -132,7 +140,7 @@ def plot_agreement_curves(histories: Mapping[str, History]) -> Figure:
     Raises:
         DataError: Nothing of the kind was logged.
     """
-    keys = _keys(histories, _AGREEMENT_KEY)
+    keys = _agreement_keys(histories)
     if not keys:
         raise _nothing("the training history", "must hold the agreement of retriever and generator")
     figure = new_figure(height=340)
@@ -148,24 +156,25 @@ def plot_agreement_curves(histories: Mapping[str, History]) -> Figure:
 
 def has_curves(histories: Mapping[str, History]) -> tuple[bool, bool]:
     """Whether the histories hold retriever curves, and agreement curves."""
-    return bool(_keys(histories, _RECALL_KEY)), bool(_keys(histories, _AGREEMENT_KEY))
+    return bool(_recall_keys(histories)), bool(_agreement_keys(histories))
 
 
-def _keys(histories: Mapping[str, History], pattern: re.Pattern[str]) -> dict[str, str]:
-    """Return logged metric → its name without prefix, in the order first logged."""
-    logged = dict.fromkeys(key for rows in histories.values() for row in rows for key in row)
-    return {key: match[1] for key in logged if (match := pattern.fullmatch(key))}
+def _logged(histories: Mapping[str, History]) -> list[str]:
+    """Return the logged metrics in alphabetical order."""
+    return sorted({key for rows in histories.values() for row in rows for key in row})
 
 
-def _main_keys(keys: Mapping[str, str]) -> dict[str, str]:
-    """Keep of the recalls by one rule the one at 7, else at the largest k."""
-    kept: dict[str, tuple[int, str, str]] = {}
-    for key, name in keys.items():
-        rule, _, k = name.partition("@")
-        rank = 0 if not k else 10**6 if k == "7" else int(k)
-        if rule not in kept or rank > kept[rule][0]:
-            kept[rule] = (rank, key, name)
-    return {key: name for _, key, name in kept.values()}
+def _recall_keys(histories: Mapping[str, History]) -> dict[str, str]:
+    """Return logged metric → name of the metric: of each rule the recall at 7, else at the largest k."""
+    known = {f"recall_{match[2]}@{match[1]}": key for key in _logged(histories) if (match := _RECALL_KEY.fullmatch(key))}
+    names = (main_recall(known, by=by) for by in ("value", "id"))
+    return {known[name]: name for name in names if name}
+
+
+def _agreement_keys(histories: Mapping[str, History]) -> dict[str, str]:
+    """Return logged metric → what it tells; on the validation split rather than on training batches."""
+    known = {match[1]: key for key in _logged(histories) if (match := _AGREEMENT_KEY.fullmatch(key))}  # `valid` comes last
+    return {known[name]: name for name in _AGREEMENT_TITLES if name in known}
 
 
 def _title(metric: str) -> str:

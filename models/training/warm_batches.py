@@ -26,12 +26,14 @@ class WarmBatch:
         columns: KB rows of the entities, distinct, int64[M].
         positives: Column of each turn's positive, int64[B].
         explains: bool[B, M], True where an entity has all values of the response that the positive has.
+        not_wrong: bool[B, M], True where an entity has just as many of them, or another value of the response: it is no negative.
     """
 
     examples: list[WarmExample]
     columns: Ints
     positives: Ints
     explains: npt.NDArray[np.bool_]
+    not_wrong: npt.NDArray[np.bool_]
 
 
 class WarmBatches:
@@ -67,8 +69,8 @@ class WarmBatches:
         chosen |= dict.fromkeys(self._random_negatives(step, turns, known=chosen))
         columns = np.fromiter(chosen, dtype=np.int64)
         place = {row: i for i, row in enumerate(chosen)}
-        explains = np.stack([self._explained(turn, columns) for turn in turns])
-        return WarmBatch(turns, columns, np.array([place[int(row)] for row in positives]), explains)
+        explains, not_wrong = (np.stack(part) for part in zip(*(self._judge(turn, columns) for turn in turns), strict=True))
+        return WarmBatch(turns, columns, np.array([place[int(row)] for row in positives]), explains, not_wrong)
 
     def dropout_seed(self, step: int) -> int:
         """Return the seed of torch's generator at a step."""
@@ -86,7 +88,7 @@ class WarmBatches:
         return np.asarray(batches[rng.permutation(steps)])
 
     def _hard_negatives(self, turn: WarmExample, rows: Ints) -> list[int]:
-        wrong = rows[~self._explained(turn, rows) & (rows != turn.positive)]
+        wrong = rows[~self._judge(turn, rows)[1]]
         return [int(row) for row in wrong[: self._cfg.hard_negatives]]
 
     def _random_negatives(self, step: int, turns: list[WarmExample], *, known: dict[int, None]) -> list[int]:
@@ -100,6 +102,16 @@ class WarmBatches:
             drawn = rng.choice(total, size=min(total, self._cfg.negatives + len(known)), replace=False)
         return [int(row) for row in drawn if int(row) not in known][: self._cfg.negatives]
 
-    def _explained(self, turn: WarmExample, rows: Ints) -> npt.NDArray[np.bool_]:
-        said = np.array(turn.said, dtype=np.int64)
-        return np.asarray(self._index.hits(rows, said) == len(said)) if len(rows) else np.zeros(0, dtype=np.bool_)
+    def _judge(self, turn: WarmExample, rows: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return `explains` and `not_wrong` of some rows.
+
+        With P and N the values of the response that the positive and another entity have: the other explains the turn as well
+        if P ⊆ N, and is wrong only if N ⊂ P. So of two entities that a response names, or of the kinds of food it lists, none
+        is a negative.
+        """
+        owned, others = [], [np.zeros(len(rows), dtype=np.bool_)]
+        for value in turn.said:
+            has = self._index.hits(np.append(rows, turn.positive), np.array([value])) > 0
+            (owned if has[-1] else others).append(has[:-1])
+        explains = np.all(owned, axis=0) if owned else np.ones(len(rows), dtype=np.bool_)
+        return explains, explains | np.any(others, axis=0)

@@ -24,12 +24,12 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class WarmExample:
-    """A turn with a pseudo positive.
+    """A turn with a pseudo positive; a turn that names several entities makes several examples.
 
     Attributes:
         id: Turn id.
         positive: KB row of the entity it speaks of.
-        said: Numbers of the values of the response that this entity has; an entity with all of them explains the turn as well.
+        said: Numbers of the values of the response, this entity's and others'.
         session: KB rows of the turn's own knowledge base (condensed setting); empty = all.
         tokens: The context as the context encoder reads it.
     """
@@ -83,8 +83,8 @@ def warm_examples(
     return WarmExamples(_examples(turns, kb, index=index, retriever=retriever, recent=cfg.positive == "recent"))
 
 
-def find_positive(turn: Turn, index: ValueIndex, *, session: Sequence[int], recent: bool) -> tuple[int, list[int]] | None:
-    """Return the pseudo positive of a turn and the values of the response that it has, or None.
+def find_positives(turn: Turn, index: ValueIndex, *, session: Sequence[int], recent: bool) -> list[int]:
+    """Return the entities that a turn speaks of: the pseudo positive, and what else the response names; empty if nothing.
 
     Args:
         turn: The turn.
@@ -95,16 +95,20 @@ def find_positive(turn: Turn, index: ValueIndex, *, session: Sequence[int], rece
     """
     row = pseudo_positive(turn, index, rows=session or None)
     if row is None:
-        return None
+        return []
+    names = index.names_in(turn.response)
+    if len(names) and index.named(np.array([row]), names)[0]:
+        rows = index.rows_with(names)
+        rows = rows[index.named(rows, names)]
+        # A name shared by many (branches of a chain) does not tell which is meant.
+        others = [int(r) for r in rows if r != row and (not session or r in session)]
+        return [row, *others] if len(others) < len(names) else [row]
+    return [_latest_named(turn, index, session=session, fallback=row)] if recent else [row]
+
+
+def _latest_named(turn: Turn, index: ValueIndex, *, session: Sequence[int], fallback: int) -> int:
     values = index.values_in(turn.response)
-    said = [int(v) for v in values if index.hits(_row(row), np.array([v]))[0]]
-    named = index.names_in(turn.response)
-    if recent and not (len(named) and index.named(_row(row), named)[0]):
-        row = _latest_named(turn, index, np.array(said, dtype=np.int64), session=session, fallback=row)
-    return row, said
-
-
-def _latest_named(turn: Turn, index: ValueIndex, said: Ints, *, session: Sequence[int], fallback: int) -> int:
+    said = values[[bool(index.hits(np.array([fallback]), values[i : i + 1])[0]) for i in range(len(values))]]
     for utterance in reversed(turn.context):
         names = index.names_in(utterance)
         if not len(names):
@@ -126,13 +130,10 @@ def _examples(
         found = []
         for turn in chunk:
             session = kb.rows(dict.fromkeys(turn.kb))
-            positive = find_positive(turn, index, session=session, recent=recent)
-            if positive is not None:
-                found.append((turn, session, positive))
+            if positives := find_positives(turn, index, session=session, recent=recent):
+                found.append((turn, session, positives))
         tokens = retriever.tokenise_contexts([retriever.context_text(turn.context) for turn, _, _ in found])
-        for (turn, session, (row, said)), ids in zip(found, tokens, strict=True):
-            yield WarmExample(turn.id, row, said, session, ids)
-
-
-def _row(row: int) -> Ints:
-    return np.array([row], dtype=np.int64)
+        for (turn, session, positives), ids in zip(found, tokens, strict=True):
+            said = index.values_in(turn.response).tolist()
+            for row in positives:
+                yield WarmExample(turn.id, row, said, session, ids)

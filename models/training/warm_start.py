@@ -161,7 +161,7 @@ class _WarmStart:
         cfg = self._cfg
         positives = torch.from_numpy(batch.positives).to(q_reps.device)
         explains = torch.from_numpy(batch.explains).to(q_reps.device)
-        mask = explains if cfg.mask_duplicates else None
+        mask = torch.from_numpy(batch.not_wrong).to(q_reps.device) if cfg.mask_duplicates else None
         loss = contrastive_loss(q_reps, e_reps, positives, mask=mask, temperature=cfg.temperature)
         if not cfg.any_positive:
             return loss

@@ -59,7 +59,6 @@ def save_state(
     Returns:
         The folder of the best encoder in the new checkpoint.
     """
-    folder.discard_torn()
     place = folder.writing / f"checkpoint-{state.done}"
     place.mkdir(parents=True)
     save_file({name: w.detach().cpu().contiguous() for name, w in retriever.state_dict().items()}, str(place / _WEIGHTS))
@@ -69,7 +68,9 @@ def save_state(
     else:
         place_folder(best, place / _BEST)
     write_json(place / _STATE, asdict(state))
-    return folder.commit(state.done) / _BEST
+    final = folder.commit(state.done)
+    folder.writing.rmdir()
+    return final / _BEST
 
 
 def load_state(place: Path, retriever: Retriever, optimiser: torch.optim.Optimizer) -> tuple[WarmState, Path]:

@@ -15,6 +15,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("params.yaml", "profiles", "dvc.yaml", "prefect.yaml", ".dvcignore", ".gitignore", "flows", "tasks", "models")
 METHODS = ("sft", "profuser")
+VARIANTS = ("none", "prompt")
 _FOREIGN = ("PREFECT_", "MLFLOW_", "FUSEDIAL_", "DVC_", "GIT_", "OMP_", "PYTEST_", "HF_")
 _AUTHOR = {f"GIT_{who}_{what}": "e2e@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -39,7 +40,7 @@ class Record:
 
 
 class Sandbox:
-    """A project folder; `profile: smoke` and two methods stand in its params.yaml."""
+    """A project folder; `profile: smoke`, two methods and two variants stand in its params.yaml."""
 
     def __init__(self, root: Path, *, api: str) -> None:
         self.root, self._api = root, api
@@ -55,7 +56,8 @@ class Sandbox:
         shutil.copy2(REPOSITORY / ".dvc" / "config", root / ".dvc" / "config")
         shutil.copytree(REPOSITORY / ".dvc" / "plots", root / ".dvc" / "plots")
         made = cls(root, api=api)
-        made.choose_methods(*METHODS)
+        made.choose("methods", *METHODS)
+        made.choose("variants", *VARIANTS)
         made.edit("params.yaml", "profile: embedded\n", "profile: smoke\n")
         return made
 
@@ -67,11 +69,11 @@ class Sandbox:
                 database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(self.root), str(root)))
         return Sandbox(root, api=self._api)
 
-    def choose_methods(self, *methods: str) -> None:
-        """Set `methods` in params.yaml."""
+    def choose(self, what: str, *names: str) -> None:
+        """Set `methods` or `variants` in params.yaml."""
         path = self.root / "params.yaml"
         lines = path.read_text(encoding="utf-8").splitlines()
-        chosen = [f"methods: [{', '.join(methods)}]" if line.startswith("methods:") else line for line in lines]
+        chosen = [f"{what}: [{', '.join(names)}]" if line.startswith(f"{what}:") else line for line in lines]
         path.write_text("\n".join(chosen) + "\n", encoding="utf-8")
 
     def edit(self, name: str, old: str, new: str) -> None:

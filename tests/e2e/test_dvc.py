@@ -13,7 +13,10 @@ from typing import Any, cast
 import pytest
 from sandbox import Done, Record, Sandbox
 
-STAGES = ["prepare", "sources", "teach", "fuse@profuser", "evaluate_fusion", "report"]
+STAGES = [
+    *("prepare", "sources", "teach", "fuse@profuser", "evaluate_fusion"),
+    *("train_dialogue@none", "train_dialogue@prompt", "evaluate_dialogue", "report"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Story:
 
 def from_clone_to_experiment(project: Sandbox) -> Story:
     """From a fresh clone beside a warm cache to an experiment that is compared with its baseline."""
-    project.choose_methods("profuser")
+    project.choose("methods", "profuser")
     project.edit(".gitignore", "/reports/smoke/", "")  # as for every other profile, its figures are versioned
     shutil.rmtree(project.root / "artifacts")
     shutil.rmtree(project.root / "reports")
@@ -80,7 +83,7 @@ def test_repro_runs_every_stage(story: Story) -> None:
     assert story.steps["bare"].stages == ["prepare"]
     assert story.steps["repro"].stages == STAGES[1:]
     project = story.project
-    assert project.out("report", "index.html").is_file() and (project.root / "dvc.lock").is_file()
+    assert project.out("report", "fusion", "index.html").is_file() and (project.root / "dvc.lock").is_file()
     tracked = project.run("git", "ls-files").out.splitlines()
     assert "reports/smoke/fusion.json" in tracked and not any(name.startswith("artifacts/") for name in tracked)
 
@@ -99,8 +102,10 @@ def test_the_second_repro_does_nothing(story: Story) -> None:
 
 def test_an_experiment_runs_only_what_depends_on_it(story: Story, smoke: Sandbox) -> None:
     experiment = story.steps["experiment"]
-    assert experiment.stages == STAGES[3:]
-    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1}
+    assert experiment.stages == [s for s in STAGES[3:] if not s.startswith("train_dialogue")]
+    # The fused model answers dialogues too, with and without meta knowledge in its prompt.
+    answers = {"in-context-evaluation": 2, "dialogue-comparison": 1}
+    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1, **answers}
     assert story.project.manifests("teach") == smoke.manifests("teach")
     assert story.project.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
 

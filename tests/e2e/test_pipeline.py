@@ -10,9 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sandbox import METHODS, Done, Sandbox, tamper
+from sandbox import METHODS, VARIANTS, Done, Sandbox, tamper
 
-STAGES = ("prepare", "sources", "teach", *(f"fuse@{m}" for m in METHODS), "evaluate_fusion", "report")
+STAGES = (
+    *("prepare", "sources", "teach", *(f"fuse@{m}" for m in METHODS), "evaluate_fusion"),
+    *(f"train_dialogue@{v}" for v in VARIANTS),
+    *("evaluate_dialogue", "report"),
+)
 FirstRuns = tuple[tuple[Sandbox, Done], tuple[Sandbox, Done]]
 
 
@@ -112,8 +116,8 @@ def test_from_nothing_to_results(first_runs: FirstRuns) -> None:
     for system in ("solver", "warden", *METHODS):
         assert re.search(rf"│ {system} .*\d\.\d{{3}} \[", done.out), f"no result of {system}"
     assert "The two modes name the same winner on " in done.out
-    page = project.out("report", "index.html").read_text(encoding="utf-8")
-    assert "artifacts/smoke/report/index.html" in done.out and all(method in page for method in METHODS)
+    page = project.out("report", "fusion", "index.html").read_text(encoding="utf-8")
+    assert "artifacts/smoke/report/fusion/index.html" in done.out and all(method in page for method in METHODS)
     assert not re.search(r"(src|href)=\"https?://", page), "the page must be self-contained"
     figures = json.loads((project.root / "reports" / "smoke" / "fusion.json").read_text(encoding="utf-8"))
     assert {"solver", "warden", *METHODS} <= figures.keys()
@@ -126,7 +130,7 @@ def test_two_workers_make_the_same_bytes(first_runs: FirstRuns) -> None:
     (one, _), (two, done) = first_runs
     assert done.code == 0, done.err
     assert one.records().keys() == two.records().keys()
-    for stage in ("prepare", "sources", "teach", "fuse", "evaluate_fusion"):
+    for stage in ("prepare", "sources", "teach", "fuse", "evaluate_fusion", "train_dialogue", "evaluate_dialogue"):
         assert one.manifests(stage) == two.manifests(stage) != {}, stage
 
 
@@ -150,7 +154,8 @@ def test_execution_choices_and_remarks_run_nothing_again(outcome: Callable[[str]
 
 def test_a_param_runs_what_depends_on_it(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
     beta: Again = outcome("beta")
-    assert beta.ran.keys() == {"fusion", "evaluation", "comparison"}
+    # The fused model also answers dialogues.
+    assert beta.ran.keys() == {"fusion", "evaluation", "comparison", "in-context-evaluation", "dialogue-comparison"}
     assert beta.ran["fusion"] == len(METHODS)
     # β plays no part in plain fine-tuning: trained again, it is the same model, and its scores are known.
     assert beta.ran["evaluation"] == 1

@@ -31,6 +31,13 @@ def test_a_response_gets_every_statistic() -> None:
     assert (row.has_gold, row.first_mention, row.reference) == (True, False, _TURN.response)
 
 
+def test_only_what_the_generator_read_supports_its_response() -> None:
+    found = [Retrieved("r1", 0.9), Retrieved("r2", 0.8)]
+    rows = [_SCORER.score(_TURN, retrieved=found, retrieval={}, response="pizza hut", num_read=num) for num in (None, 1)]
+    assert [row.hallucinated for row in rows] == [(), ("pizzahut",)]
+    assert all(len(row.retrieved) == 2 for row in rows)
+
+
 def test_a_retriever_alone_has_none_of_the_responses() -> None:
     row = _SCORER.score(_TURN, retrieved=[], retrieval={"mrr": (0.5, 1.0)})
     assert (row.response, dict(row.statistics), row.hallucinated) == (None, {"mrr": (0.5, 1.0)}, ())

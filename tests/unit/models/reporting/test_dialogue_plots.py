@@ -67,6 +67,12 @@ def test_agreement_is_smoothed_where_it_is_long() -> None:
     assert has_curves({"prompt": rows}) == (False, True)
 
 
+def test_agreement_on_the_validation_split_goes_before_that_of_batches() -> None:
+    rows = [{"step": 1, "valid/agreement_top1": 0.5, "train/agreement_top1": 0.9, "valid/agreement_tau": 0.2}]
+    figure = plot_agreement_curves({"none": rows})
+    assert [float(axes.lines[0].get_ydata()[0]) for axes in figure.axes] == pytest.approx([50, 0.2])
+
+
 def test_equal_data_give_equal_bytes(dialogue_report: DialogueReportData) -> None:
     one, other = (png_bytes(plot_retriever_curves(dialogue_report.histories)) for _ in range(2))
     assert one == other
