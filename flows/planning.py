@@ -1,11 +1,12 @@
 """`plan`: for each stage whether it would run and why, and what it needs in memory, disk and computation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.context import StageContext
+from flows.dialogue_sizes import dialogue_estimates
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
@@ -35,13 +36,26 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
         verdict = "[yellow]yes[/]" if own else ("[yellow]if inputs change[/]" if upstream else "[green]no[/]")
         table.add_row(name, verdict, _reasons(own, upstream))
     out.print(table)
+    known: list[StageEstimate] = []
+    for estimates in ([_fusion_estimates] if "fusion" in halves else []) + ([dialogue_estimates] if "dialogue" in halves else []):
+        found = estimates(ctx)
+        if isinstance(found, tuple):
+            known += found
+        else:
+            half = "the fusion half" if estimates is _fusion_estimates else "the dialogue half"
+            what = ", ".join(f"the size of {name}" for name in found)
+            out.print(f"no estimates for {half}: {what} cannot be read here (nothing is downloaded for a plan).")
+    if known:
+        out.print(_needs(known, ctx))
+
+
+def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str]:
+    """Return the estimates of the fusion half; or, as a list, what they need but cannot be read here."""
     sizes, unknown = model_sizes(ctx)
     corpus = corpus_size(ctx)
     if unknown or corpus is None:
-        what = [f"the size of {name}" for name in unknown] + ([] if corpus else ["the size of the corpus"])
-        out.print(f"no estimates: {', '.join(what)} cannot be read here (nothing is downloaded for a plan).")
-        return
-    estimates = estimate_stages(
+        return unknown + ([] if corpus else ["the corpus"])
+    return estimate_stages(
         sizes,
         corpus,
         teach=ctx.params.teach,
@@ -53,7 +67,6 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
         processes=ctx.params.runtime.nproc,
         fsdp=ctx.params.runtime.fsdp,
     )
-    out.print(_needs(estimates, ctx))
 
 
 def _reasons(own: list[Change], upstream: list[str]) -> str:
@@ -65,7 +78,7 @@ def _reasons(own: list[Change], upstream: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _needs(estimates: tuple[StageEstimate, ...], ctx: StageContext) -> Table:
+def _needs(estimates: Sequence[StageEstimate], ctx: StageContext) -> Table:
     import shutil
 
     free = shutil.disk_usage(ctx.root).free
@@ -73,8 +86,8 @@ def _needs(estimates: tuple[StageEstimate, ...], ctx: StageContext) -> Table:
     columns = ("stage", "disk", "host memory", "device memory", "compute", "time")
     table = Table(*columns, title=f"needs (free disk {size(free)})", title_justify="left")
     for e in estimates:
-        # Training runs on all processes; the other stages on one device for each worker.
-        at_once = runtime.nproc if e.stage == "fuse" else runtime.workers
+        # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker.
+        at_once = runtime.nproc if e.stage == "fuse" else 1 if "dialogue" in e.stage else runtime.workers
         needs = (size(e.disk_bytes), size(e.host_bytes), size(e.device_bytes))
         table.add_row(e.stage, *needs, f"{e.flops:.1e} FLOP", duration(e.flops / speed / at_once))
     return table

@@ -224,7 +224,7 @@ def _answered(
     items = items_of(held_out.turns, found, num_retrieved=num_read)
     total = len(items)
     answers = responder.respond(items, on_progress=lambda done: sink.progress(done, total, unit="turns"))
-    rows = held_out.score([describe(these, agent) for these in found], answers)
+    rows = held_out.score([describe(these, agent) for these in found], answers, num_read=num_read)
     count = write_rows(work.out / ROWS, rows)
     cuts = total_cuts(answers)
     return {

@@ -70,7 +70,7 @@ def dialogue_report() -> DialogueReportData:
         paired(scores, claim_pairs(list(scores)), resampling=_HOW),
         data_set="multiwoz",
         histories={"none": history, "prompt": history},
-        warm={"valid/recall@7_value": 0.6},
+        warm={"retriever/recall@7": 0.6, "retriever/recall_id@7": 0.4},
         examples=select_dialogue_examples(turns, scores, kb, per_domain=2),
         provenance={"profile": "embedded", "commit": "0123456789abcdef"},
         reproduce=["dvc repro"],

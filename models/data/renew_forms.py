@@ -42,11 +42,10 @@ def is_own(word: str, level: int) -> bool:
     return word not in (_FUNCTION_WORDS if level == NO_FUNCTION else _KEPT)
 
 
-def level_of(words: Iterable[str]) -> int:
-    """Return the lowest level at which one of the words is the entity's own."""
-    return next(
-        level for level in (OWN_WORDS, NO_FUNCTION, EVERY_WORD) if any(is_own(w, level) for w in words) or level == EVERY_WORD
-    )
+def level_of(words: Sequence[str]) -> int:
+    """Return the lowest level at which one of the words (numbers aside) is the entity's own."""
+    telling = [word for word in words if word.isalpha()] or words
+    return next((level for level in (OWN_WORDS, NO_FUNCTION) if any(is_own(word, level) for word in telling)), EVERY_WORD)
 
 
 def singulars(word: str) -> str:
@@ -73,7 +72,7 @@ def forms_of_addresses(addresses: Iterable[str]) -> Iterator[tuple[str, int]]:
     for address in addresses:
         words = words_of(address)
         if words:
-            level = level_of(word for word in words if word.isalpha())
+            level = level_of(words)
             yield from ((" ".join(spelt), level) for spelt in _spellings(words))
         street: list[str] = []
         for word in words:

@@ -10,7 +10,9 @@ _VOWELS = "aeiou"
 _CODAS = ("", "", "k", "l", "m", "n", "r", "x")
 _LETTERS = "abcdefghjklmnpqrstuvwxyz"
 # After so many fruitless draws of one length the next ones are longer.
-_DRAWS = 32
+_DRAWS = 4
+# When so many words are drawn, those of two syllables become rare: draw longer ones at once.
+_MANY = 10_000
 _DIGITS = re.compile(r"\d+")
 
 
@@ -33,7 +35,7 @@ class Inventor:
 
     def word(self, like: str, *, key: str) -> str:
         """Return a word of about as many syllables as `like`, at least two."""
-        syllables = 3 if len(like) > 7 else 2
+        syllables = 3 if len(like) > 7 or len(self._drawn) > _MANY else 2
         attempt = 0
         while not self._take(word := _word(self._number(key, attempt), syllables + attempt // _DRAWS)):
             attempt += 1

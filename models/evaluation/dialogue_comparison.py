@@ -137,16 +137,18 @@ def paired(
 def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
     """Return the comparisons the claims rest on, as far as their systems are there.
 
-    Each variant − `none`; each variant's retriever − warm start, and − the floors; in context with meta knowledge − without.
+    Each variant − `none`; each variant's retriever (that of its best generator, and its best one) − warm start, and − the floors;
+    in context with meta knowledge − without; a retriever on unseen entities − on the known ones.
     """
     variants = [s for s in systems if s.kind == "variant"]
     plain = [s for s in variants if s.name == NO_META]
-    warm, floors = ([s for s in systems if s.kind == kind] for kind in ("warm_start", "floor"))
+    warm, floors, best, unseen = ([s for s in systems if s.kind == k] for k in ("warm_start", "floor", "retriever", "unseen"))
+    by_name = {s.name: s for s in variants}
     told = [s for s in systems if s.kind == "in_context" and s.meta_knowledge != NO_META]
     untold = {(s.name, s.retriever): s for s in systems if s.kind == "in_context" and s.meta_knowledge == NO_META}
     return (
         *(DialoguePair(a, b, "meta knowledge") for b in plain for a in variants if a != b),
-        *(DialoguePair(a, b, "joint training", part="retrieval") for b in warm for a in variants),
+        *(DialoguePair(a, b, "joint training", part="retrieval") for b in warm for a in (*variants, *best)),
         *(DialoguePair(a, b, "floor", part="retrieval") for b in floors for a in variants),
         *(
             # Both read what the same retriever found.
@@ -154,6 +156,7 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
             for a in told
             if (key := (a.name, a.retriever)) in untold
         ),
+        *(DialoguePair(a, by_name[a.retriever], "unseen entities", part="retrieval") for a in unseen if a.retriever in by_name),
     )
 
 

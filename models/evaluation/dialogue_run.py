@@ -55,12 +55,15 @@ class HeldOut:
         """Return a floor's hits as they are recorded."""
         return [[Retrieved(self.kb[row].id, score) for row, score in hits.of(i)] for i in range(len(self.turns))]
 
-    def score(self, found: Sequence[Sequence[Retrieved]], answers: Iterable[Answer] | None = None) -> Iterator[DialogueRow]:
+    def score(
+        self, found: Sequence[Sequence[Retrieved]], answers: Iterable[Answer] | None = None, *, num_read: int | None = None
+    ) -> Iterator[DialogueRow]:
         """Yield a row for each turn.
 
         Args:
             found: Retrieved entities of each turn, best first.
             answers: The responses; None for a system that only retrieves.
+            num_read: How many of the best entities the generator read; None = all.
         """
         scorer = TurnScorer(self.entity_list, self.kb)
         ranked = score_retrieval(
@@ -76,7 +79,7 @@ class HeldOut:
         for turn, these, row in zip(self.turns, found, ranked, strict=True):
             response = next(spoken).text if spoken is not None else None
             statistics = retrieval_statistics(row, recall_at=self._cfg.recall_at)
-            yield scorer.score(turn, retrieved=these, retrieval=statistics, response=response)
+            yield scorer.score(turn, retrieved=these, retrieval=statistics, response=response, num_read=num_read)
 
 
 def entity_list_of(data: Path, cfg: DialogueEvaluationParams, *, kind: str, root: Path) -> EntityList:

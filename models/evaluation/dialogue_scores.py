@@ -10,7 +10,7 @@ from models.data.dialogue import TurnKind
 from models.data.json_lines import read_json_lines
 from models.evaluation.dialogue_metrics import higher_is_better
 
-DialogueKind = Literal["variant", "warm_start", "floor", "in_context"]
+DialogueKind = Literal["variant", "retriever", "warm_start", "floor", "in_context", "unseen"]
 Verdict = Literal["better", "worse", "unclear"]
 Statistics = Mapping[str, tuple[float, ...]]
 """Name → sufficient statistics of one turn (`dialogue_metrics`); a name is absent where the turn does not count."""

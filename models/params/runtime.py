@@ -38,7 +38,9 @@ class Tracking(Section):
 class SizeHint(Section):
     """The size of a model, for `plan` where its config is not at hand (a hub name before it is downloaded)."""
 
-    name: str = Field(description="Source or reward model.")
+    name: str = Field(
+        description="Source or reward model; `encoder` (of the retriever) or `generator` (T5) of the dialogue half."
+    )
     num_parameters: int = Field(gt=0, description="Parameters.")
     vocab_size: int = Field(gt=0, description="Rows of the output head.")
     hidden_size: int = Field(gt=0, description="Width.")
@@ -54,11 +56,25 @@ class CorpusHint(Section):
     response_bytes: float = Field(gt=0, description="UTF-8 bytes of a ground-truth response.")
 
 
+class DialogueHint(Section):
+    """The size of a data set of dialogues, for `plan` before `prepare` has run; lengths are means before anything is cut."""
+
+    kind: Literal["smd", "camrest", "multiwoz", "maker", "jsonl"] = Field(description="`dialogues.kind` it holds for.")
+    num_train: int = Field(gt=0, description="System turns to train on.")
+    num_valid: int = Field(gt=0, description="System turns to validate on.")
+    num_test: int = Field(gt=0, description="Held-out system turns.")
+    num_entities: int = Field(gt=0, description="Entities of the knowledge base (condensed: of all dialogues together).")
+    context_tokens: float = Field(gt=0, description="Tokens of a context.")
+    entity_tokens: float = Field(gt=0, description="Tokens of an entity with its attributes.")
+    response_tokens: float = Field(gt=0, description="Tokens of a response.")
+
+
 class Planning(Section):
     """What `plan` may assume. Decides nothing else."""
 
     sizes: tuple[SizeHint, ...] = Field((), description="Sizes of models that are not at hand.")
     corpus: CorpusHint | None = Field(None, description="Size of the corpus.")
+    dialogues: tuple[DialogueHint, ...] = Field((), description="Sizes of data sets of dialogues.")
     flops_per_second: float = Field(
         5e10,
         gt=0,

@@ -10,7 +10,9 @@ from models.reporting.formatting import fixed
 KIND_NAMES = {
     "variant": "trained jointly",
     "in_context": "in context, retriever of {}",
+    "retriever": "best retriever of {}",
     "warm_start": "retriever alone",
+    "unseen": "retriever of {}",
     "floor": "word matching",
 }
 
@@ -73,6 +75,11 @@ def format_range(metric: str, low: float, high: float, *, signed: bool = False) 
 def kind_name(system: DialogueSystem) -> str:
     """Say what a system is."""
     return KIND_NAMES[system.kind].format(system.retriever)
+
+
+def is_main(system: DialogueSystem) -> bool:
+    """Whether a system belongs in the main table and the plots; the others stand in the retrieval tables alone."""
+    return system.kind not in ("retriever", "unseen")
 
 
 def main_recall(metrics: Iterable[str], *, by: str = "value", at: int = 7) -> str:

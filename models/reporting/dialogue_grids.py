@@ -7,6 +7,7 @@ from models.evaluation.dialogue_scores import ALL_DOMAINS, DialogueComparison, D
 from models.reporting.dialogue_formatting import (
     format_range,
     format_value,
+    is_main,
     is_percent,
     is_retrieval,
     kind_name,
@@ -35,6 +36,7 @@ CLAIMS = {
     "meta knowledge in context": "Does it help a generator that was not trained with it?",
     "joint training": "Does joint training improve the retriever?",
     "floor": "Does the trained retriever beat word matching?",
+    "unseen entities": "Does it find entities it has never seen?",
 }
 """Claim of a comparison → the question it answers."""
 
@@ -43,6 +45,7 @@ _NONE = Cell("–")
 
 def main_grid(rows: Sequence[DialogueTableRow], *, paper: Sequence[PaperRow] = ()) -> Grid:
     """Return systems × leading metrics over all domains; the paper's printed rows below, marked as such."""
+    rows = [row for row in rows if is_main(row.system)]
     metrics = lead_metrics(rows)
     systems = _systems(row for row in rows if row.metric in metrics)
     body = _body(rows, metrics, systems, domain=ALL_DOMAINS)
@@ -123,8 +126,8 @@ def difference_grid(rows: Sequence[DialogueComparison], *, claim: str, domain: s
 
 
 def _systems(rows: Iterable[DialogueTableRow]) -> list[DialogueSystem]:
-    """Return the systems in the order of reports: variants, in context, warm start, floors."""
-    order = ("variant", "in_context", "warm_start", "floor")
+    """Return the systems in the order of reports: variants, in context, their best retrievers, warm start, floors, unseen."""
+    order = ("variant", "in_context", "retriever", "warm_start", "floor", "unseen")
     return sorted(dict.fromkeys(row.system for row in rows), key=lambda system: order.index(system.kind))
 
 

@@ -32,7 +32,8 @@ _MARKERS = {"variant": "o", "in_context": "D", "warm_start": "s", "floor": "^"}
 _FLOOR_MARKERS = {"bm25": "^", "frequency": "v"}
 _SMOOTH_FROM = 40  # logged points from which a running mean is drawn over the raw curve
 _LEGEND_WIDTH = 100  # characters of labels and handles that fit above a figure
-_RECALL_KEY = re.compile(r"(?:valid|retriever)/recall@(\d+)_(value|id)")
+# `valid/recall@7_value` of joint training; `retriever/recall@7` (by value) and `retriever/recall_id@7` of the warm start.
+_RECALL_KEY = re.compile(r"(?:valid|retriever)/recall(?:_(id|value))?@(\d+)(?:_(id|value))?")
 _AGREEMENT_KEY = re.compile(r"(?:valid|train)/agreement_(top1|tau|inversions)")
 _AGREEMENT_TITLES = {
     "top1": "Same best entity, % of turns",
@@ -112,7 +113,7 @@ def plot_retriever_curves(histories: Mapping[str, History], *, warm: Mapping[str
 
     Args:
         histories: Variant → logged rows.
-        warm: Logged metric → its value after the warm start, between 0 and 1: a dashed line.
+        warm: Logged metric (by either naming) → its value after the warm start, between 0 and 1: a dashed line.
 
     Raises:
         DataError: Nothing of the kind was logged.
@@ -120,12 +121,13 @@ def plot_retriever_curves(histories: Mapping[str, History], *, warm: Mapping[str
     keys = _recall_keys(histories)
     if not keys:
         raise _nothing("the training history", "must hold recall of the retriever")
+    before = {_recall_name(key): value for key, value in (warm or {}).items()}
     figure = new_figure(height=360)
     panels = figure.subplots(1, len(keys), sharex=True, squeeze=False)[0]
     for axes, (key, name) in zip(panels, keys.items(), strict=True):
         _draw_lines(axes, histories, key, scale=100 if is_percent(name) else 1)
-        if warm and key in warm:
-            axes.axhline(shown(name, warm[key]), color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="warm start")
+        if name in before:
+            axes.axhline(shown(name, before[name]), color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="warm start")
         axes.set_title(_title(name), fontsize=10)
         quiet_axes(axes, grid="y")
     figure.supxlabel("optimiser step", fontsize=10, color=MUTED)
@@ -166,9 +168,15 @@ def _logged(histories: Mapping[str, History]) -> list[str]:
 
 def _recall_keys(histories: Mapping[str, History]) -> dict[str, str]:
     """Return logged metric → name of the metric: of each rule the recall at 7, else at the largest k."""
-    known = {f"recall_{match[2]}@{match[1]}": key for key in _logged(histories) if (match := _RECALL_KEY.fullmatch(key))}
+    known = {name: key for key in _logged(histories) if (name := _recall_name(key))}
     names = (main_recall(known, by=by) for by in ("value", "id"))
     return {known[name]: name for name in names if name}
+
+
+def _recall_name(key: str) -> str:
+    """Return the metric that a logged one is, `recall_value@7`; empty if it is no recall."""
+    match = _RECALL_KEY.fullmatch(key)
+    return f"recall_{match[1] or match[3] or 'value'}@{match[2]}" if match else ""
 
 
 def _agreement_keys(histories: Mapping[str, History]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from models.errors import DataError, Problem
 from models.evaluation.dialogue_metrics import ENTITY_F1
 from models.evaluation.dialogue_scores import ALL_DOMAINS, DialogueComparison, DialogueTableRow
 from models.reporting.canvas import themed_svg
-from models.reporting.dialogue_formatting import format_range, format_value, is_percent, main_recall, metric_name
+from models.reporting.dialogue_formatting import format_range, format_value, is_main, is_percent, main_recall, metric_name
 from models.reporting.dialogue_grids import (
     CLAIMS,
     claim_grid,
@@ -97,17 +97,18 @@ def write_dialogue_report(data: DialogueReportData, path: Path) -> Path:
 
 def dialogue_figures(data: DialogueReportData) -> dict[str, Figure]:
     """Return every plot the data allow, by file name without suffix."""
-    known = {row.metric for row in data.table}
+    main = [row for row in data.table if is_main(row.system)]
+    known = {row.metric for row in main}
     spoken = [metric for metric in ("bleu", ENTITY_F1, "hallucination") if metric in known]
     ranked = [metric for metric in (main_recall(known), main_recall(known, by="id"), "mrr") if metric in known]
     curves, agreement = has_curves(data.histories)
     figures = {}
     if spoken:
-        figures["responses"] = plot_dialogue_scores(data.table, metrics=spoken)
+        figures["responses"] = plot_dialogue_scores(main, metrics=spoken)
     if ranked:
-        figures["retrieval"] = plot_dialogue_scores(data.table, metrics=ranked)
+        figures["retrieval"] = plot_dialogue_scores(main, metrics=ranked)
     if main_recall(known) or main_recall(known, by="id"):
-        figures["recall_at_k"] = plot_recall_at_k(data.table)
+        figures["recall_at_k"] = plot_recall_at_k(main)
     if curves:
         figures["retriever_curves"] = plot_retriever_curves(data.histories, warm=data.warm)
     if agreement:

@@ -115,7 +115,9 @@ class _Run:
         return DialogueRecord.read(self._job.out)
 
     def _train(self, args: TrainingArguments, execution: Execution) -> None:
-        device, main = str(args.device), args.process_index == 0
+        # accelerate's `cpu:0` would be another device than `cpu` to whoever compares.
+        device = "cpu" if args.device.type == "cpu" else str(args.device)
+        main = args.process_index == 0
         retriever = Retriever.load(self._job.warm / "retriever", device=device)
         meta = self._meta(retriever, device=device)
         generator = make_generator(self._cfg, self._data, meta, root=self._job.root).to(device)

@@ -86,7 +86,8 @@ class DialogueValidation:
         self.answered = np.unique(np.linspace(0, len(self.turns) - 1, count).round().astype(int)).tolist() if count else []
         self._rule, self._f1 = RecallRule(kb), ValueF1(values)
 
-    @torch.inference_mode()
+    # Not `inference_mode`: what a `to(device)` inside it moves could not be trained afterwards.
+    @torch.no_grad()
     def run(
         self, retriever: Retriever, generator: Seq2SeqGenerator, index: EntityIndex, *, temperature: float
     ) -> ValidationResult:

@@ -59,14 +59,18 @@ class WarmBatches:
         Args:
             step: The step, counted from 0.
             turns: `turns_at(step)`.
-            hard: The best rows of each turn by the present encoder, int64[B, k], −1 where there are fewer.
+            hard: The best rows of each turn by the present encoder, int64[B, k], −1 where there are fewer; not read for turns
+                with a knowledge base of their own.
         """
         positives = np.array([turn.positive for turn in turns], dtype=np.int64)
         chosen = dict.fromkeys(positives.tolist())
-        if hard is not None:
-            for turn, rows in zip(turns, hard, strict=True):
-                chosen |= dict.fromkeys(self._hard_negatives(turn, rows[rows >= 0]))
-        chosen |= dict.fromkeys(self._random_negatives(step, turns, known=chosen))
+        rng = np.random.default_rng([self._cfg.seed, _NEGATIVES, step])
+        if self._cfg.hard_negatives:
+            for i, turn in enumerate(turns):
+                # A dialogue's own knowledge base is small: all that competes is in it, and all of it is hard.
+                ranked = rng.permutation(turn.session) if turn.session else hard[i] if hard is not None else ()
+                chosen |= dict.fromkeys(self._hard_negatives(turn, np.array([r for r in ranked if r >= 0], dtype=np.int64)))
+        chosen |= dict.fromkeys(self._random_negatives(rng, turns, known=chosen))
         columns = np.fromiter(chosen, dtype=np.int64)
         place = {row: i for i, row in enumerate(chosen)}
         explains, not_wrong = (np.stack(part) for part in zip(*(self._judge(turn, columns) for turn in turns), strict=True))
@@ -91,9 +95,8 @@ class WarmBatches:
         wrong = rows[~self._judge(turn, rows)[1]]
         return [int(row) for row in wrong[: self._cfg.hard_negatives]]
 
-    def _random_negatives(self, step: int, turns: list[WarmExample], *, known: dict[int, None]) -> list[int]:
+    def _random_negatives(self, rng: np.random.Generator, turns: list[WarmExample], *, known: dict[int, None]) -> list[int]:
         """Draw from the turns' own knowledge bases where they have some (nothing else competes there), else from the whole."""
-        rng = np.random.default_rng([self._cfg.seed, _NEGATIVES, step])
         sessions = sorted({row for turn in turns for row in turn.session})
         if sessions:
             drawn = rng.permutation(np.array(sessions, dtype=np.int64))
@@ -109,7 +112,8 @@ class WarmBatches:
         if P ⊆ N, and is wrong only if N ⊂ P. So of two entities that a response names, or of the kinds of food it lists, none
         is a negative.
         """
-        owned, others = [], [np.zeros(len(rows), dtype=np.bool_)]
+        owned: list[npt.NDArray[np.bool_]] = []
+        others = [np.zeros(len(rows), dtype=np.bool_)]
         for value in turn.said:
             has = self._index.hits(np.append(rows, turn.positive), np.array([value])) > 0
             (owned if has[-1] else others).append(has[:-1])

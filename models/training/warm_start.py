@@ -33,7 +33,7 @@ from models.training.warm_batches import HARD_MARGIN, WarmBatch, WarmBatches
 from models.training.warm_examples import WarmExample, warm_examples
 from models.training.warm_record import WarmRecord
 from models.training.warm_state import WarmState, load_state, make_optimiser, save_state
-from models.training.warm_validation import WarmValidation, search_in
+from models.training.warm_validation import WarmValidation
 
 logger = logging.getLogger(__name__)
 
@@ -170,11 +170,11 @@ class _WarmStart:
 
     def _hard(self, q_reps: Tensor, turns: list[WarmExample]) -> npt.NDArray[np.int64] | None:
         """Return the best rows of each turn by the present contexts and the entities as of the last evaluation."""
-        if not self._cfg.hard_negatives or self._index is None:
+        if not self._cfg.hard_negatives or self._index is None or all(turn.session for turn in turns):
             return None
         queries = q_reps.detach().float().cpu().numpy()
         k = self._cfg.hard_negatives + HARD_MARGIN
-        return search_in(self._index, queries, k=k, sessions=[turn.session for turn in turns]).rows
+        return self._index.search(queries, k).rows
 
     def _entity_tokens(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
         retriever = self._retriever

@@ -58,6 +58,10 @@ class WarmValidation:
         """Keep the turns that can be scored."""
         self._turns = [turn for turn in turns if turn.gold_values or turn.gold_entities]
         self._kb, self._rule, self._device, self._batch_size = kb, RecallRule(kb), device, batch_size
+        self._sessions = [kb.rows(dict.fromkeys(turn.kb)) for turn in self._turns]
+        # Where each dialogue has its own knowledge base, the entities of all the others need not be embedded.
+        condensed = bool(self._turns) and all(self._sessions)
+        self._rows = sorted({row for rows in self._sessions for row in rows}) if condensed else None
 
     @property
     def num_by_value(self) -> int:
@@ -71,20 +75,21 @@ class WarmValidation:
 
     def score(self, retriever: Retriever) -> tuple[RecallScores, EntityIndex]:
         """Return the recalls and the exact index they were made with (of the encoder as it is now)."""
-        index = exact_index(retriever, self._kb, device=self._device, batch_size=self._batch_size)
+        index = exact_index(retriever, self._kb, rows=self._rows, device=self._device, batch_size=self._batch_size)
         turns = self._turns
         if not turns:
             return recall_scores(turns, [], self._rule), index
         q_reps = embed_contexts(retriever, [turn.context for turn in turns], batch_size=self._batch_size, device=self._device)
-        sessions = [self._kb.rows(dict.fromkeys(turn.kb)) for turn in turns]
-        hits = search_in(index, q_reps, k=max(CUTOFFS), sessions=sessions)
+        hits = search_in(index, q_reps, k=max(CUTOFFS), sessions=self._sessions)
         return recall_scores(turns, [[row for row, _ in hits.of(b)] for b in range(len(turns))], self._rule), index
 
 
-def exact_index(retriever: Retriever, kb: KnowledgeBase, *, device: str, batch_size: int) -> EntityIndex:
-    """Embed the entities and index them; the index never leaves the training, so it carries no fingerprint."""
-    e_reps = embed_entities(retriever, kb, batch_size=batch_size, device=device)
-    ids = np.arange(len(kb), dtype=np.int64)
+def exact_index(
+    retriever: Retriever, kb: KnowledgeBase, *, rows: Sequence[int] | None, device: str, batch_size: int
+) -> EntityIndex:
+    """Embed entities (None = all) and index them; the index never leaves the training, so it carries no fingerprint."""
+    e_reps = embed_entities(retriever, kb, rows=rows, batch_size=batch_size, device=device)
+    ids = np.arange(len(kb), dtype=np.int64) if rows is None else np.array(rows, dtype=np.int64)
     return EntityIndex.build(IndexParams(kind="flat"), e_reps, ids=ids, encoder_digest="", kb_digest=kb.digest)
 
 

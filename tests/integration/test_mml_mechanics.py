@@ -81,7 +81,7 @@ def test_recall_rises_with_mml_and_is_flat_without(recall_at_1):
     with_mml, sink = recall_at_1("mml")
     assert with_mml[0] < 0.4 and with_mml[STEPS] > 0.95
     last = sink.rows[STEPS]
-    assert last["train/q_max"] > 0.9 and last["train/agreement_top1"] > 0.8 and last["train/score_gap"] > 0.3
+    assert last["valid/q_max"] > 0.9 and last["train/agreement_top1"] > 0.6 and last["train/score_gap"] > 0.3
     without, sink = recall_at_1("beta0", beta=0.0, steps=STEPS // 2)
     assert without == {0: with_mml[0], STEPS // 2: with_mml[0]}
     assert "train/mml" not in sink.rows[STEPS // 2] and sink.rows[STEPS // 2]["train/nll"] < sink.rows[10]["train/nll"]

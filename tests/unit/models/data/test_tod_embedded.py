@@ -63,7 +63,7 @@ def test_retrieval_is_no_matter_of_names_in_the_context(turns: list[Turn]) -> No
     index = ValueIndex(KnowledgeBase(source().entities))
     seen = [
         sum(seen_in_context(e, normalise(" ".join(turn.context)), index) for e in index.kb.entities)
-        for turn in turns
+        for turn in turns[::3]
         if turn.gold_entities
     ]
     assert seen.count(0) > 0.15 * len(seen)

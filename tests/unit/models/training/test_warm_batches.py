@@ -78,6 +78,18 @@ def test_entities_with_the_same_values_explain_the_turn_as_well() -> None:
     assert {int(row) for row in batch.columns[batch.explains[1]]} == {1}
 
 
+def test_wrong_are_only_entities_that_explain_less() -> None:
+    said = "house 0 thai ; house 1"
+    examples = WarmExamples([_example(1, positive=0, said=said), _example(2, positive=2, said="house 2")])
+    batches = _batches(examples, batch_size=2, negatives=18)
+    turns = sorted(batches.turns_at(0), key=lambda turn: turn.id)
+    batch = batches.batch(0, turns)
+    # House 1 is named as well; house 2 is merely another Thai restaurant.
+    assert {int(row) for row in batch.columns[batch.not_wrong[0]]} == {0, 1}
+    assert {int(row) for row in batch.columns[batch.explains[0]]} == {0}
+    assert {int(row) for row in batch.columns[batch.not_wrong[1]]} == {2}
+
+
 def test_hard_negatives_are_the_best_that_do_not_explain() -> None:
     examples = WarmExamples([_example(1, positive=0, said="thai"), _example(2, positive=1, said="house 1")])
     batches = _batches(examples, batch_size=2, negatives=0, hard_negatives=2)
@@ -91,6 +103,15 @@ def test_condensed_negatives_come_from_the_turns_own_knowledge_bases() -> None:
     batches = _batches(examples, negatives=8)
     batch = batches.batch(0, batches.turns_at(0))
     assert set(batch.columns.tolist()) == {0, 1, 2, 3, 10, 11, 12, 13}
+
+
+def test_hard_negatives_of_condensed_turns_are_their_own_rows() -> None:
+    examples = WarmExamples([_example(i, positive=i, said=f"house {i}", session=(i, 10 + i, 15 + i)) for i in range(4)])
+    batches = _batches(examples, negatives=0, hard_negatives=1)
+    columns = batches.batch(0, batches.turns_at(0)).columns.tolist()
+    assert sorted(columns[:4]) == [0, 1, 2, 3]
+    assert len(columns) == 8
+    assert {row % 5 for row in columns[4:]} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("negatives", [0, 30])

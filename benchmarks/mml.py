@@ -1,0 +1,82 @@
+"""The K + 1 likelihoods of MK-TOD's joint loss: passages encoded once, against encoded again for each single likelihood.
+
+The floor is the ratio of multiplications (attention scores left out) if the encoder and the decoder's keys and values of its
+states are made once instead of twice; the decoder's own work for K + 1 responses is the same on both sides.
+"""
+
+import torch
+from torch import Tensor
+from transformers import T5Config, T5ForConditionalGeneration
+
+from benchmarks.timing import paired
+from models.generation.seq2seq import Seq2SeqGenerator
+from models.generation.t5_tokenizer import add_marks, train_t5_tokenizer
+from models.params.dialogue import GeneratorParams
+from models.reporting.results import ResultRow
+
+# T5-small, and the lengths of Table 13: K = 7 entities, contexts of 200 and entities of 100 tokens, a usual response.
+B, K, CONTEXT, ENTITY, T = 1, 7, 200, 100, 20
+SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
+
+
+def _generator() -> Seq2SeqGenerator:
+    tokenizer = train_t5_tokenizer(["a cheap hotel in the north"], vocab_size=300)
+    add_marks(tokenizer, ())
+    torch.manual_seed(0)
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = T5Config(**SMALL, **ends, vocab_size=32128, decoder_start_token_id=tokenizer.pad_token_id, dropout_rate=0.0)
+    return Seq2SeqGenerator(GeneratorParams(), T5ForConditionalGeneration(config), tokenizer).train()
+
+
+def _floor() -> float:
+    """Return multiplications of ours over those of the naive way, forward (backward is twice both)."""
+    d, inner, ff, layers = SMALL["d_model"], SMALL["num_heads"] * SMALL["d_kv"], SMALL["d_ff"], SMALL["num_layers"]
+    read = K * (CONTEXT + ENTITY + 1)
+    encoder = read * layers * (4 * d * inner + 2 * d * ff)
+    keys_values = read * layers * 2 * d * inner
+    decoder = T * (layers * (4 * d * inner + 2 * d * inner + 2 * d * ff) + d * 32128)
+    return (encoder + keys_values + (K + 1) * decoder) / (2 * (encoder + keys_values) + (K + 1) * decoder)
+
+
+def measure() -> list[ResultRow]:
+    torch.set_num_threads(1)
+    generator = _generator()
+    model, random = generator.model, torch.Generator().manual_seed(1)
+
+    def draw(length: int) -> list[int]:
+        return torch.randint(3, 32000, (length,), generator=random).tolist()
+
+    contexts = [draw(CONTEXT) for _ in range(B)]
+    entities = [[draw(ENTITY) for _ in range(K)] for _ in range(B)]
+    response, mask = torch.tensor([draw(T) for _ in range(B)]), torch.ones(B, T, dtype=torch.bool)
+    passages = torch.tensor([[[*c, *e, 1] for e in es] for c, es in zip(contexts, entities, strict=True)])
+    weights = torch.linspace(0.5, 1.5, K)
+
+    def finish(fused: Tensor, single: Tensor) -> float:
+        loss = -(fused.sum() + (single * weights).sum())
+        generator.zero_grad()
+        loss.backward()
+        return loss.item()
+
+    def ours() -> float:
+        encoded = generator.encode(contexts, entities, device="cpu")
+        fused = generator.response_logprobs(encoded, response, mask)
+        return finish(fused, generator.single_logprobs(encoded, response, mask).sum(2))
+
+    def logprobs(states: Tensor, labels: Tensor) -> Tensor:
+        logits = model(encoder_outputs=(states,), labels=labels).logits
+        return torch.log_softmax(logits, -1).gather(2, labels[:, :, None])[:, :, 0]
+
+    def naive() -> float:
+        states = model.encoder(input_ids=passages.flatten(0, 1)).last_hidden_state
+        fused = logprobs(states.unflatten(0, (B, K)).flatten(1, 2), response)
+        each = [model.encoder(input_ids=passages[:, k]).last_hidden_state for k in range(K)]
+        return finish(fused, torch.stack([logprobs(s, response).sum(1) for s in each], 1))
+
+    a, first = ours(), model.shared.weight.grad.clone()
+    b, second = naive(), model.shared.weight.grad.clone()
+    if abs(a - b) > 1e-4 * abs(b) or not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(second.abs().max())):
+        raise SystemExit(f"the two ways differ: {a} and {b}")
+    fast, slow, ratio = paired(ours, naive, rounds=2)
+    name = f"MML step, T5-small, K={K}: reused / re-encoded passages"
+    return [ResultRow(name, ratio, "ratio", more={"ours_s": fast, "peer_s": slow, "floor": _floor()})]

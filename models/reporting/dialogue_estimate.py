@@ -1,0 +1,185 @@
+"""What a run of the dialogue half will need, before it starts: disk, memory and computing of each stage.
+
+Counted are real tokens without padding: a long context in a batch makes it dearer. Memory is counted for the longest texts that
+the params allow. Host memory, device memory and `StageEstimate` are those of `models.reporting.estimate`.
+"""
+
+from collections.abc import Sequence
+
+from models.params.dialogue import DialogueParams, Variant
+from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
+from models.params.dialogues import DialoguesParams
+from models.params.retriever import RetrieverParams
+from models.reporting.dialogue_footprint import embed_flops, fused_flops
+from models.reporting.dialogue_size import DialogueModels, DialogueSize
+from models.reporting.dialogue_training_cost import JointCost
+from models.reporting.estimate import PROCESS_BYTES, StageEstimate
+from models.reporting.footprint import (
+    ModelSize,
+    Recipe,
+    activation_bytes,
+    forward_flops,
+    kv_cache_bytes,
+    training_state_bytes,
+    weights_bytes,
+)
+
+WARM_START, JOINT, EVALUATE, PREPARE = (
+    "train_dialogue: warm start",
+    "train_dialogue@{}",
+    "evaluate_dialogue",
+    "prepare: dialogues",
+)
+# JSON around a turn, its annotation included, and around an entity; measured on MultiWOZ and CamRest676.
+_TURN_BYTES, _ENTITY_BYTES, _SESSION_BYTES = 240, 40, 80
+_BYTES_PER_TOKEN = 4
+# A Python object in memory, as a multiple of its JSON.
+_IN_MEMORY = 4
+# A row of the evaluation: texts, statistics of about 30 metrics, and an entry for each retrieved entity.
+_ROW_BYTES, _HIT_BYTES = 1300, 140
+_ADAM = 8
+_CHECKPOINTS = 2
+
+
+def estimate_dialogue_stages(
+    models: DialogueModels,
+    size: DialogueSize,
+    *,
+    dialogues: DialoguesParams,
+    retriever: RetrieverParams,
+    dialogue: DialogueParams,
+    evaluation: DialogueEvaluationParams,
+    variants: Sequence[Variant],
+) -> tuple[StageEstimate, ...]:
+    """Estimate prepare (its dialogues), the warm start, the joint training of each variant, and evaluate_dialogue.
+
+    The disk of a training is that of its result and of its resume state, which is deleted when the result is safe.
+
+    Args:
+        models: Sizes of the models.
+        size: The dialogues in numbers.
+        dialogues: Setting.
+        retriever: Lengths, warm start.
+        dialogue: K, lengths, joint training.
+        evaluation: Limits, beams, further generators.
+        variants: Kinds of meta knowledge.
+    """
+    host = PROCESS_BYTES + _IN_MEMORY * _data_bytes(size, dialogues)
+    made = [_prepare(size, dialogues), _warm(models, size, retriever, host=host)]
+    made += [_joint(models, size, dialogue, retriever, variant=variant, host=host) for variant in variants]
+    return (*made, _evaluate(models, size, dialogue, retriever, cfg=evaluation, variants=variants, host=host))
+
+
+def _data_bytes(size: DialogueSize, cfg: DialoguesParams) -> int:
+    turn = _TURN_BYTES + _BYTES_PER_TOKEN * (size.context_tokens + size.response_tokens)
+    turn += _SESSION_BYTES * (cfg.setting == "condensed")
+    return int(size.num_turns * turn + size.num_entities * (_ENTITY_BYTES + _BYTES_PER_TOKEN * size.entity_tokens))
+
+
+def _prepare(size: DialogueSize, cfg: DialoguesParams) -> StageEstimate:
+    knowledge_base = size.num_entities * (_ENTITY_BYTES + _BYTES_PER_TOKEN * size.entity_tokens)
+    return StageEstimate(PREPARE, _data_bytes(size, cfg), PROCESS_BYTES + _IN_MEMORY * int(knowledge_base), 0, 0.0)
+
+
+def _warm(models: DialogueModels, size: DialogueSize, retriever: RetrieverParams, *, host: int) -> StageEstimate:
+    """The warm start, which all variants share: contexts and positives with gradient, recall on the validation split."""
+    cfg, encoder = retriever.warm_start, models.encoder
+    entities = min(cfg.batch_size * (1 + cfg.hard_negatives) + cfg.negatives, size.num_entities)
+    step = embed_flops(encoder, texts=cfg.batch_size, tokens=size.query_tokens(retriever))
+    step += embed_flops(encoder, texts=entities, tokens=size.entry_tokens(retriever))
+    evaluations = 1 + -(-cfg.steps // cfg.every_evaluation)
+    scored = embed_flops(encoder, texts=size.num_valid, tokens=size.query_tokens(retriever))
+    scored += embed_flops(encoder, texts=size.num_entities, tokens=size.entry_tokens(retriever))
+    weights = models.retriever_bytes
+    tokens = cfg.batch_size * retriever.max_context_tokens + entities * retriever.max_entity_tokens
+    recipe = training_state_bytes(encoder.num_parameters, recipe="bfloat16_autocast" if cfg.dtype == "bfloat16" else "float32")
+    device = recipe + activation_bytes(encoder, tokens=tokens, dtype=cfg.dtype, checkpointing=False)
+    # The result, and a checkpoint: present and best weights, Adam's moments.
+    disk = weights + 2 * weights + _ADAM * models.retriever_parameters
+    return StageEstimate(WARM_START, disk, host + weights, device, 3 * cfg.steps * step + evaluations * scored)
+
+
+def _joint(
+    models: DialogueModels, size: DialogueSize, cfg: DialogueParams, retriever: RetrieverParams, *, variant: Variant, host: int
+) -> StageEstimate:
+    """The joint training of one variant."""
+    generator = weights_bytes(models.generator, "float32")
+    both = models.retriever_bytes + generator
+    chosen = both + models.retriever_bytes  # best generator with its retriever, best retriever
+    state = _CHECKPOINTS * (both + _ADAM * (models.retriever_parameters + models.generator.num_parameters))
+    # What was chosen when a checkpoint was written must stay as long as the checkpoint.
+    disk = 2 * chosen + state
+    cost = JointCost(models, size, cfg=cfg, retriever=retriever, variant=variant)
+    host += both + index_bytes(models.encoder, size, retriever)
+    return StageEstimate(JOINT.format(variant), disk, host, cost.device_bytes(), cost.flops())
+
+
+def index_bytes(encoder: ModelSize, size: DialogueSize, retriever: RetrieverParams, *, distractors: int = 0) -> int:
+    """Return N·(4·D + 8): embeddings in float32 and their ids."""
+    width = retriever.projection or encoder.hidden_size
+    return (size.num_entities + distractors) * (4 * width + 8)
+
+
+def _evaluate(
+    models: DialogueModels,
+    size: DialogueSize,
+    dialogue: DialogueParams,
+    retriever: RetrieverParams,
+    *,
+    cfg: DialogueEvaluationParams,
+    variants: Sequence[Variant],
+    host: int,
+) -> StageEstimate:
+    """Each variant retrieves and answers; both of its retrievers and the warm start have an index."""
+    encoder, generator = models.encoder, models.generator
+    turns = size.num_test if cfg.limit is None else min(cfg.limit, size.num_test)
+    extra = _unseen(cfg)
+    retrievers = 2 * len(variants) + 1 + len(extra)
+    contexts = retrievers * turns
+    entities = retrievers * size.num_entities + sum(extra)
+    flops = embed_flops(encoder, texts=contexts, tokens=size.query_tokens(retriever))
+    flops += embed_flops(encoder, texts=entities, tokens=size.entry_tokens(retriever))
+    for variant in variants:
+        reading = size.reading(dialogue, variant=variant, negative=False)
+        flops += turns * cfg.num_beams * fused_flops(generator, reading)
+    device = [_answering_bytes(models, size, dialogue, cfg)]
+    systems = retrievers + len(variants) + 2
+    for spec in cfg.in_context:
+        systems += len(spec.meta_knowledge)
+        if spec.name in models.in_context:
+            more, memory = _in_context(models.in_context[spec.name], spec, size, dialogue, turns=turns)
+            flops += more
+            device.append(memory + models.retriever_bytes)
+    row = _ROW_BYTES + max(*cfg.recall_at, dialogue.num_retrieved) * _HIT_BYTES
+    disk = systems * turns * row + retrievers * index_bytes(encoder, size, retriever)
+    largest = max(weights_bytes(m) for m in (generator, *models.in_context.values()))
+    return StageEstimate(EVALUATE, disk, host + largest + index_bytes(encoder, size, retriever), max(device), flops)
+
+
+def _unseen(cfg: DialogueEvaluationParams) -> list[int]:
+    """Return the further entities of each system on renewed data."""
+    unseen = cfg.unseen
+    if unseen.variant is None:
+        return []
+    return ([0] if unseen.values else []) + ([unseen.distractors] if unseen.distractors else [])
+
+
+def _answering_bytes(models: DialogueModels, size: DialogueSize, dialogue: DialogueParams, cfg: DialogueEvaluationParams) -> int:
+    """Return the weights, and a batch's encoder states with the decoder's keys and values of them, in float32."""
+    generator = models.generator
+    memory = size.longest(dialogue).memory * cfg.batch_size
+    kept = 4 * memory * generator.hidden_size * (1 + 2 * generator.num_layers * cfg.num_beams)
+    return int(kept) + weights_bytes(generator, "float32") + models.retriever_bytes
+
+
+def _in_context(
+    model: ModelSize, spec: InContextParams, size: DialogueSize, dialogue: DialogueParams, *, turns: int
+) -> tuple[float, int]:
+    """Return operations over all styles, and device memory: a prompt repeats context and entities for each demonstration."""
+    shown = size.context_tokens + size.width(dialogue, negative=False) * size.entity_tokens
+    prompt = min((1 + spec.demonstrations) * (shown + size.response_tokens), spec.max_prompt_tokens)
+    answer = min(size.response_tokens + 1, spec.max_new_tokens)
+    asked = turns if spec.limit is None else min(spec.limit, turns)
+    tokens = len(spec.meta_knowledge) * asked * (prompt + answer)
+    cache = kv_cache_bytes(model, tokens=spec.max_prompt_tokens + spec.max_new_tokens)
+    return forward_flops(model, tokens=tokens, context=prompt + answer), weights_bytes(model) + cache

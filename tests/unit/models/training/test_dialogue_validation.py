@@ -1,0 +1,57 @@
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.training.dialogue_validation import DialogueValidation
+
+_spec = importlib.util.spec_from_file_location("dialogue_parts", Path(__file__).with_name("dialogue_parts.py"))
+parts = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(parts)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return parts.make_parts(parts.make_folders(tmp_path_factory.mktemp("town")), k=3)
+
+
+def validation(made, turns, **options):
+    known = {"meta": made.meta, "value_index": made.data.value_index, "values": made.data.values, "num_retrieved": 3}
+    return DialogueValidation(turns, made.data.kb, device="cpu", **({"limit": None, "condensed": False} | known | options))
+
+
+def run(made, check):
+    return check.run(made.retriever, made.generator, made.refresher.index, temperature=0.1)
+
+
+def test_recall_is_counted_from_the_hits(made):
+    result = run(made, validation(made, made.data.valid, limit=2))
+    for k in (1, 3, 5, 7):
+        found = [
+            t.gold_entities[0] in {made.data.kb[int(r)].id for r in rows[:k]}
+            for t, rows in zip(made.data.valid, result.hits.rows, strict=True)
+        ]
+        assert result.metrics[f"valid/recall@{k}_id"] == pytest.approx(sum(found) / len(found))
+        assert result.metrics[f"valid/recall@{k}_value"] >= result.metrics[f"valid/recall@{k}_id"]
+    assert len(result.texts) == 2 and len(result.hits.rows) == len(made.data.valid)
+
+
+def test_nll_is_a_mean_over_tokens_whatever_the_batch(made):
+    values = [run(made, validation(made, made.data.valid, batch_size=size)).metrics for size in (1, 3, 16)]
+    for name in ("valid/nll", "valid/agreement_tau", "valid/agreement_top1", "valid/q_max", "valid/value_f1"):
+        assert values[0][name] == pytest.approx(values[1][name], abs=1e-5) == pytest.approx(values[2][name], abs=1e-5)
+
+
+def test_api_turns_are_left_out_and_answered_turns_spread(made):
+    turns = [replace(t, kind="api_call") if i % 2 else t for i, t in enumerate(made.data.valid)]
+    check = validation(made, turns, limit=3)
+    assert [t.id for t in check.turns] == [t.id for t in made.data.valid[::2]]
+    assert check.answered == [0, 2, 4]
+
+
+def test_what_cannot_be_told_is_absent(made):
+    bare = [replace(t, gold_values=(), gold_entities=(), response="you are welcome") for t in made.data.valid]
+    metrics = run(made, validation(made, bare, limit=2)).metrics
+    assert not any("recall" in name or "value_f1" in name for name in metrics) and metrics["valid/nll"] > 0
+    assert run(made, validation(made, [])).metrics == {}
