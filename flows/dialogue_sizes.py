@@ -33,15 +33,19 @@ _SAMPLE = 1000
 
 
 def dialogue_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str]:
-    """Return the estimates of the dialogue half; or, as a list, what they need but cannot be read here."""
+    """Return the estimates of the dialogue half; or, as a list, what they need but cannot be read here.
+
+    In-context generators of unknown size are left out (`uncounted` names them).
+    """
     params = ctx.params
     encoder, generator, size = encoder_size(ctx), generator_size(ctx), dialogue_size(ctx)
-    in_context, unknown = _in_context_sizes(ctx)
-    if encoder is None or generator is None or size is None or unknown:
+    if encoder is None or generator is None or size is None:
         missing = {ENCODER: encoder, GENERATOR: generator, DIALOGUES: size}
-        return [name for name, found in missing.items() if found is None] + unknown
+        return [name for name, found in missing.items() if found is None]
+    in_context = {name: found for name, found in _in_context_sizes(ctx).items() if found is not None}
+    num_encoders = 1 + params.retriever.untied
     return estimate_dialogue_stages(
-        DialogueModels(encoder=encoder, generator=generator, num_encoders=1 + params.retriever.untied, in_context=in_context),
+        DialogueModels(encoder=encoder, generator=generator, num_encoders=num_encoders, in_context=in_context),
         size,
         dialogues=params.dialogues,
         retriever=params.retriever,
@@ -49,6 +53,11 @@ def dialogue_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[st
         evaluation=params.dialogue_evaluation,
         variants=params.variants,
     )
+
+
+def uncounted(ctx: StageContext) -> list[str]:
+    """Return the in-context generators that run here but whose size is not to be had."""
+    return [name for name, size in _in_context_sizes(ctx).items() if size is None]
 
 
 def encoder_size(ctx: StageContext) -> ModelSize | None:
@@ -107,24 +116,19 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
     return next(int(config[name]) for name in names if name in config)
 
 
-def _in_context_sizes(ctx: StageContext) -> tuple[dict[str, ModelSize], list[str]]:
-    """Return the sizes of the in-context generators that run here by name, and of which models they are not to be had."""
+def _in_context_sizes(ctx: StageContext) -> dict[str, ModelSize | None]:
+    """Return the sizes of the in-context generators that run here, by name; those behind an endpoint are absent."""
     known, _ = model_sizes(ctx)
-    found, unknown = dict[str, ModelSize](), dict[str, None]()
+    found: dict[str, ModelSize | None] = {}
     for spec in ctx.params.dialogue_evaluation.in_context:
         kind, _, name = spec.model.partition(":")
         if spec.kind == "openai":
             continue
         if kind == "fused":
-            target = name.partition("/")[2] or ctx.params.fusion.targets[0]
-            size = known.get(target)
+            found[spec.name] = known.get(name.partition("/")[2] or ctx.params.fusion.targets[0])
         else:
-            size = known.get(name) if kind == "source" else _folder_size(ctx.root / spec.model)
-        if size is None:
-            unknown[spec.model] = None
-        else:
-            found[spec.name] = size
-    return found, list(unknown)
+            found[spec.name] = known.get(name) if kind == "source" else _folder_size(ctx.root / spec.model)
+    return found
 
 
 def dialogue_size(ctx: StageContext) -> DialogueSize | None:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.context import StageContext
-from flows.dialogue_sizes import dialogue_estimates
+from flows.dialogue_sizes import dialogue_estimates, uncounted
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
@@ -37,16 +37,17 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
         table.add_row(name, verdict, _reasons(own, upstream))
     out.print(table)
     known: list[StageEstimate] = []
-    for estimates in ([_fusion_estimates] if "fusion" in halves else []) + ([dialogue_estimates] if "dialogue" in halves else []):
-        found = estimates(ctx)
+    for half in halves:
+        found = dialogue_estimates(ctx) if half == "dialogue" else _fusion_estimates(ctx)
         if isinstance(found, tuple):
             known += found
         else:
-            half = "the fusion half" if estimates is _fusion_estimates else "the dialogue half"
             what = ", ".join(f"the size of {name}" for name in found)
-            out.print(f"no estimates for {half}: {what} cannot be read here (nothing is downloaded for a plan).")
+            out.print(f"no estimates for the {half} half: {what} cannot be read here (nothing is downloaded for a plan).")
     if known:
         out.print(_needs(known, ctx))
+    if "dialogue" in halves and (left := uncounted(ctx)):
+        out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
 
 
 def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str]:

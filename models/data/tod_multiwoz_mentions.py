@@ -57,7 +57,9 @@ def names_of(name: str) -> list[str]:
 def gold_values(response: str, entities: Iterable[Entity], *, domain: str) -> tuple[str, ...]:
     """Return what a response says of a dialogue's venues: names, values (longest first), reference numbers."""
     own = [entity for entity in entities if entity.domain == domain]
-    names, text = _take([(form, e.name) for e in own for form in names_of(e.name)], british(response))
+    full_names_first = sorted((place > 0, n, form) for n, e in enumerate(own) for place, form in enumerate(names_of(e.name)))
+    found, text = _take([(form, own[n].name) for _, n, form in full_names_first], british(response))
+    names = [entity.name for entity in own if entity.name in found]
     cells = [value for e in own for attribute, value in e.attributes.items() if attribute in _VALUES]
     values, _ = _take([(normalise(value), value) for value in cells], text)
     return (*names, *sorted(values, key=lambda value: -len(normalise(value))), *references(response))

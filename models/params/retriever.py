@@ -70,6 +70,9 @@ class RetrieverParams(Section):
     attributes: tuple[str, ...] | None = Field(
         None, description="Attributes the encoder reads after the name, in this order; null = all."
     )
+    domain: bool = Field(
+        False, description="Write the domain of an entity after its name: where no attribute says what kind of thing it is."
+    )
     role_marks: bool = Field(True, description="Write `user` or `system` before each utterance.")
     normalise: bool = Field(
         False,

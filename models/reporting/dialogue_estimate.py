@@ -92,8 +92,9 @@ def _warm(models: DialogueModels, size: DialogueSize, retriever: RetrieverParams
     scored += embed_flops(encoder, texts=size.num_entities, tokens=size.entry_tokens(retriever))
     weights = models.retriever_bytes
     tokens = cfg.batch_size * retriever.max_context_tokens + entities * retriever.max_entity_tokens
-    recipe = training_state_bytes(encoder.num_parameters, recipe="bfloat16_autocast" if cfg.dtype == "bfloat16" else "float32")
-    device = recipe + activation_bytes(encoder, tokens=tokens, dtype=cfg.dtype, checkpointing=False)
+    recipe: Recipe = "bfloat16_autocast" if cfg.dtype == "bfloat16" else "float32"
+    device = training_state_bytes(models.retriever_parameters, recipe=recipe)
+    device += activation_bytes(encoder, tokens=tokens, dtype=cfg.dtype, checkpointing=False)
     # The result, and a checkpoint: present and best weights, Adam's moments.
     disk = weights + 2 * weights + _ADAM * models.retriever_parameters
     return StageEstimate(WARM_START, disk, host + weights, device, 3 * cfg.steps * step + evaluations * scored)

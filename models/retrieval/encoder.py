@@ -79,7 +79,8 @@ class Retriever(nn.Module):
 
     def entity_text(self, entity: Entity) -> str:
         """What the entity encoder reads."""
-        return entity_text(entity, attributes=self.cfg.attributes, normalised=self.cfg.normalise)
+        cfg = self.cfg
+        return entity_text(entity, attributes=cfg.attributes, domain=cfg.domain, normalised=cfg.normalise)
 
     def tokenise_contexts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise; too long ones lose their oldest words, never the first special token."""

@@ -6,12 +6,15 @@ from models.data.dialogue import Entity
 from models.data.text import normalise
 
 
-def entity_text(entity: Entity, *, attributes: Sequence[str] | None = None, normalised: bool = False) -> str:
+def entity_text(
+    entity: Entity, *, attributes: Sequence[str] | None = None, domain: bool = False, normalised: bool = False
+) -> str:
     """Return `name value ; area value ; …`, attribute–value pairs joined as plain text (§3.2 of MK-TOD).
 
     Args:
         entity: The entity; values that it lacks are left out.
         attributes: Attributes to write, in this order; the name comes first in any case. None = all, in the entity's order.
+        domain: Write the entity's domain after the name.
         normalised: Keep a–z, 0–9 and `:` only.
     """
     values = entity.attributes
@@ -19,6 +22,8 @@ def entity_text(entity: Entity, *, attributes: Sequence[str] | None = None, norm
     wanted = values if attributes is None else [a for a in attributes if a in values and a != name]
     order = dict.fromkeys([*([] if name is None else [name]), *wanted])
     pairs = [f"{attribute.replace('_', ' ')} {values[attribute]}" for attribute in order]
+    if domain:
+        pairs.insert(1, f"domain {entity.domain}")
     return " ; ".join(normalise(pair) if normalised else pair for pair in pairs)
 
 

@@ -11,10 +11,9 @@ class RecallRule:
     """The two rules over one knowledge base; each says at which rank a turn is first satisfied: one pass gives every k."""
 
     def __init__(self, kb: KnowledgeBase) -> None:
-        """Normalise the values of the knowledge base."""
+        """Gather the distinct values of the knowledge base; those of a row are made when they are asked for."""
         self._kb = kb
-        self._values = [frozenset(squeeze(value) for value in entity.attributes.values()) for entity in kb.entities]
-        self._known = frozenset[str]().union(*self._values)
+        self._known = frozenset(squeeze(value) for entity in kb.entities for value in entity.attributes.values())
 
     def value_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:
         """Return the smallest k for which `rows[:k]` hold every gold value of the response, or None where no k does.
@@ -27,7 +26,7 @@ class RecallRule:
         for rank, row in enumerate(rows, start=1):
             if not wanted:
                 return rank - 1
-            wanted -= self._values[row]
+            wanted -= {squeeze(value) for value in self._kb[row].attributes.values()}
         return None if wanted else len(rows)
 
     def id_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ArtifactError
-from models.params.fusion import FusionParams
+from models.params.base import Section
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _WRITING = "writing"
 _NOT_IN_FINGERPRINT = {"checkpoints", "targets", "micro_batch_size"}
 
 
-def fingerprint(cfg: FusionParams, *, method: str, target_digest: str, store_digests: Sequence[str]) -> str:
+def fingerprint(cfg: Section, *, method: str, target_digest: str, store_digests: Sequence[str]) -> str:
     """Return the sha256 over everything that decides the result of a training; checkpoints of another one are not resumed.
 
     Args:

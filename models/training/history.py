@@ -33,7 +33,10 @@ class HistorySink:
 
 
 def write_history(scratch: Path, path: Path) -> int:
-    """Write the last row of every step, in order; returns the number of rows. A torn last line of a killed run is dropped."""
+    """Write one row for every step, in order; returns the number of rows.
+
+    Of a metric logged twice at a step (before and after a kill) the last value counts. A torn last line is dropped.
+    """
     rows: dict[int, dict[str, float]] = {}
     lines = scratch.read_text(encoding="utf-8").splitlines() if scratch.is_file() else []
     for line in lines:
@@ -41,6 +44,7 @@ def write_history(scratch: Path, path: Path) -> int:
             row = json.loads(line)
         except ValueError:
             continue
-        rows[int(row["step"])] = row
+        step = int(row["step"])
+        rows[step] = rows.get(step, {}) | row
     path.write_text("".join(json.dumps(rows[step], sort_keys=True) + "\n" for step in sorted(rows)), encoding="utf-8")
     return len(rows)

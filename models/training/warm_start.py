@@ -252,7 +252,7 @@ def _fingerprint(cfg: RetrieverParams, digests: list[str]) -> str:
 def _texts(cfg: RetrieverParams, kb: KnowledgeBase, train: Path) -> Iterator[str]:
     """What a tokenizer from scratch is trained on: entities and training contexts, as they will be read."""
     for entity in kb.entities:
-        yield entity_text(entity, attributes=cfg.attributes, normalised=cfg.normalise)
+        yield entity_text(entity, attributes=cfg.attributes, domain=cfg.domain, normalised=cfg.normalise)
     for turn in read_turns(train):
         # The last exchange alone: each utterance then counts once, and not once for every later turn.
         yield context_text(turn.context[-2:], role_marks=cfg.role_marks, normalised=cfg.normalise)

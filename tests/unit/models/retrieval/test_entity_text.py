@@ -23,6 +23,10 @@ def test_attributes_choose_and_order_but_never_drop_the_name(attributes: tuple[s
     assert entity_text(ENTITY, attributes=attributes) == expected
 
 
+def test_domain_follows_the_name() -> None:
+    assert entity_text(ENTITY, attributes=("area",), domain=True) == "name Worth House ; domain hotel ; area north"
+
+
 def test_normalised_entity() -> None:
     assert entity_text(ENTITY, attributes=("address",), normalised=True) == "name worth house ; address 152 chesterton rd"
 

@@ -1,7 +1,10 @@
+import random
+
 import pytest
 
 from models.data.dialogue import Entity, Turn
 from models.data.knowledge_base import KnowledgeBase
+from models.evaluation.retrieval_scores import score_retrieval
 from models.retrieval.recall_rule import RecallRule, id_hit, value_hit
 
 KB = KnowledgeBase(
@@ -50,3 +53,19 @@ def test_turns_without_gold_are_not_counted():
     assert value_hit(turn(entities=("a",)), [], RULE) is None and id_hit(turn("north"), [], RULE) is None
     assert value_hit(turn("north"), [0], RULE) is False and value_hit(turn("north"), [2], RULE) is True
     assert id_hit(turn(entities=("a",)), [0], RULE) is True
+
+
+def test_the_rule_of_training_is_that_of_the_evaluation():
+    """The evaluation has it apart, with more to report; both must agree on every hit."""
+    rng = random.Random(0)
+    pool = [value for entity in KB.entities for value in entity.attributes.values()] + ["no such value"]
+    for _ in range(200):
+        ids = tuple(rng.sample("abc", rng.randrange(3)))
+        dynamic = {"choice": (rng.choice(pool),)} if rng.random() < 0.3 else {}
+        asked = turn(*rng.sample(pool, rng.randrange(4)), entities=ids, dynamic=dynamic)
+        rows = rng.sample(range(3), 3)
+        (row,) = score_retrieval([asked], [rows], KB, recall_at=(1, 2, 3), value_attributes=None)
+        for k in (1, 2, 3):
+            by_value, by_id = value_hit(asked, rows[:k], RULE), id_hit(asked, rows[:k], RULE)
+            assert by_value == (None if not row.num_values else row.value_rank is not None and row.value_rank <= k)
+            assert by_id == (None if not row.num_entities else row.id_rank is not None and row.id_rank <= k)

@@ -33,7 +33,7 @@ def test_collator_lays_out_what_both_models_read(tmp_path):
         query = batch.query_ids[b][batch.query_mask[b].bool()].tolist()
         assert turn.context[0] in made.retriever.tokenizer.decode(query)
         response = batch.response_ids[b][batch.response_mask[b]].tolist()
-        assert response[-1] == tokenizer.eos_token_id and tokenizer.decode(response[:-1]).strip() == turn.response
+        assert response[-1] == tokenizer.eos_token_id and turn.response.startswith(tokenizer.decode(response[:-1]).strip())
         assert turn.context[0] in tokenizer.decode(batch.contexts[b])
         assert batch.within[b] == made.data.kb.rows(turn.kb)
     assert (batch.turns, batch.places, batch.step, batch.num_tokens) == ((7, 2), (0, 1), 3, int(batch.response_mask.sum()))

@@ -130,7 +130,7 @@ def test_contrastive_reads_the_best_ranked_and_never_the_negative(folders):
         encoded = made.generator.encode([batch.contexts[b]], passages, device="cpu")
         d = made.generator.single_logprobs(encoded, *response).sum(2)[0] / length
         bare = made.generator.context_logprobs([batch.contexts[b]], *response, device="cpu").sum() / length
-        ctr += sum(float(bare - d[i] + 50.0) for i in range(3))
+        ctr += sum(float((bare - d[i]).detach() + 50.0) for i in range(3))
     assert sums(output)["ctr"] == pytest.approx(ctr, rel=1e-4) and float(output.loss.detach()) == pytest.approx(ctr, rel=1e-4)
 
 
