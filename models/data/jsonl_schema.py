@@ -171,7 +171,8 @@ def _domain(row: Mapping[str, Any], entities: Sequence[str], known: Known, found
     if row.get("domain") is not None:
         return _text(row, "domain", found)
     candidates = {known.domains[id] for id in entities if id in known.domains} or set(known.domains.values())
-    if len(candidates) > 1:
+    # An unknown entity is a finding already; its domain cannot be known.
+    if len(candidates) > 1 and all(id in known.domains for id in entities):
         hint = "The knowledge base has several, and the turn's `entities` do not decide."
         found.add("must have text in `domain`", "missing", hint)
     return min(candidates, default="")

@@ -47,6 +47,7 @@ class DialogueAgent:
         responder: Generates the response.
         meta: Meta knowledge; its edges decide the confidence of an entity.
         num_retrieved: K.
+        condensed: Whether turns of a data set retrieve from their dialogue's own rows only.
     """
 
     retriever: Retriever
@@ -55,6 +56,7 @@ class DialogueAgent:
     responder: Responder
     meta: MetaKnowledge
     num_retrieved: int
+    condensed: bool = False
     _values: ValueIndex = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,9 +82,8 @@ class DialogueAgent:
         ]
 
     def retrieve_turns(self, turns: Sequence[Turn]) -> list[tuple[RetrievedEntity, ...]]:
-        """Retrieve for turns of a data set; those with a knowledge base of their own retrieve from that."""
-        every = range(len(self.kb))
-        within = [self.kb.rows(t.kb) if t.kb else every for t in turns] if any(t.kb for t in turns) else None
+        """Retrieve for turns of a data set; in the condensed setting from each dialogue's own rows, of which there may be none."""
+        within = [self.kb.rows(t.kb) for t in turns] if self.condensed else None
         return self.retrieve([t.context for t in turns], within=within)
 
     def items(self, turns: Sequence[Turn]) -> list[DialogueItem]:

@@ -70,6 +70,7 @@ def load_agent(
         responder=responder,
         meta=meta,
         num_retrieved=num_retrieved or record["num_retrieved"],
+        condensed=record["setting"] == "condensed",
     )
 
 
@@ -88,7 +89,7 @@ def _read_meta(variant: Path) -> dict[str, Any]:
     path = variant / META
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {k: record[k] for k in ("kinds", "style", "edges", "num_retrieved")}
+        return {k: record[k] for k in ("kinds", "style", "edges", "num_retrieved", "setting")}
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise ArtifactError(
             f"`{path}` must hold the meta knowledge of a trained agent, but cannot be read ({err!r}). Run `train_dialogue` again."

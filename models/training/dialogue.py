@@ -261,7 +261,13 @@ class _Run:
         out, cfg, selection = self._job.out, self._cfg, self._selection
         for kind in KINDS:
             place_folder(selection.folder(kind), out / kind)
-        told = {"style": meta.style, "kinds": list(meta.kinds), "edges": list(meta.edges), "num_retrieved": cfg.num_retrieved}
+        told = {
+            "style": meta.style,
+            "kinds": list(meta.kinds),
+            "edges": list(meta.edges),
+            "num_retrieved": cfg.num_retrieved,
+            "setting": self._job.setting,
+        }
         write_json(out / META, told)
         DialogueRecord(
             variant=self._job.variant,

@@ -68,7 +68,7 @@ def variant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight in generator.parameters():  # untrained weights answer nothing at all
         torch.nn.init.normal_(weight, std=0.5)
     generator.save(folder / "best_generator" / "generator")
-    record = {"kinds": list(meta.kinds), "style": "prefix", "edges": [0.25, 0.75], "num_retrieved": 3}
+    record = {"kinds": list(meta.kinds), "style": "prefix", "edges": [0.25, 0.75], "num_retrieved": 3, "setting": "large_scale"}
     (folder / "meta.json").write_text(json.dumps(record))
     write_kb(folder / "kb.jsonl", KB)
     return folder

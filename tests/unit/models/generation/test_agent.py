@@ -76,11 +76,13 @@ def test_an_entity_that_was_named_is_old(agent):
 
 
 def test_condensed_turns_retrieve_from_their_own_knowledge_base(agent):
-    own, all_of = agent.retrieve_turns([turn("a#0", kb=("e3", "e7")), turn("b#0")])
-    assert {e.entity.id for e in own} == {"e3", "e7"} and len(all_of) == 5
-    assert all_of == agent.retrieve([CONTEXT])[0]
+    condensed = replace(agent, condensed=True)
+    own, nothing = condensed.retrieve_turns([turn("a#0", kb=("e3", "e7")), turn("b#0")])
+    assert {e.entity.id for e in own} == {"e3", "e7"}
+    assert nothing == (), "a dialogue without rows must not search those of others"
     with pytest.raises(DataError, match="e99"):
-        agent.retrieve_turns([turn("a#0", kb=("e99",))])
+        condensed.retrieve_turns([turn("a#0", kb=("e99",))])
+    assert agent.retrieve_turns([turn("a#0", kb=("e3",))]) == agent.retrieve([CONTEXT])
 
 
 def test_items_hold_no_reference(agent):
@@ -110,7 +112,7 @@ def variant(retriever, tmp_path_factory):
     generator = Seq2SeqGenerator.build(cfg, texts=lambda: texts, special_tokens=meta.special_tokens(), root=folder, seed=1)
     retriever.save(folder / "best_generator" / "retriever")
     generator.save(folder / "best_generator" / "generator")
-    record = {"kinds": ["confidence", "order"], "style": "prefix", "edges": [0.1, 0.2], "num_retrieved": 3}
+    record = {"kinds": ["confidence", "order"], "style": "prefix", "edges": [0.1, 0.2], "num_retrieved": 3, "setting": "condensed"}
     (folder / "meta.json").write_text(json.dumps(record))
     write_kb(folder / "kb.jsonl", KB)
     return folder
