@@ -1,7 +1,7 @@
 """The K + 1 likelihoods of MK-TOD's joint loss: passages encoded once, against encoded again for each single likelihood.
 
-`flops` is the same ratio counted in multiplications: the encoder, and the decoder's keys and values of its states, once instead of
-twice; the decoder's own work for K + 1 responses is the same on both sides.
+`flops` is the same ratio counted in multiplications: the encoder, and the decoder's keys and values of its states, once
+instead of twice; the decoder's own work for K + 1 responses is the same on both sides.
 """
 
 import torch

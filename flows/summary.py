@@ -63,9 +63,11 @@ def print_dialogue(ctx: StageContext, out: Console) -> None:
     paper = paper_rows(ctx.params.dialogues.kind, ctx.params.dialogues.setting)
     out.print(to_rich(main_grid(table, paper=paper)))
     out.print(to_rich(retrieval_grid(table)))
-    made = {row.claim for row in comparisons}
+    # The page has all claims; here what a terminal has room for.
+    shown = [row for row in comparisons if row.claim != "floor" and row.a.kind != "retriever"]
+    made = {row.claim for row in shown}
     for claim in (c for c in CLAIMS if c in made):
-        out.print(to_rich(claim_grid(comparisons, claim=claim)))
+        out.print(to_rich(claim_grid(shown, claim=claim)))
 
 
 def print_fusion(ctx: StageContext, out: Console) -> None:
