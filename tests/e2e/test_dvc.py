@@ -103,9 +103,9 @@ def test_the_second_repro_does_nothing(story: Story) -> None:
 def test_an_experiment_runs_only_what_depends_on_it(story: Story, smoke: Sandbox) -> None:
     experiment = story.steps["experiment"]
     assert experiment.stages == [s for s in STAGES[3:] if not s.startswith("train_dialogue")]
-    # The fused model answers dialogues too, with and without meta knowledge in its prompt.
-    answers = {"in-context-evaluation": 2, "dialogue-comparison": 1}
-    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1, **answers}
+    # The fused model answers dialogues too, with and without meta knowledge in its prompt. After three steps of training it
+    # says the same as before, so there is nothing new to compare.
+    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1, "in-context-evaluation": 2}
     assert story.project.manifests("teach") == smoke.manifests("teach")
     assert story.project.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
 
