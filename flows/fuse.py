@@ -13,7 +13,8 @@ from models.params.fusion import CheckpointParams
 from tasks.alignment import alignment, vocabulary_map
 from tasks.artifact import Artifact, materialise_tree
 from tasks.fusion import Checkpoints, fusion
-from tasks.tracking import finish_stage, log_model
+from tasks.model_logging import log_model
+from tasks.tracking import finish_stage
 
 
 def fuse_stage(ctx: StageContext, *, method: str) -> None:

@@ -7,6 +7,7 @@ from flows.dialogue_systems import WARM_START, run_name
 from flows.encoders import model_content
 from models.params.dialogue import Variant
 from tasks.artifact import Artifact, materialise_tree
+from tasks.model_logging import log_agent
 from tasks.retriever import retriever_training, retriever_warm_start
 from tasks.tracking import finish_stage
 
@@ -28,7 +29,11 @@ def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
         runtime=params.runtime,
         run=run,
     )
-    finish_stage(run, output=made.sha256, params=variant_params(ctx, variant), metrics={}, history=made.path / "history.jsonl")
+    told = variant_params(ctx, variant)
+    run_id = finish_stage(run, output=made.sha256, params=told, metrics={}, history=made.path / "history.jsonl")
+    if params.tracking.log_models:
+        kb = ctx.input("prepare", "dialogues").path / "kb.jsonl"
+        log_agent(run_id, made.path, kb, tracking=params.tracking, name=f"dialogue-{variant}")
     materialise_tree({"warm_start": warm, "joint": made}, ctx.out("train_dialogue", variant))
 
 

@@ -19,6 +19,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.artifact",
         "tasks.tracking",
         "tasks.tracking_params",
+        "tasks.model_logging",
         "tasks.locking",
         "tasks.workspace",
         "tasks.code_closure",

@@ -337,31 +337,3 @@ def find_run(tracking: Tracking, wanted: str, *, experiment: str, names: Mapping
         return names[name], str(found[0].info.run_id) if found else None
     runs = [r for r in client.search_runs(where) if r.info.run_id == wanted]
     return (names.get(str(runs[0].info.run_name), ""), wanted) if runs else ("", None)
-
-
-def log_model(run_id: str, folder: Path, *, tracking: Tracking, name: str) -> None:
-    """Log a model folder with a run, by path: nothing is loaded. Once per run.
-
-    Args:
-        run_id: The run that trained it.
-        folder: Hugging Face folder (safetensors).
-        tracking: Where MLflow is.
-        name: Name of the logged model.
-    """
-    from importlib.metadata import version
-
-    client = _client(tracking_uri(tracking))
-    if client.get_run(run_id).data.tags.get("fusedial.model"):
-        return
-    import mlflow
-
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.set_tracking_uri(tracking_uri(tracking))
-    with mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
-            name=name,
-            python_model=str(Path(__file__).with_name("serving.py")),
-            artifacts={"model": str(folder)},
-            pip_requirements=[f"{p}=={version(p).partition('+')[0]}" for p in ("torch", "transformers", "mlflow")],
-        )
-    client.set_tag(run_id, "fusedial.model", info.model_uri)

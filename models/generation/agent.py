@@ -82,7 +82,7 @@ class DialogueAgent:
         ]
 
     def retrieve_turns(self, turns: Sequence[Turn]) -> list[tuple[RetrievedEntity, ...]]:
-        """Retrieve for turns of a data set; in the condensed setting from each dialogue's own rows, of which there may be none."""
+        """Retrieve for turns of a data set; in the condensed setting from each dialogue's own rows (there may be none)."""
         within = [self.kb.rows(t.kb) for t in turns] if self.condensed else None
         return self.retrieve([t.context for t in turns], within=within)
 

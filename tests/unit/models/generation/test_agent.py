@@ -112,7 +112,8 @@ def variant(retriever, tmp_path_factory):
     generator = Seq2SeqGenerator.build(cfg, texts=lambda: texts, special_tokens=meta.special_tokens(), root=folder, seed=1)
     retriever.save(folder / "best_generator" / "retriever")
     generator.save(folder / "best_generator" / "generator")
-    record = {"kinds": ["confidence", "order"], "style": "prefix", "edges": [0.1, 0.2], "num_retrieved": 3, "setting": "condensed"}
+    record = {"kinds": ["confidence", "order"], "style": "prefix", "edges": [0.1, 0.2], "num_retrieved": 3}
+    record["setting"] = "condensed"
     (folder / "meta.json").write_text(json.dumps(record))
     write_kb(folder / "kb.jsonl", KB)
     return folder
