@@ -1,5 +1,6 @@
 """BM25 over the entities' values: the floor a trained retriever must clear."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import bm25s  # type: ignore[import-untyped]
@@ -38,6 +39,7 @@ class Bm25:
         documents = [self._numbered(words) for words in _documents(kb, attributes)]
         if not self._vocab:
             raise RetrievalError(f"The {len(kb)} entities must have words in {attributes or 'their attributes'}, but have none.")
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when it is imported
         self._bm25 = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy")
         self._bm25.index((documents, self._vocab), create_empty_token=False, show_progress=False)
 

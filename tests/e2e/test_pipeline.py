@@ -110,7 +110,11 @@ def test_the_copied_code_is_what_runs(smoke: Sandbox) -> None:
 
 def test_from_nothing_to_results(first_runs: FirstRuns) -> None:
     project, done = first_runs[0]
-    assert (done.code, done.err) == (0, "")
+    # The tiny fused model has a short context: that prompts were cut for it is said, and nothing else.
+    assert (done.code, [line for line in done.err.splitlines() if "prompts for solver-profuser were shortened" not in line]) == (
+        0,
+        [],
+    )
     assert re.findall(r"✓ (\S+) +[\d.]+ s\n", done.out) == list(STAGES)
     assert "bits per byte of the ground truth (lower is better)" in done.out
     for system in ("solver", "warden", *METHODS):
