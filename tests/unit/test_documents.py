@@ -14,7 +14,9 @@ from typer.main import get_command
 from flows.cli import app
 from flows.params_file import load_params
 from flows.params_schema import all_keys
+from flows.pipeline import COMPOSITES
 from flows.stages import STAGES
+from models.params.dialogue import VARIANTS
 from models.params.fusion import METHODS
 from models.reporting.documents import render_document
 
@@ -93,7 +95,9 @@ def check_value(name: str, value: str | None) -> str | None:
     if value is None:
         return f"`{name}` needs a value"
     known = {
-        "stage": {"pipeline", *(s.name for s in STAGES)},
+        "stage": {*COMPOSITES, *(s.name for s in STAGES)},
+        "what": set(COMPOSITES),
+        "variant": {*VARIANTS},
         "profile": PROFILES,
         "method": {*METHODS, "custom"},
     }.get(name)
