@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.context import git_commit
 from models.reporting.results import Result, ResultRow, write_result
 
-NAMES = ("loss", "alignment", "store")
+NAMES = ("loss", "alignment", "store", "mml", "index")
 
 
 def main(names: list[str]) -> None:

@@ -18,7 +18,9 @@ def load(profile: str, *overrides: str) -> Params:
 
 
 def test_the_promised_profiles_are_there() -> None:
-    assert {"embedded", "smoke", "real-stories", "real-skills", "paper-7b"} <= set(PROFILES)
+    fusion = {"embedded", "smoke", "real-stories", "real-skills", "paper-7b"}
+    dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
+    assert fusion | dialogue <= set(PROFILES)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
