@@ -1,19 +1,15 @@
 """Training the target on the aligned signals of the two modes: the entry."""
 
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
 from transformers import TrainingArguments, set_seed
 
-from models.errors import ArtifactError, FusedialError
+from models.errors import FusedialError
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signal import SignalStore
 from models.generation.loading import load_model, pick_device
@@ -32,13 +28,10 @@ from models.training.fusion_module import FusionModule
 from models.training.fusion_record import FusionRecord, phase_records, tokens_trained
 from models.training.loss_window import LossWindow
 from models.training.prompt_signals import PairedSignals
+from models.training.run_guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 from models.training.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
-
-# Trainer and accelerate keep one state per process, and dropout draws from one generator: trainings in threads take turns.
-_ONE_AT_A_TIME = threading.Lock()
-_LOCK_WAIT_S = 10.0
 
 
 def train_fusion(
@@ -86,7 +79,7 @@ def train_fusion(
         threads = runtime.threads or max(1, torch.get_num_threads() // runtime.nproc)
         launch(replace(job, runtime=runtime.model_copy(update={"threads": threads})), sink)
         return FusionRecord.read(out)
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         return _Run(job, device=device, sink=sink).train()
 
 
@@ -131,11 +124,11 @@ class _Run:
         layers = sorted(getattr(module.causal_lm, "_no_split_modules", None) or [])
         runtime, writing = self._job.runtime, self._checkpoints.writing
         args = make_arguments(self._cfg, runtime=runtime, device=self._device, layers=layers, output_dir=writing)
-        with _exclusive(self._job.resume_dir, wanted=args.process_index == 0):
+        with exclusive(self._job.resume_dir, wanted=args.process_index == 0):
             execution = self._execution(args)
             steps, batch = self._plan.total_steps, self._cfg.batch_size
             set_steps(args, total_steps=steps, batch_size=batch, micro=execution.micro_batch_size)
-            with _threads(execution.threads):
+            with use_threads(execution.threads):
                 trainer, window = self._trainer(module, args)
                 ends = {phase.last_step: phase.number for phase in self._phases[:-1]}
                 newest = self._checkpoints.newest(phase_ends=ends)
@@ -146,7 +139,7 @@ class _Run:
                     self._checkpoints.record(replace(execution, wrapper=type(trainer.model_wrapped).__name__))
                     self._checkpoints.discard_torn()
                 self._finish(trainer, window)
-            _wait_for_all()
+            wait_for_all()
         return FusionRecord.read(self._job.out)
 
     def _module(self) -> FusionModule:
@@ -172,7 +165,7 @@ class _Run:
         if args.process_index == 0:
             self._checkpoints.discard_torn()
             self._checkpoints.execution(present)
-        _wait_for_all()
+        wait_for_all()
         first = self._checkpoints.execution(present)
         fits = cfg.batch_size // world % first.micro_batch_size == 0
         return first if fits else replace(first, micro_batch_size=present.micro_batch_size)
@@ -244,39 +237,3 @@ class _Run:
             ground_truth=signals.train.counts,
             final=window.last,
         ).write(out)
-
-
-@contextmanager
-def _exclusive(folder: Path, *, wanted: bool) -> Iterator[None]:
-    """Keep `folder` to this process: what a killed launcher left running must not write beside us."""
-    if not wanted:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / "lock"))
-    try:
-        lock.acquire(timeout=_LOCK_WAIT_S)
-    except Timeout as err:
-        raise ArtifactError(
-            f"`{folder}` must be free, but another process trains in it. Wait for it or end it, then run again."
-        ) from err
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute with this many torch threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _wait_for_all() -> None:
-    if dist.is_initialized():
-        dist.barrier()

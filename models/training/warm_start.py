@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from models.retrieval.entity_text import context_text, entity_text
 from models.retrieval.faiss_index import EntityIndex
 from models.retrieval.warm_loss import contrastive_loss
 from models.training.checkpoints import CheckpointFolder, Execution, place_folder
+from models.training.run_guard import use_threads
 from models.training.warm_batches import HARD_MARGIN, WarmBatch, WarmBatches
 from models.training.warm_examples import WarmExample, warm_examples
 from models.training.warm_record import WarmRecord
@@ -86,7 +86,7 @@ def warm_start(
             device=torch.device(device).type,
         )
     ).threads
-    with _threads(threads), torch.random.fork_rng(devices=[]):
+    with use_threads(threads), torch.random.fork_rng(devices=[]):
         return _WarmStart(cfg, data, root=root, device=device, folder=folder, sink=sink).run(out)
 
 
@@ -256,14 +256,3 @@ def _texts(cfg: RetrieverParams, kb: KnowledgeBase, train: Path) -> Iterator[str
     for turn in read_turns(train):
         # The last exchange alone: each utterance then counts once, and not once for every later turn.
         yield context_text(turn.context[-2:], role_marks=cfg.role_marks, normalised=cfg.normalise)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute with this many torch threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

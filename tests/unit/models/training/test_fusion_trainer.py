@@ -300,7 +300,7 @@ def test_nothing_is_printed(fusion_call, recording_sink, capfd):
 def test_folder_in_use_is_refused_and_left_alone(fusion_call, recording_sink, monkeypatch):
     call = fusion_call(epochs=1.0, method="sft")
     call["resume_dir"].mkdir(parents=True)
-    monkeypatch.setattr("models.training.fusion._LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("models.training.run_guard._LOCK_WAIT_S", 0.1)
     with FileLock(str(call["resume_dir"] / "lock")):
         with pytest.raises(ArtifactError, match="another process trains in it"):
             train(call, recording_sink())
