@@ -27,6 +27,25 @@ class DialogueRequest(BaseModel):
     dynamic: dict[str, list[str]] | None = Field(None, description="What a real-time query gave.")
 
 
+class RetrievedRecord(BaseModel):
+    """An entity the answer rests on."""
+
+    id: str
+    domain: str
+    attributes: dict[str, str]
+    rank: int
+    score: float
+    confidence: str
+    seen: bool
+
+
+class DialogueAnswer(BaseModel):
+    """The schema of an answer, which MLflow shows; answers themselves are plain dicts of this shape."""
+
+    response: str
+    entities: list[RetrievedRecord]
+
+
 class DialogueModel(PythonModel):
     """Retrieves entities for each context and answers from them."""
 
@@ -43,9 +62,9 @@ class DialogueModel(PythonModel):
         device = pick_device(os.environ.get(DEVICE, "auto"))
         self.agent = load_agent(Path(context.artifacts["variant"]), Path(context.artifacts["kb"]), device=device)
 
-    def predict(self, model_input: list[DialogueRequest]) -> list[dict[str, Any]]:  # type: ignore[override]
+    def predict(self, model_input: list[DialogueRequest]) -> list[DialogueAnswer]:  # type: ignore[override]
         """Return {response, entities} for each request; each entity has id, domain, attributes, rank, score, confidence, seen."""
-        return [self._answer(request) for request in model_input]
+        return [self._answer(request) for request in model_input]  # type: ignore[misc]
 
     def _answer(self, request: DialogueRequest) -> dict[str, Any]:
         with mlflow.start_span("dialogue", span_type=SpanType.AGENT) as span:

@@ -1,7 +1,6 @@
 """Models logged with their runs in MLflow, by path: nothing is loaded, only safetensors and JSON are copied."""
 
 import os
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,7 @@ def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: di
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(tracking_uri(tracking))
-    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
-        # An entity's attributes are whatever the knowledge base has: MLflow cannot check their types, and says so.
-        warnings.filterwarnings("ignore", message=".*type hint is inferred as AnyType")
+    with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(__file__).with_name(code)),
