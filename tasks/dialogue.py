@@ -1,7 +1,8 @@
 """Tasks of the dialogue agent on held-out dialogues: retrieval, answers, scores of all systems beside each other."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from models.params.dialogue import MetaKnowledgeParams
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from models.evaluation.dialogue_scores import DialogueSystem
     from models.generation.agent import DialogueAgent
     from models.generation.dialogue_item import Responder
+    from models.generation.in_context import InContext
 
 ROWS, SCORES = "rows.jsonl", "dialogue_scores.json"
 JOINT, WARM = "joint", "warm_start"
@@ -125,8 +127,8 @@ def in_context_evaluation(
         max_prompt_tokens=spec.max_prompt_tokens,
         max_new_tokens=spec.max_new_tokens,
     )
-    with RunSink(run, runtime=runtime, label=f"answer {spec.name}") as sink:
-        responder = _responder(spec, model, prompts, runtime=runtime, work=work)
+    opened = _responder(spec, model, prompts, runtime=runtime, work=work)
+    with RunSink(run, runtime=runtime, label=f"answer {spec.name}") as sink, opened as responder:
         return _answered(trained, responder, held_out, num_read=int(agent.meta["num_retrieved"]), sink=sink, work=work)
 
 
@@ -199,17 +201,21 @@ def _agent(
         )
 
 
-def _responder(spec: InContextParams, model: Artifact | None, prompts: Any, *, runtime: Runtime, work: Work) -> "Responder":
+@contextmanager
+def _responder(
+    spec: InContextParams, model: Artifact | None, prompts: "InContext", *, runtime: Runtime, work: Work
+) -> "Iterator[Responder]":
+    """Open the generator; connections and the file of finished answers are closed in the end."""
     from models.generation.answer_cache import AnswerCache
     from models.generation.causal_responder import CausalResponder
     from models.generation.openai_responder import OpenAiResponder
 
     if model is not None:
         folder = model.path / "model" if (model.path / "model").is_dir() else model.path
-        return CausalResponder(resident_source(folder, runtime=runtime), prompts)
-    client = endpoint(spec.name, runtime=runtime, model=spec.model)
-    cache = AnswerCache(work.resume)
-    return OpenAiResponder(client, prompts, cache=cache, requests_per_minute=spec.requests_per_minute)
+        yield CausalResponder(resident_source(folder, runtime=runtime), prompts)
+        return
+    with endpoint(spec.name, runtime=runtime, model=spec.model) as client, AnswerCache(work.resume) as cache:
+        yield OpenAiResponder(client, prompts, cache=cache, requests_per_minute=spec.requests_per_minute)
 
 
 def _answered(

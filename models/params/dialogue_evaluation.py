@@ -13,7 +13,7 @@ class InContextParams(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name in tables and files.")
     kind: Literal["causal", "openai"] = Field("causal", description="A local causal LM, or an OpenAI-compatible endpoint.")
     model: str = Field(
-        description="`causal`: `fused:<method>` (or `fused:<method>/<target>`), `source:<name>`, or a folder; "
+        description="`causal`: `fused:<method>` (or `fused:<method>/<target>`), or `source:<name>` of `sources.models`; "
         "`openai`: the model's name at the endpoint `runtime.endpoints.<name>`."
     )
     retriever: str = Field("prompt", description="Variant whose trained retriever feeds it.")

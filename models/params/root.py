@@ -79,7 +79,7 @@ class Params(Section):
             if system.retriever not in self.variants:
                 variants = ", ".join(self.variants)
                 faults.append(f"`{key}.retriever` must be one of `variants` ({variants}), but is {system.retriever}")
-            if system.model.startswith(("fused:", "source:")) and system.model not in known:
+            if system.kind == "causal" and system.model not in known:
                 faults.append(f"`{key}.model` must be one of {', '.join(sorted(known))}, but is {system.model}")
         unseen = self.dialogue_evaluation.unseen.variant
         if unseen is not None and unseen not in self.variants:

@@ -14,6 +14,7 @@ from flows.params_file import PROFILES_FOLDER, load_params
 from flows.planning import print_plan
 from models.data.dialogue import Entity
 from models.data.dialogue_files import write_kb
+from models.errors import ParamsError
 from models.params.root import Params
 
 ROOT = Path(__file__).parents[3]
@@ -195,3 +196,10 @@ def test_a_half_that_cannot_be_estimated_does_not_silence_the_other(tmp_path: Pa
     assert "no estimates for the dialogue half: the size of the dialogues" in text
     assert "evaluate_fusion" in text.partition("needs (")[2]
     assert "estimated without" not in text
+
+
+@pytest.mark.parametrize("model", ["some/folder", "fused:nothing", "source:nobody"])
+def test_an_in_context_generator_must_be_a_model_of_the_pipeline(model: str) -> None:
+    system = f"dialogue_evaluation.in_context=[{{name: x, model: '{model}', retriever: prompt}}]"
+    with pytest.raises(ParamsError, match=rf"in_context\[0\].model` must be one of .*, but is {model}"):
+        load_params(ROOT, profile="embedded", overrides=[system])
