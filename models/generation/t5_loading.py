@@ -33,7 +33,8 @@ def pico_t5(spec: PicoT5, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> T
         d_ff=2 * spec.hidden_size,
         num_layers=spec.num_layers,
         num_heads=spec.num_heads,
-        feed_forward_proj="gated-gelu",
+        # The same function as `gated-gelu`, in one kernel instead of eight.
+        feed_forward_proj="gated-gelu_pytorch_tanh",
         dropout_rate=spec.dropout,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -85,6 +85,11 @@ class JointParams(Section):
         ge=0,
         description="Steps of the generator alone (retriever frozen, NLL only) before them: for a generator from scratch.",
     )
+    generator_entities: Literal["retrieved", "with_positive"] = Field(
+        "retrieved",
+        description="What the generator reads in `generator_steps`: what was retrieved, or, where that lacks the pseudo positive "
+        "(App. D), with it in the place of one drawn by lot: a generator from scratch learns to copy from what has the answer.",
+    )
     batch_size: int = Field(64, ge=1, description="Turns per optimiser step, over all processes.")
     micro_batch_size: int = Field(8, ge=1, description="Turns per forward pass and process.")
     retriever_lr: float = Field(1e-4, ge=0, description="Peak learning rate of the retriever; 0 = frozen.")
@@ -104,6 +109,11 @@ class JointParams(Section):
     )
     score_temperature: float = Field(0.1, gt=0, description="τ of q = softmax(s/τ); 1 = as printed in the paper.")
     learn_temperature: bool = Field(False, description="Let τ be trained, from `score_temperature` on.")
+    objective_turns: Literal["all", "with_positive"] = Field(
+        "all",
+        description="Turns that the retriever's objective reads: all (paper), or those with a pseudo positive (App. D). Where a "
+        "response has no value of any entity, likelihoods tell nothing, and the retriever drifts to what suits every turn.",
+    )
     target_temperature: float = Field(
         1.0, gt=0, description="Temperature of the likelihood's distribution (pdist, loop, adist, replug)."
     )

@@ -14,6 +14,7 @@ class PicoEncoder(Section):
     hidden_size: int = Field(96, ge=16, description="Width.")
     num_layers: int = Field(2, ge=1, description="Layers.")
     num_heads: int = Field(4, ge=1, description="Attention heads.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of layers and attention.")
 
 
 class WarmStartParams(Section):

@@ -35,6 +35,8 @@ def build_pico_encoder(sizes: PicoEncoder, tokeniser: TextTokeniser, *, max_toke
         max_position_embeddings=max_tokens,
         pad_token_id=tokeniser.pad_id,
         initializer_range=_INIT,
+        hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.dropout,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments, set_seed
 
+from models.data.pseudo_positive import pseudo_positive
 from models.generation.loading import pick_device
 from models.generation.seq2seq import Seq2SeqGenerator
 from models.metrics_sink import MetricsSink, NullSink
@@ -121,6 +122,9 @@ class _Run:
         retriever = Retriever.load(self._job.warm / "retriever", device=device)
         meta = self._meta(retriever, device=device)
         generator = make_generator(self._cfg, self._data, meta, root=self._job.root).to(device)
+        if device == "cpu":
+            # The position bias needs a gradient; torch's attention for the CPU has none for it and falls back to more work.
+            generator.model.set_attn_implementation("eager")
         refresher = IndexRefresher(retriever, self._data.kb, cfg=self._job.index, device=device)
         module = self._module(retriever, generator, meta=meta, refresher=refresher)
         step = self._validation_step(module, meta=meta, main=main, device=device)
@@ -170,7 +174,15 @@ class _Run:
             entity_ids=TokenRows(ids for chunk in in_chunks(texts) for ids in retriever.tokenise_entities(chunk)),
             contexts=lambda turn: data.train[turn].context,
             trains_retriever=self._schedule.trains_retriever,
+            positives=self._positives() if "with_positive" in (cfg.joint.generator_entities, cfg.joint.objective_turns) else (),
         )
+
+    def _positives(self) -> list[int | None]:
+        data = self._data
+        sessions = [
+            data.kb.rows(dict.fromkeys(turn.kb)) or None if self._job.setting == "condensed" else None for turn in data.train
+        ]
+        return [pseudo_positive(turn, data.value_index, rows=rows) for turn, rows in zip(data.train, sessions, strict=True)]
 
     def _validation_step(self, module: DialogueModule, *, meta: MetaKnowledge, main: bool, device: str) -> ValidationStep:
         cfg, data = self._cfg, self._data

@@ -69,6 +69,7 @@ class DialogueModule(nn.Module):
         entity_ids: Sequence[list[int]],
         contexts: Callable[[int], Sequence[str]],
         trains_retriever: bool,
+        positives: Sequence[int | None] = (),
     ) -> None:
         """Take over both models.
 
@@ -82,6 +83,7 @@ class DialogueModule(nn.Module):
             entity_ids: Token ids of every KB row for the retriever.
             contexts: Utterances of a turn by its index.
             trains_retriever: Whether any step trains the retriever.
+            positives: KB row by turn of its pseudo positive, None = none; read only where `cfg` asks for them.
         """
         super().__init__()
         self.retriever, self.generator = retriever, generator
@@ -90,7 +92,7 @@ class DialogueModule(nn.Module):
         retriever.requires_grad_(trains_retriever)
         self.index = index
         self._cfg, self._contrastive, self._chooser = cfg, contrastive, chooser
-        self._entity_ids, self._contexts = entity_ids, contexts
+        self._entity_ids, self._contexts, self._positives = entity_ids, contexts, positives
         # Only `mml` has a gradient for the generator; the others read its likelihoods.
         self._objective_trains_generator = cfg.objective == "mml" and not cfg.stop_generator
 
@@ -110,7 +112,7 @@ class DialogueModule(nn.Module):
         self.retriever.train(self.training and mode.retriever)
         with torch.set_grad_enabled(mode.retriever and torch.is_grad_enabled()):
             q_reps = self.retriever.encode_contexts(batch.query_ids, batch.query_mask)
-        choice = self._choose(q_reps, batch)
+        choice = self._choose(q_reps, batch, mode=mode)
         device = batch.response_ids.device
         encoded = self.generator.encode(batch.contexts, choice.passages, device=device)
         nll = -self.generator.response_logprobs(encoded, batch.response_ids, batch.response_mask).sum(dim=1)
@@ -133,14 +135,18 @@ class DialogueModule(nn.Module):
     def _has_objective(self, mode: StepMode) -> bool:
         return self._cfg.beta > 0 and (mode.retriever or self._objective_trains_generator)
 
-    def _choose(self, q_reps: Tensor, batch: DialogueBatch) -> Choice:
+    def _choose(self, q_reps: Tensor, batch: DialogueBatch, *, mode: StepMode) -> Choice:
         return self._chooser.choose(
             self.index(),
             q_reps.detach().float().cpu().numpy(),
             contexts=[self._contexts(turn) for turn in batch.turns],
             within=batch.within,
             seeds=[(batch.step, place) for place in batch.places],
+            positives=self._positives_of(batch) if self._cfg.generator_entities == "with_positive" and not mode.joint else (),
         )
+
+    def _positives_of(self, batch: DialogueBatch) -> list[int | None]:
+        return [self._positives[turn] for turn in batch.turns]
 
     def _scores(self, q_reps: Tensor, choice: Choice, *, fresh: bool) -> Tensor:
         """Return s, float32[B, W]: of the present encoder with gradient, or those of the index; 0 where there is no entity."""
@@ -172,6 +178,9 @@ class DialogueModule(nn.Module):
         losses, report = torch.zeros_like(scores[:, 0]), {"agreement_top1": agree.sum()}
         if self._has_objective(mode):
             objective = self._objective(batch, encoded, scores, single)
+            if cfg.objective_turns == "with_positive":
+                tells = torch.tensor([row is not None for row in self._positives_of(batch)], device=objective.device)
+                objective = objective * tells
             losses, report["objective"] = losses + cfg.beta * objective, objective.sum()
         if wants_ctr:
             ctr = self._contrast(batch, single, mask & ~torch.from_numpy(choice.negative).to(mask.device))

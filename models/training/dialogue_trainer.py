@@ -147,7 +147,7 @@ class DialogueTrainer(ResumableTrainer):
                     if chosen:
                         decay = cfg.weight_decay if decays else 0.0
                         groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
-            self.optimizer = AdamW(groups, fused=self.args.device.type == "cuda")
+            self.optimizer = AdamW(groups, fused=self.args.device.type in ("cpu", "cuda"))
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:

@@ -154,23 +154,38 @@ class DialogueValidation:
         nll = tokens = 0.0
         agreement: dict[str, float] = {}
         q_max: list[float] = []
+        taught: list[bool] = []
         for start in range(0, len(items), self._batch_size):
             part = slice(start, start + self._batch_size)
             fused, single, mask, entities = self._force(generator, items[part], references[part])
             nll, tokens = nll - float(fused.sum()), tokens + int(mask.sum())
             scores = _scores(items[part], width=entities.shape[1])
-            found = rank_agreement(scores, response_logprobs(single, mask, entities, per_token=False), entities)
+            likelihoods = response_logprobs(single, mask, entities, per_token=False)
+            found = rank_agreement(scores, likelihoods, entities)
+            taught += self._taught(items[part], self.answered[part], likelihoods)
             for name in ("tau", "top1", "inversions"):
                 agreement[name] = agreement.get(name, 0.0) + found[name] * found["num"]
             agreement["num"] = agreement.get("num", 0.0) + found["num"]
             q = entity_log_probs(scores, entities, temperature=temperature).exp().masked_fill(~entities, 0.0)
             q_max += q.max(dim=1).values[entities.any(dim=1)].tolist()
         metrics = {"valid/nll": nll / max(tokens, 1)}
+        if taught:
+            metrics["valid/teacher_recall@1_value"] = sum(taught) / len(taught)
         if q_max:
             metrics["valid/q_max"] = sum(q_max) / len(q_max)
         if agreement["num"]:
             metrics |= {f"valid/agreement_{n}": agreement[n] / agreement["num"] for n in ("tau", "top1", "inversions")}
         return metrics
+
+    def _taught(self, items: Sequence[DialogueItem], places: Sequence[int], likelihoods: Tensor) -> list[bool]:
+        """Say, for turns with gold values, whether the entity that makes the reference likeliest is right: what MML can teach."""
+        right = []
+        for item, place, of_turn in zip(items, places, likelihoods.tolist(), strict=True):
+            if self.turns[place].gold_values and item.entities:
+                best = max(range(len(item.entities)), key=of_turn.__getitem__)
+                rank = self._rule.value_rank(self.turns[place], [item.entities[best].row])
+                right.append(rank is not None and rank <= 1)
+        return right
 
     def _force(
         self, generator: Seq2SeqGenerator, items: Sequence[DialogueItem], references: Sequence[str]

@@ -61,6 +61,7 @@ class EntityChooser:
         contexts: Sequence[Sequence[str]],
         within: Sequence[Sequence[int]] | None,
         seeds: Sequence[tuple[int, ...]],
+        positives: Sequence[int | None] = (),
     ) -> Choice:
         """Return the K best entities of each query and a negative one.
 
@@ -70,9 +71,12 @@ class EntityChooser:
             contexts: Utterances, for the co-occurrence test.
             within: Sessions; None = the whole knowledge base.
             seeds: Of what is drawn for each turn.
+            positives: KB rows that must be among a turn's entities, None = none; empty = for no turn.
         """
         wider = index.search(q_reps, self._k + (self._negative == "next_rank"), within=within)
         hits = first(wider, self._k)
+        if positives:
+            hits = with_positives(hits, positives, seeds=[(self._seed, *seed) for seed in seeds])
         retrieved = [[row for row, _ in hits.of(b)] for b in range(len(q_reps))]
         negatives = negative_rows(
             self._negative,
@@ -109,6 +113,19 @@ class EntityChooser:
 
     def _passage(self, row: int, meta: EntityMeta) -> list[int]:
         return self._builder.entity_ids(self._kb[row], self._meta.text(meta))
+
+
+def with_positives(hits: Hits, positives: Sequence[int | None], *, seeds: Sequence[tuple[int, ...]]) -> Hits:
+    """Let each turn's positive, where it was not retrieved, take the place and the score of a retrieved entity drawn by lot.
+
+    Were it always the last one, meta knowledge would teach the generator to believe the last.
+    """
+    rows = hits.rows.copy()
+    for b, (row, seed) in enumerate(zip(positives, seeds, strict=True)):
+        count = int(hits.counts[b])
+        if row is not None and count and row not in rows[b, :count]:
+            rows[b, int(np.random.default_rng([*seed, 1]).integers(count))] = row
+    return Hits(rows, hits.scores, hits.counts)
 
 
 def first(hits: Hits, k: int) -> Hits:

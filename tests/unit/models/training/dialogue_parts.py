@@ -1,6 +1,7 @@
 """A whole joint training in parts, for the tests of its modules. Load it by its path."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,13 @@ def make_folders(root: Path) -> SimpleNamespace:
 
 
 def make_parts(
-    folders: SimpleNamespace, *, variant: str = "prompt", condensed: bool = False, dropout: float = 0.0, **params: Any
+    folders: SimpleNamespace,
+    *,
+    variant: str = "prompt",
+    condensed: bool = False,
+    dropout: float = 0.0,
+    positives: Sequence[int | None] = (),
+    **params: Any,
 ) -> SimpleNamespace:
     """Everything `train_dialogue` would put together, in evaluation mode unless `dropout`; the index is made."""
     import torch
@@ -60,6 +67,7 @@ def make_parts(
         entity_ids=TokenRows(retriever.tokenise_entities([retriever.entity_text(e) for e in data.kb.entities])),
         contexts=lambda turn: data.train[turn].context,
         trains_retriever=schedule.trains_retriever,
+        positives=positives,
     )
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout):

@@ -150,3 +150,26 @@ def test_concat_fusion(folders):
     made = parts.make_parts(folders, generator=generator)
     _, output = step(made)
     assert torch.isfinite(output.loss) and moved(made, "retriever") > 0
+
+
+def test_the_generator_reads_the_positive_before_joint_steps_only(folders, monkeypatch):
+    made = parts.make_parts(folders, k=2, generator_entities="with_positive", positives=[11] * 40)
+    choose, chosen = made.chooser.choose, []
+    monkeypatch.setattr(made.chooser, "choose", lambda *a, **k: (chosen.append(choose(*a, **k)), chosen[-1])[1])
+    step(made, mode=GENERATOR_ONLY)
+    step(made, mode=JOINT)
+    assert all(11 in row[:2] for row in chosen[0].rows) and not all(11 in row[:2] for row in chosen[1].rows)
+
+
+def test_turns_without_a_positive_do_not_train_the_retriever(folders):
+    told, mute = [3] * 40, [None] * 40
+    some = [None if turn % 2 else 3 for turn in range(40)]
+    figures = {}
+    for name, positives in {"all": told, "none": mute, "some": some}.items():
+        made = parts.make_parts(folders, alpha=0.0, stop_generator=True, objective_turns="with_positive", positives=positives)
+        _, output = step(made)
+        figures[name] = sums(output)["objective"], moved(made, "retriever"), output.by_turn.tolist()
+    plain = sums(step(parts.make_parts(folders, alpha=0.0, stop_generator=True))[1])["objective"]
+    assert figures["all"][0] == pytest.approx(plain) and figures["none"][0] == 0
+    assert figures["all"][1] > 0 and figures["none"][1] == 0
+    assert figures["some"][2][1::2] == [0, 0] and figures["some"][2][::2] == pytest.approx(figures["all"][2][::2])

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.training.dialogue_validation import DialogueValidation
 
@@ -55,3 +56,27 @@ def test_what_cannot_be_told_is_absent(made):
     metrics = run(made, validation(made, bare, limit=2)).metrics
     assert not any("recall" in name or "value_f1" in name for name in metrics) and metrics["valid/nll"] > 0
     assert run(made, validation(made, [])).metrics == {}
+
+
+def test_teacher_recall_counts_the_entities_that_make_the_reference_likeliest(made, monkeypatch):
+    check = validation(made, made.data.valid)
+    found = check.retrieve(made.retriever, made.refresher.index)
+
+    def judged(right):
+        """Likelihoods under which a retrieved entity with the gold values, if there is one, is best, or worst."""
+
+        def force(generator, items, references):
+            fused, single, mask, entities = DialogueValidation._force(check, generator, items, references)
+            for b, item in enumerate(items):
+                turn = next(t for t in made.data.valid if t.id == item.id)
+                good = [float(check._rule.value_rank(turn, [e.row]) in (0, 1)) for e in item.entities]
+                single[b, : len(good)] = torch.tensor(good)[:, None] * (1 if right else -1)
+            return fused, single * mask[:, None], mask, entities
+
+        monkeypatch.setattr(check, "_force", force)
+        return run(made, check).metrics["valid/teacher_recall@1_value"]
+
+    gold = [b for b, turn in enumerate(check.turns) if turn.gold_values]
+    ranks = [[check._rule.value_rank(check.turns[b], [int(row)]) in (0, 1) for row in found.rows[b, :3]] for b in gold]
+    assert judged(right=True) == pytest.approx(sum(map(any, ranks)) / len(gold))
+    assert judged(right=False) == pytest.approx(sum(map(all, ranks)) / len(gold)) != judged(right=True)

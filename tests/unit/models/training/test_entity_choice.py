@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from models.retrieval.embedding import embed_contexts
+from models.retrieval.hits import Hits
+from models.training.entity_choice import with_positives
 
 _spec = importlib.util.spec_from_file_location("dialogue_parts", Path(__file__).with_name("dialogue_parts.py"))
 parts = importlib.util.module_from_spec(_spec)
@@ -60,3 +62,20 @@ def test_without_a_negative(folders):
     made = parts.make_parts(folders, k=2, negative_entity="none")
     _, choice = choose(made, [["thai"], ["greek"]], within=[[3], []])
     assert choice.rows.tolist() == [[3], [-1]] and not choice.negative.any() and choice.scores[1, 0] == 0
+
+
+def test_a_positive_that_was_not_retrieved_takes_a_place_by_lot():
+    rows = np.array([[4, 2, 7]] * 400)
+    hits = Hits(rows, np.tile(np.float32([0.9, 0.5, 0.1]), (400, 1)), np.full(400, 3))
+    seeds = [(0, 5, b) for b in range(400)]
+    changed = with_positives(hits, [9] * 399 + [None], seeds=seeds)
+    places = np.argwhere(changed.rows == 9)[:, 1]
+    assert len(places) == 399 and np.bincount(places, minlength=3).min() > 100
+    assert changed.rows[399].tolist() == [4, 2, 7] and (changed.scores == hits.scores).all()
+    assert (rows == [4, 2, 7]).all(), "the hits of the index were changed"
+    np.testing.assert_array_equal(with_positives(hits, [9] * 399 + [None], seeds=seeds).rows, changed.rows)
+
+
+def test_a_retrieved_positive_and_an_empty_session_change_nothing():
+    hits = Hits(np.array([[4, 2], [-1, -1]]), np.zeros((2, 2), np.float32), np.array([2, 0]))
+    assert with_positives(hits, [2, 5], seeds=[(0,), (1,)]).rows.tolist() == [[4, 2], [-1, -1]]
