@@ -20,8 +20,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.fusion.buckets import Buckets, TailMode, TeacherRows, bucket_kl, far_below, teacher_buckets, temper
+from models.fusion.head_product import add_product, head_product, zeros_for_sum
 
 __all__ = ["FusionLoss", "TailMode", "TeacherRows", "fusion_loss", "fusion_loss_from_logits", "sparse_kl"]
+
+_CPU_LOGITS = 2**23  # 32 MiB, which the allocator reuses: larger blocks come fresh from the kernel, page by page, at every chunk
+_CPU_ROWS = 64  # fewer would spend more on adding up the head's gradient than on making it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +127,7 @@ def fusion_loss(
         beta: β of eq. 3.
         temperature: T on both distributions of the divergence; the hard-label term is always at T = 1.
         tail: What becomes of the probability outside the top-k.
-        chunk: Rows whose logits exist at a time.
+        chunk: Most rows whose logits exist at a time; on a CPU fewer, if 32 MiB of logits are.
 
     Returns:
         Sums in float32 (float64 for float64 inputs). Under autocast the matrix products run in its dtype.
@@ -177,18 +181,22 @@ class _FusedLoss(torch.autograd.Function):
         grads = [
             torch.zeros_like(x, dtype=acc) if x is not None and want else None for x, want in zip(inputs, wanted, strict=True)
         ]
+        if grads[1] is not None:
+            grads[1] = zeros_for_sum(weight, dtype=acc)
         sft, kl = (torch.zeros(len(job.labels), dtype=acc, device=hidden.device) for _ in range(2))
         with torch.autocast(hidden.device.type, enabled=False):
             head = weight.to(job.dtype), None if bias is None else bias.to(job.dtype)
-            for start in range(0, len(job.labels), job.chunk):
-                rows = slice(start, start + job.chunk)
+            step = _rows_at_a_time(job.chunk, vocab_size=weight.shape[0], device=hidden.device)
+            for start in range(0, len(job.labels), step):
+                rows = slice(start, start + step)
                 part = hidden[rows].to(job.dtype)
-                logits = F.linear(part, *head).to(acc)
+                logits = head_product(part, *head).to(acc)
                 sft[rows], kl[rows] = _loss_and_gradient(logits, job, rows, gradient=any(wanted))
                 if any(wanted):
                     _accumulate(grads, logits.to(job.dtype), part, head[0], rows)
                 del logits  # else the next chunk's are made beside these
-        ctx.save_for_backward(*(g if g is None else g.to(x.dtype) for g, x in zip(grads, inputs, strict=True) if x is not None))
+        present = ((g, x) for g, x in zip(grads, inputs, strict=True) if x is not None)
+        ctx.save_for_backward(*(g if g is None else g.to(x.dtype).contiguous() for g, x in present))
         ctx.has_bias = bias is not None
         ctx.mark_non_differentiable(sft, kl)
         return sft.sum() + job.beta * kl.sum(), sft, kl
@@ -245,14 +253,16 @@ def _accumulate(grads: list[Tensor | None], slope: Tensor, hidden: Tensor, weigh
     """Add a chunk's share to the gradients of hidden states, weight and bias."""
     grad_hidden, grad_weight, grad_bias = grads
     if grad_hidden is not None:
-        grad_hidden[rows] = slope @ weight
+        grad_hidden[rows] = head_product(slope, weight.T)
     if grad_weight is not None:
-        if slope.dtype == grad_weight.dtype:
-            grad_weight.addmm_(slope.T, hidden)
-        else:
-            grad_weight += slope.T @ hidden
+        add_product(grad_weight, slope, hidden)
     if grad_bias is not None:
         grad_bias += slope.sum(dim=0, dtype=grad_bias.dtype)
+
+
+def _rows_at_a_time(chunk: int, *, vocab_size: int, device: torch.device) -> int:
+    """Return the rows of a chunk: on a CPU fewer than allowed, if their logits then stay near its caches."""
+    return min(chunk, max(_CPU_ROWS, _CPU_LOGITS // vocab_size)) if device.type == "cpu" else chunk
 
 
 def _reduce_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import NumericsError, SourceError
+from models.fusion.head_product import head_product
 from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.generation.batching import pad_rows, plan_batches, to_device
 from models.generation.head import Head, head_of
@@ -149,7 +150,7 @@ def score_batch(
         hidden = head.backbone(input_ids, mask)[row, column]
         weight = head.weight[: source.vocab_rows]
         bias = None if head.bias is None else head.bias[: source.vocab_rows]
-        outcome = _reduce(lambda part: F.linear(hidden[part], weight, bias), labels, source.vocab_rows, top_k)
+        outcome = _reduce(lambda part: head_product(hidden[part], weight, bias), labels, source.vocab_rows, top_k)
     return _split(outcome, texts, ids, source=source.source.name)
 
 

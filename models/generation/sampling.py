@@ -45,6 +45,8 @@ class ChooseToken(LogitsProcessor):
         real = scores[:, : self._vocab_rows]
         bad = real.isnan().any(dim=-1)
         self.broken = bad if self.broken is None else self.broken | bad
+        if self._uniforms is None and self._vocab_rows == scores.shape[1]:
+            return scores
         masked = torch.full_like(scores, float("-inf"))
         if self._uniforms is None:
             masked[:, : self._vocab_rows] = real

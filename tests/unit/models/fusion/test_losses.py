@@ -1,6 +1,7 @@
 """The fused loss against a dense float64 reference that follows the definition literally."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from models.fusion.losses import TailMode, TeacherRows, fusion_loss, fusion_loss_from_logits, sparse_kl
 from models.fusion.signal_record import PAD_LOGPROB
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def make_teacher(rows: int, vocab: int, k: int, *, seed: int, padded: int = 0, dtype: torch.dtype = torch.float32) -> TeacherRows:
@@ -321,5 +324,30 @@ def test_logits_of_all_rows_never_exist(monkeypatch):
     saved: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.numel()), t)[1], lambda t: t):
         fusion_loss(hidden, weight.requires_grad_(), bias, labels, make_teacher(100, 64, 5, seed=12), beta=0.1, chunk=32)
-    assert seen == [32, 32, 32, 4]
+    assert seen == [32] * 6 + [4] * 2  # logits, then gradient of the hidden states
     assert max(saved) < 100 * 64
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="needs Linux's /proc/self/clear_refs")
+def test_peak_memory_stays_far_below_the_logits():
+    """Forward and backward of 8,192 rows over 8,192 entries: their logits, of which the dense form holds several, are 268 MB."""
+    rows, vocab = 8192, 8192
+    hidden, weight, _, labels = problem(rows=rows, vocab=vocab, width=16, dtype=torch.float32)
+    teacher = TeacherRows(
+        torch.arange(4).expand(rows, 4), torch.full((rows, 4), math.log(0.2)), torch.full((rows,), math.log(0.2)), labels >= 0
+    )
+
+    def step(first: int) -> None:
+        leaves = hidden[:first].clone().requires_grad_(), weight.clone().requires_grad_()
+        fusion_loss(*leaves, None, labels[:first], teacher[:first], beta=0.1, chunk=256).objective.backward()
+
+    step(256)  # what libraries set up once does not count
+    CLEAR_REFS.write_text("5")
+    before = resident("VmRSS")
+    step(rows)
+    assert resident("VmHWM") - before < 0.2 * rows * vocab * 4
+
+
+def resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

@@ -124,21 +124,16 @@ def test_tail_of_peaked_rows_is_no_rounding_noise():
 def test_head_runs_only_where_a_response_is_predicted(pico, monkeypatch):
     source = pico("llama")
     rows: list[int] = []
-    linear = scoring.F.linear
+    product = scoring.head_product
 
     def counted(hidden, weight, bias=None):
         rows.append(len(hidden))
-        return linear(hidden, weight, bias)
+        return product(hidden, weight, bias)
 
     head = scoring.head_of(source.model)
     monkeypatch.setattr(scoring, "head_of", lambda _model: head)
     monkeypatch.setattr(source.model, "forward", None)  # the whole model, with logits everywhere, is never called
-
-    class Functional:
-        linear = staticmethod(counted)
-        pad = staticmethod(torch.nn.functional.pad)
-
-    monkeypatch.setattr(scoring, "F", Functional)
+    monkeypatch.setattr(scoring, "head_product", counted)
     signals = list(capture_signals(source, items(*RESPONSES), top_k=2, batch_tokens=4096))
     assert sum(rows) == sum(s.num_tokens for s in signals)
 
