@@ -1,43 +1,49 @@
 """Reading a folder of shards by sample id, through memory maps."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import SignalError
-from models.fusion.safetensors_file import Array
+from models.fusion.id_table import MISSING, IdTable
+from models.fusion.row_reader import RowReader, Run, max_maps
+from models.fusion.safetensors_file import Array, TensorHeader
 from models.fusion.signal_record import SampleSignals, SignalBatch, SignalSpec
-from models.fusion.signal_shard import Shard, complete_shards, open_shard, stored_columns
+from models.fusion.signal_shard import complete_shards, open_shard, stored_columns
 
-_MAPS_OPEN = 256  # every map holds a file descriptor, and 1,024 is a usual limit
+Positions = npt.NDArray[np.integer]
+
+_TOPK, _IDS = frozenset({"topk_ids", "topk_logprobs"}), frozenset({"token_ids", "topk_ids", "prompt_ids"})
 
 
 class SignalStore:
-    """A folder of shards, read by sample id. Use `SignalStore.open`.
+    """A folder of shards, read by sample id, or by position (from 0, in shard order) where many are read. Use `open`.
 
-    Only ids, offsets and headers live in memory; at most 256 shards are mapped at a time.
+    In memory are the headers, the ids (packed) and where each sample's rows lie: some 80 bytes a sample. Shards are mapped as
+    far as file descriptors go (`max_maps`); what lies beyond is read when asked for.
 
     Attributes:
         folder: The folder.
         spec: What the store was made from.
-        ids: All sample ids, in shard order.
+        ids: Sample ids by position.
     """
 
-    def __init__(self, folder: Path, spec: SignalSpec, shards: Sequence[Shard]) -> None:
-        """Index the ids; `open` checks the files."""
+    def __init__(self, folder: Path, spec: SignalSpec, ids: IdTable, shards: Sequence["_Part"]) -> None:
+        """Index the rows; `open` checks the files."""
         self.folder = folder
         self.spec = spec
-        self.ids: tuple[str, ...] = tuple(id_ for shard in shards for id_ in shard.ids)
-        self._shards = tuple(shards)
-        self._position = {id_: position for position, id_ in enumerate(self.ids)}
-        self._shard_of = np.repeat(np.arange(len(shards)), [len(shard.ids) for shard in shards])
-        self._maps: OrderedDict[int, dict[str, Array]] = OrderedDict()
-        tables = ["offsets"] + (["prompt_offsets"] if spec.kind == "aligned" else [])
-        self._spans = {table: self._read_spans(table) for table in tables}
+        self.ids = ids
+        sizes = [shard.num_samples for shard in shards]
+        self._num_bytes = sum(shard.num_bytes for shard in shards)
+        self._first = np.cumsum([0, *sizes])[:-1]
+        self._reader = RowReader([shard.header for shard in shards], max_maps=max_maps())
+        self._dtypes = {name: np.dtype(dtype) for name, dtype in stored_columns(spec).items()} | {"prompt_ids": spec.id_dtype}
+        aligned = ("prompt_offsets",) if spec.kind == "aligned" else ()
+        self._spans = {table: self._read_spans(table, sizes) for table in ("offsets", *aligned)}
 
     @classmethod
     def open(cls, folder: Path, *, expect: Mapping[str, object] | None = None) -> "SignalStore":
@@ -51,47 +57,57 @@ class SignalStore:
             SignalError: No shard; a truncated one (file, expected and found bytes); another tokenizer, corpus or model
                 (field, stored and expected value); shards of different specs; an id that occurs twice.
         """
-        shards = [open_shard(path) for path in complete_shards(folder).values()]
-        if not shards:
+        paths = list(complete_shards(folder).values())
+        if not paths:
             raise SignalError(f"`{folder}` must hold at least one complete shard, but has none. Run the stage that writes it.")
-        spec = shards[0].spec
+        parts: list[_Part] = []
+        spec = open_shard(paths[0]).spec
         spec.require(expect or {}, where=str(folder))
-        seen: dict[str, Path] = {}
-        for shard in shards:
-            shard.spec.require(asdict(spec), where=str(shard.path))
-            for id_ in shard.ids:
-                first = seen.setdefault(id_, shard.path)
-                if first is not shard.path:
-                    raise SignalError(f"`{id_}` must occur once in `{folder}`, but is in `{first.name}` and `{shard.path.name}`.")
-        return cls(folder, spec, shards)
+        ids = IdTable(_open_parts(paths, spec, parts))
+        store = cls(folder, spec, ids, parts)
+        for pair in ids.repeated():
+            one, other = (paths[shard].name for shard in store._shards_of(np.array(pair)))
+            raise SignalError(f"`{ids[pair[0]]}` must occur once in `{folder}`, but is in `{one}` and `{other}`.")
+        return store
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __contains__(self, id_: object) -> bool:
-        return id_ in self._position
+        return id_ in self.ids
 
     @property
     def num_tokens(self) -> int:
         """Rows of all shards."""
-        spans = self._spans["offsets"]
-        return int((spans[:, 1] - spans[:, 0]).sum())
+        return int(self.lengths(np.arange(len(self))).sum())
 
     def bytes_per_token(self) -> float:
         """Bytes on disk per row, everything included (headers, offsets, ids)."""
-        return sum(shard.num_bytes for shard in self._shards) / max(self.num_tokens, 1)
+        return self._num_bytes / max(self.num_tokens, 1)
+
+    def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return int64[len(ids)], the position of each id, -1 where the store does not hold it."""
+        return self.ids.find(ids)
+
+    def lengths(self, positions: Positions) -> npt.NDArray[np.int64]:
+        """Return int64, the response tokens of each sample, end token included."""
+        return _lengths(self._spans["offsets"][positions])
+
+    def prompt_lengths(self, positions: Positions) -> npt.NDArray[np.int64]:
+        """Return int64, the prompt tokens of each sample; 0 where the store holds no prompts."""
+        spans = self._spans.get("prompt_offsets")
+        return np.zeros(len(positions), np.int64) if spans is None else _lengths(spans[positions])
 
     def __getitem__(self, id_: str) -> SampleSignals:
-        """Return one sample; its arrays are read-only views on the map (ids are widened to uint32)."""
-        position = self._locate(id_)
-        arrays = self._map(int(self._shard_of[position]))
-        rows = slice(*self._spans["offsets"][position])
-        prompt = slice(*self._spans["prompt_offsets"][position]) if self.spec.kind == "aligned" else rows
-        columns = {
-            name: arrays[name][prompt if name.startswith("prompt") else rows] for name in arrays if not name.endswith("offsets")
-        }
-        wide = {name: array.astype(np.uint32, copy=False) for name, array in columns.items() if name.endswith("_ids")}
-        return SampleSignals(id=id_, **{**columns, **wide})  # type: ignore[arg-type]
+        """Return one sample; its arrays are read-only, and views on the map where they can be (ids are widened to uint32)."""
+        position = self._locate([id_])
+        shard = int(self._shards_of(position)[0])
+        columns: dict[str, Array] = {}
+        for table, names in self._tables().items():
+            start, stop = self._spans[table][position[0]].tolist()
+            rows = self._reader.read([(shard, start, stop)], names)
+            columns |= {name: self._array(name, part, stop - start) for name, (part,) in zip(names, rows, strict=True)}
+        return SampleSignals(id=id_, **columns)  # type: ignore[arg-type]
 
     def gather(self, ids: Sequence[str]) -> SignalBatch:
         """Read many samples at once, in the order asked for (an id may be asked for twice).
@@ -102,53 +118,96 @@ class SignalStore:
         Raises:
             SignalError: An id is not in the store.
         """
-        positions = np.array([self._locate(id_) for id_ in ids], dtype=np.int64)
-        offsets, columns = self._copy(positions, "offsets", list(stored_columns(self.spec)))
-        if self.spec.kind == "aligned":
-            prompt_offsets, prompts = self._copy(positions, "prompt_offsets", ["prompt_ids"])
-            columns |= {"prompt_offsets": prompt_offsets, **prompts}
-        return SignalBatch(ids=tuple(ids), offsets=offsets, **columns)  # type: ignore[arg-type]
+        return self._gather(self._locate(ids), tuple(ids))
 
-    def _copy(
-        self, positions: npt.NDArray[np.int64], table: str, names: Sequence[str]
+    def gather_at(self, positions: Positions) -> SignalBatch:
+        """Read as `gather` does, by position."""
+        return self._gather(positions, self.ids.at(positions))
+
+    def _gather(self, positions: Positions, ids: tuple[str, ...]) -> SignalBatch:
+        columns: dict[str, Any] = {}
+        for table, names in self._tables().items():
+            columns[table], arrays = self.read_at(positions, names, table=table)
+            columns |= arrays
+        return SignalBatch(ids=ids, **columns)
+
+    def read_at(
+        self, positions: Positions, names: Sequence[str], *, table: str = "offsets"
     ) -> tuple[npt.NDArray[np.int64], dict[str, Array]]:
-        """Copy the rows of the samples at `positions` (cut by `table`) out of the arrays `names`."""
-        spans, shards = self._spans[table][positions], self._shard_of[positions]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(spans[:, 1] - spans[:, 0])])
-        # Samples that follow each other on disk are copied as one run.
-        joined = (shards[1:] == shards[:-1]) & (spans[1:, 0] == spans[:-1, 1])
-        first = np.flatnonzero(np.concatenate([np.ones(min(len(positions), 1), np.bool_), ~joined]))
-        last = np.concatenate([first[1:], [len(positions)]])[: len(first)] - 1
-        out = {name: self._empty(name, int(offsets[-1])) for name in names}
-        runs = zip(shards[first], spans[first, 0], spans[last, 1], offsets[first], offsets[last + 1], strict=True)
-        for shard, start, stop, begin, end in runs:
-            arrays = self._map(int(shard))
-            for name, target in out.items():
-                target[begin:end] = arrays[name][start:stop]
-        return offsets, out
+        """Copy the rows of the samples at `positions` out of the arrays `names`, which `table` cuts into samples.
 
-    def _empty(self, name: str, rows: int) -> Array:
-        dtype = np.dtype(np.uint32) if name.endswith("_ids") else np.dtype(stored_columns(self.spec)[name])
-        return np.empty((rows, self.spec.top_k) if name.startswith("topk") else (rows,), dtype)
+        Returns:
+            Offsets int64[S + 1], and the concatenated rows by name.
+        """
+        spans, shards = self._spans[table][positions], self._shards_of(positions)
+        offsets = np.concatenate([np.zeros(1, np.int64), _lengths(spans).cumsum()])
+        parts = self._reader.read(_join(shards.tolist(), spans.tolist()), names)
+        # Bytes are joined first and given their type once: many short copies by numpy take three times as long.
+        joined = {name: bytearray().join(part) for name, part in zip(names, parts, strict=True)}
+        return offsets, {name: self._array(name, raw, int(offsets[-1])) for name, raw in joined.items()}
 
-    def _locate(self, id_: str) -> int:
-        try:
-            return self._position[id_]
-        except KeyError:
+    def _tables(self) -> dict[str, tuple[str, ...]]:
+        responses = {"offsets": tuple(stored_columns(self.spec))}
+        return responses | ({"prompt_offsets": ("prompt_ids",)} if self.spec.kind == "aligned" else {})
+
+    def _array(self, name: str, raw: memoryview | bytes | bytearray, rows: int) -> Array:
+        shape = (rows, self.spec.top_k) if name in _TOPK else (rows,)
+        array: Array = np.ndarray(shape, self._dtypes[name], raw)
+        return array.astype(np.uint32) if name in _IDS and array.dtype != np.uint32 else array
+
+    def _locate(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        positions = self.find(ids)
+        if (positions == MISSING).any():
+            id_ = ids[int(np.argmin(positions))]
             raise SignalError(
                 f"`{id_}` is not in the signal store `{self.folder}` ({len(self)} samples, source `{self.spec.source}`). "
                 "The store is incomplete or of another corpus: run the stage that writes it."
-            ) from None
+            )
+        return positions
 
-    def _map(self, shard: int) -> dict[str, Array]:
-        if shard not in self._maps:
-            while len(self._maps) >= _MAPS_OPEN:
-                self._maps.popitem(last=False)
-            self._maps[shard] = self._shards[shard].header.map()
-        self._maps.move_to_end(shard)
-        return self._maps[shard]
+    def _shards_of(self, positions: Positions) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self._first, positions, side="right") - 1
 
-    def _read_spans(self, table: str) -> npt.NDArray[np.int64]:
-        """Return int64[S, 2]: first and last + 1 row of every sample within its shard."""
-        offsets = [self._map(shard)[table].astype(np.int64) for shard in range(len(self._shards))]
-        return np.concatenate([np.stack([part[:-1], part[1:]], axis=1) for part in offsets])
+    def _read_spans(self, table: str, sizes: Sequence[int]) -> npt.NDArray[np.uint32]:
+        """Return uint32[S, 2]: first and last + 1 row of every sample within its shard."""
+        spans, at = np.empty((sum(sizes), 2), np.uint32), 0
+        for shard, size in enumerate(sizes):
+            offsets = np.frombuffer(self._reader.read([(shard, 0, size + 1)], [table])[0][0], "<u4")
+            spans[at : at + size, 0], spans[at : at + size, 1] = offsets[:-1], offsets[1:]
+            at += size
+        return spans
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What the store keeps of a shard."""
+
+    header: TensorHeader
+    num_samples: int
+    num_bytes: int
+
+
+def _open_parts(paths: Sequence[Path], spec: SignalSpec, parts: list[_Part]) -> Iterator[list[str]]:
+    """Check the shards one by one and iterate over their ids; `parts` gets the rest."""
+    for path in paths:
+        shard = open_shard(path)
+        shard.spec.require(asdict(spec), where=str(path))
+        parts.append(_Part(shard.header, len(shard.ids), shard.num_bytes))
+        yield shard.ids
+
+
+def _lengths(spans: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    return spans[:, 1].astype(np.int64) - spans[:, 0]
+
+
+def _join(shards: Sequence[int], spans: Sequence[Sequence[int]]) -> list[Run]:
+    """Return the rows to read; samples that follow each other on disk are one run."""
+    runs: list[Run] = []
+    here, end = -1, -1
+    for shard, (start, stop) in zip(shards, spans, strict=True):
+        if shard == here and start == end:
+            runs[-1] = (shard, runs[-1][1], stop)
+        else:
+            runs.append((shard, start, stop))
+        here, end = shard, stop
+    return runs

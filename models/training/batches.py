@@ -133,7 +133,7 @@ class FusionCollator:
     def _read(self, mode: ModeSignals, prompts: Ints, *, wanted: bool) -> "_Rows":
         """Return the samples of those prompts that have any in this mode."""
         chosen = prompts[mode.num_tokens[prompts] > 0] if wanted else prompts[:0]
-        signals = mode.store.gather([self._signals.ids[index] for index in chosen])
+        signals = mode.store.gather_at(mode.positions[chosen])
         return _Rows(signals, mode.num_prompt[chosen], mode.num_tokens[chosen])
 
 

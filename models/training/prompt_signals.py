@@ -1,7 +1,6 @@
 """Two aligned signal stores joined by prompt: ground truth (training mode) and winning response (inference mode)."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +8,14 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from models.errors import SignalError
+from models.fusion.id_table import MISSING
 from models.fusion.signal import SignalStore
 
 logger = logging.getLogger(__name__)
+
+Ints = npt.NDArray[np.int64]
+
+_CHUNK = 4_096  # samples
 
 PlannedPrompt = tuple[int, int]
 """(optimiser step from 0, index of the prompt)."""
@@ -43,35 +47,37 @@ class ModeSignals:
 
     Attributes:
         store: The store.
+        positions: int64[P], where the store holds each prompt's sample; -1 where it does not.
         num_prompt: int64[P], tokens of each prompt.
         num_tokens: int64[P], response tokens that are trained; 0 where the prompt contributes nothing.
         counts: Totals.
     """
 
-    def __init__(self, store: SignalStore, ids: Sequence[str], *, max_length: int) -> None:
+    def __init__(self, store: SignalStore, positions: Ints, *, max_length: int) -> None:
         """Measure every sample once; `max_length` bounds prompt + response, in tokens.
 
         Raises:
             SignalError: A sample has no prompt.
         """
-        self.store = store
-        self.num_prompt: npt.NDArray[np.int64] = np.zeros(len(ids), np.int64)
-        self.num_tokens: npt.NDArray[np.int64] = np.zeros(len(ids), np.int64)
-        missing = too_long = cut = taught = 0
-        for index, id_ in enumerate(ids):
-            if id_ not in store:
-                missing += 1
-                continue
-            sample = store[id_]
-            if sample.prompt_ids is None or sample.has_teacher is None or not len(sample.prompt_ids):
-                raise SignalError(f"Sample `{id_}` of `{store.folder}` must have a prompt, but has none. Align it again.")
-            kept = min(sample.num_tokens, max(max_length - len(sample.prompt_ids), 0))
-            too_long += kept == 0
-            cut += 0 < kept < sample.num_tokens
-            taught += int(sample.has_teacher[:kept].sum())
-            self.num_prompt[index], self.num_tokens[index] = len(sample.prompt_ids), kept
-        samples, tokens = int((self.num_tokens > 0).sum()), int(self.num_tokens.sum())
-        self.counts = ModeCounts(samples, missing, too_long, cut, tokens, tokens - taught)
+        self.store, self.positions = store, positions
+        there = positions != MISSING
+        held = positions[there]
+        prompts, responses = store.prompt_lengths(held), store.lengths(held)
+        if (prompts == 0).any():
+            id_ = store.ids.at(held[prompts == 0][:1])[0]
+            raise SignalError(f"Sample `{id_}` of `{store.folder}` must have a prompt, but has none. Align it again.")
+        kept = np.minimum(responses, np.maximum(max_length - prompts, 0))
+        self.num_prompt: Ints = np.zeros(len(positions), np.int64)
+        self.num_tokens: Ints = np.zeros(len(positions), np.int64)
+        self.num_prompt[there], self.num_tokens[there] = prompts, kept
+        self.counts = ModeCounts(
+            samples=int((kept > 0).sum()),
+            missing=int((~there).sum()),
+            prompt_too_long=int((kept == 0).sum()),
+            cut=int(((kept > 0) & (kept < responses)).sum()),
+            tokens=int(kept.sum()),
+            without_teacher=int(kept.sum()) - _count_taught(store, held, kept),
+        )
 
 
 class PairedSignals(Dataset[PlannedPrompt]):
@@ -81,22 +87,33 @@ class PairedSignals(Dataset[PlannedPrompt]):
     plans: rows are read a micro-batch at a time, by the collator.
 
     Attributes:
-        ids: Sample ids.
         train: Ground truth with the Min-CE winner's distribution.
         infer: Winning response with its generator's distribution.
     """
 
     def __init__(self, train: SignalStore, infer: SignalStore, *, max_length: int) -> None:
         """Join the stores by sample id; what is missing is counted and logged."""
-        self.ids: tuple[str, ...] = (*train.ids, *(id_ for id_ in infer.ids if id_ not in train))
-        self.train = ModeSignals(train, self.ids, max_length=max_length)
-        self.infer = ModeSignals(infer, self.ids, max_length=max_length)
+        only_infer = np.flatnonzero(train.find(infer.ids) == MISSING)
+        in_train = np.concatenate([np.arange(len(train)), np.full(len(only_infer), MISSING)])
+        self.train = ModeSignals(train, in_train, max_length=max_length)
+        self.infer = ModeSignals(infer, np.concatenate([infer.find(train.ids), only_infer]), max_length=max_length)
         for name, counts in (("ground truth", self.train.counts), ("response", self.infer.counts)):
             level = logging.WARNING if counts.missing or counts.prompt_too_long else logging.INFO
-            logger.log(level, "Signals of the %s for %d prompts: %s", name, len(self.ids), counts)
+            logger.log(level, "Signals of the %s for %d prompts: %s", name, len(self), counts)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.train.positions)
 
     def __getitem__(self, planned: PlannedPrompt) -> PlannedPrompt:
         return planned
+
+
+def _count_taught(store: SignalStore, positions: Ints, kept: Ints) -> int:
+    """Count the kept tokens that have a teacher, a part of the store at a time."""
+    count = 0
+    for start in range(0, len(positions), _CHUNK):
+        here, wanted = positions[start : start + _CHUNK], kept[start : start + _CHUNK]
+        offsets, columns = store.read_at(here, ["has_teacher"])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
+        count += int(np.count_nonzero(columns["has_teacher"][within < np.repeat(wanted, np.diff(offsets))]))
+    return count

@@ -46,7 +46,9 @@ def plan_of(signals, *, w_infer=1.0, w_train=1.0, beta=0.5, batch_size=4):
 
 
 def test_prompts_are_those_of_either_store(signals):
-    assert signals.ids == ("a", "b", "c", "d")
+    assert len(signals) == 4  # a, b, c of the ground truth, then d
+    assert signals.train.positions.tolist() == [0, 1, 2, -1]
+    assert signals.infer.positions.tolist() == [1, -1, -1, 0]
     assert signals.train.num_tokens.tolist() == [3, 2, 1, 0]
     assert signals.infer.num_tokens.tolist() == [1, 0, 0, 2]
     assert (signals.train.counts.missing, signals.infer.counts.missing) == (1, 2)
