@@ -66,7 +66,7 @@ def retriever_evaluation(
     with loading():
         use_threads(runtime)
         encoder = Retriever.load(retriever.path / folder, device=pick_device(runtime.device))
-    found = EntityIndex.load(index.path, expect_encoder=encoder.digest(), expect_kb=held_out.kb.digest)
+    found = EntityIndex.load(index.path, expect_encoder=encoder.digest(), expect_kb=held_out.kb.digest, verified=True)
     hits = found.search(embed_contexts(encoder, held_out.contexts), num, within=held_out.within)
     return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": folder.partition("/")[0]}
 
@@ -194,6 +194,7 @@ def _agent(
             agent.path,
             held_out.kb,
             index_folder=index.path,
+            verified=True,
             device=pick_device(runtime.device),
             num_retrieved=num,
             num_beams=cfg.num_beams,

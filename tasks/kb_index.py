@@ -21,25 +21,23 @@ def kb_index(
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write the index of the knowledge base under the retriever in `folder` of its artifact."""
-    import numpy as np
+    """Write the index of the knowledge base under the retriever in `folder` of its artifact.
 
+    Every entity is embedded: an edited knowledge base comes with a retriever trained anew, so that no vector could be kept.
+    Whoever keeps the retriever (a served agent) carries the index over with `models.retrieval.kb_index.refresh_kb_index`.
+    """
     from models.data.dialogue_files import KB
     from models.data.knowledge_base import KnowledgeBase
     from models.generation.loading import pick_device
-    from models.retrieval.embedding import embed_entities
     from models.retrieval.encoder import Retriever
-    from models.retrieval.faiss_index import EntityIndex
+    from models.retrieval.kb_index import build_kb_index
 
     device = pick_device(runtime.device)
     encoder = Retriever.load(retriever.path / folder, device=device)
     kb = KnowledgeBase.load(data.path / KB)
     with RunSink(run, runtime=runtime, label="index the knowledge base") as sink:
-        reps = embed_entities(
-            encoder, kb, device=device, on_progress=lambda done, total: sink.progress(done, total, unit="entities")
+        made = build_kb_index(
+            encoder, kb, cfg=cfg, device=device, on_progress=lambda done, total: sink.progress(done, total, unit="entities")
         )
-    index = EntityIndex.build(
-        cfg, reps, ids=np.arange(len(kb), dtype=np.int64), encoder_digest=encoder.digest(), kb_digest=kb.digest, device=device
-    )
-    index.save(work.out)
-    return {"entities": len(kb), "kind": index.kind, "name": folder.partition("/")[0]}
+    made.save(work.out)
+    return {"entities": len(kb), "kind": made.index.kind, "name": folder.partition("/")[0]}

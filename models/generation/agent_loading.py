@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.data.knowledge_base import KnowledgeBase
 from models.errors import ArtifactError
 from models.generation.agent import DialogueAgent
@@ -14,9 +12,10 @@ from models.generation.seq2seq import Seq2SeqGenerator
 from models.generation.seq2seq_responder import Seq2SeqResponder
 from models.params.dialogue import MetaKnowledgeParams
 from models.params.index import IndexParams
-from models.retrieval.embedding import embed_entities
 from models.retrieval.encoder import Retriever
 from models.retrieval.faiss_index import EntityIndex
+from models.retrieval.index_fingerprint import IndexRecord
+from models.retrieval.kb_index import build_kb_index, load_kb_index, refresh_kb_index
 from models.retrieval.meta_knowledge import MetaKnowledge
 
 META = "meta.json"
@@ -29,6 +28,8 @@ def load_agent(
     device: str,
     index: IndexParams | None = None,
     index_folder: Path | None = None,
+    verified: bool = False,
+    refresh: bool = False,
     num_retrieved: int | None = None,
     num_beams: int = 1,
     batch_size: int = 32,
@@ -42,6 +43,8 @@ def load_agent(
         device: A torch device.
         index: How the entities are indexed; None = the defaults.
         index_folder: A saved index to load instead of embedding the entities again.
+        verified: The digests of its files have just been checked; a large one is then mapped, not read.
+        refresh: Where it is of another state of the knowledge base, embed what is new (the folder stays as it is).
         num_retrieved: K; None = that of training.
         num_beams: Beams of the trained generator.
         batch_size: Turns it answers together.
@@ -59,7 +62,7 @@ def load_agent(
     if index_folder is None:
         entities = build_index(retriever, knowledge, cfg=index or IndexParams())
     else:
-        entities = EntityIndex.load(index_folder, expect_encoder=retriever.digest(), expect_kb=knowledge.digest)
+        entities = _saved_index(index_folder, retriever, knowledge, verified=verified, refresh=refresh)
     if responder is None:
         generator = Seq2SeqGenerator.load(best / "generator", device=device)
         responder = Seq2SeqResponder(generator, meta, device=device, num_beams=num_beams, batch_size=batch_size)
@@ -76,13 +79,13 @@ def load_agent(
 
 def build_index(retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams) -> EntityIndex:
     """Embed a knowledge base and index it."""
-    return EntityIndex.build(
-        cfg,
-        embed_entities(retriever, kb),
-        ids=np.arange(len(kb), dtype=np.int64),
-        encoder_digest=retriever.digest(),
-        kb_digest=kb.digest,
-    )
+    return build_kb_index(retriever, kb, cfg=cfg).index
+
+
+def _saved_index(folder: Path, retriever: Retriever, kb: KnowledgeBase, *, verified: bool, refresh: bool) -> EntityIndex:
+    if refresh and IndexRecord.read(folder).kb_digest != kb.digest:
+        return refresh_kb_index(load_kb_index(folder, encoder=retriever.digest()), retriever, kb).index
+    return EntityIndex.load(folder, expect_encoder=retriever.digest(), expect_kb=kb.digest, verified=verified)
 
 
 def _read_meta(variant: Path) -> dict[str, Any]:

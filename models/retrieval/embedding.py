@@ -14,6 +14,8 @@ Progress = Callable[[int, int], None]
 Reps = npt.NDArray[np.float32]
 # Texts whose tokens exist at a time: long enough for batches without padding, short enough for any corpus.
 _WINDOW = 4096
+# A CPU is as quick with a few texts as with many, so that a batch ends where padding would cost more than a batch saves.
+_LONGER, _LONGER_TOKENS = 1.25, 4
 
 
 def embed_entities(
@@ -71,19 +73,30 @@ def _embed(
 ) -> Reps:
     encode = retriever.encode_entities if side == "entities" else retriever.encode_contexts
     reps = np.zeros((total, retriever.dim), dtype=np.float32)
-    done = 0
+    done, where = 0, retriever.device if device is None else device
     with evaluating(retriever), torch.inference_mode():
         for start in range(0, total, _WINDOW):
             rows = tokens(range(start, min(start + _WINDOW, total)))
-            order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-            for first in range(0, len(order), batch_size):
-                places = order[first : first + batch_size]
+            for places in _batches([len(row) for row in rows], batch_size, even=torch.device(where).type == "cpu"):
                 batch = encode(*retriever.pad([rows[i] for i in places], device))
                 reps[start + np.array(places)] = batch.float().cpu().numpy()
                 done += len(places)
                 if on_progress is not None:
                     on_progress(done, total)
     return reps
+
+
+def _batches(lengths: Sequence[int], most: int, *, even: bool) -> Iterator[list[int]]:
+    """Yield the places of texts in batches of at most `most`, short texts first; `even` ones have similar lengths throughout."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        longest = _LONGER * lengths[batch[0]] + _LONGER_TOKENS if batch and even else float("inf")
+        if len(batch) == most or lengths[place] > longest:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 @contextmanager

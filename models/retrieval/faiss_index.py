@@ -78,7 +78,9 @@ class EntityIndex:
         with faiss_threads(threads):
             body = make_body(cfg, e_reps, device=device)
         index = cls(body, cfg, dim=e_reps.shape[1], fingerprint=(encoder_digest, kb_digest), read_only=False, threads=threads)
-        index.add(ids, e_reps)
+        rows = index._rows(ids, num=len(e_reps))
+        with faiss_threads(threads):
+            body.add(rows, e_reps)
         return index
 
     @classmethod
@@ -89,6 +91,7 @@ class EntityIndex:
         expect_encoder: str,
         expect_kb: str,
         mmap: bool = True,
+        verified: bool = False,
         device: str = "cpu",
         threads: int | None = None,
     ) -> "EntityIndex":
@@ -99,6 +102,8 @@ class EntityIndex:
             expect_encoder: Digest of the encoder that will make the queries.
             expect_kb: Digest of the knowledge base.
             mmap: Map files of 256 MiB and more instead of reading them; such an index is `read_only`.
+            verified: The caller has checked the digests of the files, as the artifact store does with what it hands out: only
+                their sizes are compared, and a mapped file is read where a search needs it.
             device: As in `build`.
             threads: As in `build`.
 
@@ -107,7 +112,7 @@ class EntityIndex:
         """
         record = IndexRecord.read(folder)
         record.require(encoder=expect_encoder, kb=expect_kb, where=str(folder))
-        files, mapped = read_files(folder, record, mmap=mmap)
+        files, mapped = read_files(folder, record, mmap=mmap, verified=verified)
         body = wrap(record.params, record.kind, files, device=device)
         fingerprint = (record.encoder_digest, record.kb_digest)
         return cls(body, record.params, dim=record.dim, fingerprint=fingerprint, read_only=mapped, threads=threads)
@@ -122,6 +127,11 @@ class EntityIndex:
     def kind(self) -> Kind:
         """Kind that was built."""
         return self._body.kind
+
+    @property
+    def params(self) -> IndexParams:
+        """Settings it was built with."""
+        return self._cfg
 
     @property
     def ids(self) -> Rows:
@@ -177,7 +187,9 @@ class EntityIndex:
         Raises:
             RetrievalError: A row is not held.
         """
-        return self._body.vectors(np.asarray(ids, dtype=np.int64))
+        rows = np.asarray(ids, dtype=np.int64)
+        self._body.map.slots(rows)
+        return self._body.vectors(rows)
 
     def add(self, ids: npt.ArrayLike, e_reps: Floats, *, kb_digest: str | None = None) -> None:
         """Add entities; cells stay as they were learned.
@@ -190,7 +202,8 @@ class EntityIndex:
         Raises:
             RetrievalError: A row is held already, the embeddings do not fit, or the index is read-only.
         """
-        rows, e_reps = self._change(ids, e_reps)
+        e_reps = _checked(e_reps, dim=self.dim)
+        rows = self._rows(ids, num=len(e_reps))
         held = rows[self._body.map.known(rows)]
         if len(held):
             raise RetrievalError(f"KB row {held[0]} is in the index already. Use `update` to replace its embedding.")
@@ -214,7 +227,8 @@ class EntityIndex:
         Raises:
             RetrievalError: A row is not held, the kind cannot (`hnsw`), or the index is read-only.
         """
-        rows, e_reps = self._change(ids, e_reps)
+        e_reps = _checked(e_reps, dim=self.dim)
+        rows = self._rows(ids, num=len(e_reps))
         self._body.map.slots(rows)
         with faiss_threads(self._threads):
             self._body.update(rows, e_reps)
@@ -230,7 +244,7 @@ class EntityIndex:
         Raises:
             RetrievalError: A row is not held, the kind cannot (`hnsw`), or the index is read-only.
         """
-        rows, _ = self._change(ids, None)
+        rows = np.unique(self._rows(ids, num=None))
         self._body.map.slots(rows)
         with faiss_threads(self._threads):
             self._body.remove(rows)
@@ -238,22 +252,25 @@ class EntityIndex:
 
     def _search(self, queries: Floats, k: int, within: Sequence[Sequence[int]] | None) -> Hits:
         with faiss_threads(self._threads):
+            if within is None and k and len(queries):
+                return search_all(self._body, queries, k)
             if within is not None:
                 _same_length("within", len(within), len(queries))
-                return search_within(self._body, queries, session_rows(within), k=k)
-            if not k or not len(queries):
-                return search_within(self._body, queries, np.empty((len(queries), 0), dtype=np.int64), k=k)
-            return search_all(self._body, queries, k)
+                rows = session_rows(within)
+                self._body.map.slots(rows[rows >= 0])
+                return search_within(self._body, queries, rows, k=k)
+            return search_within(self._body, queries, np.empty((len(queries), 0), dtype=np.int64), k=k)
 
-    def _change(self, ids: npt.ArrayLike, e_reps: Floats | None) -> tuple[Rows, Floats]:
+    def _rows(self, ids: npt.ArrayLike, *, num: int | None) -> Rows:
+        """Return ids as rows that may be changed; `num` distinct ones, if given."""
         if self.read_only:
             raise RetrievalError("The index is a map of its file and cannot be changed. Load it with `mmap=False`.")
-        rows = np.unique(np.asarray(ids, dtype=np.int64)) if e_reps is None else np.ascontiguousarray(ids, dtype=np.int64)
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32) if e_reps is None else _checked(e_reps, dim=self.dim)
-        _same_length("ids", len(rows), len(vectors))
-        if (rows < 0).any() or len(np.unique(rows)) != len(rows):
+        rows = np.ascontiguousarray(ids, dtype=np.int64)
+        if num is not None:
+            _same_length("ids", len(rows), num)
+        if (rows < 0).any() or (num is not None and len(np.unique(rows)) != num):
             raise RetrievalError("`ids` must be distinct KB rows of 0 and more, one for each embedding.")
-        return rows, vectors
+        return rows
 
 
 def _checked(reps: Floats, *, dim: int | None) -> Floats:
@@ -264,13 +281,13 @@ def _checked(reps: Floats, *, dim: int | None) -> Floats:
             f"Embeddings must have shape [number, {dim or 'width'}], but have {list(array.shape)}. "
             "Queries and entities must come from the same encoder."
         )
-    norms = np.einsum("nd,nd->n", array, array)
-    bad = np.flatnonzero(~(np.abs(norms - 1) <= 2 * _NORM_TOLERANCE))
-    if len(bad):
-        norm = float(np.sqrt(norms[bad[0]]))
-        raise RetrievalError(
-            f"Embeddings must be finite and L2-normalised, but line {bad[0]} has norm {norm:.4g}. Normalise them."
-        )
+    norms = np.vecdot(array, array)
+    # One query is checked in plain Python: see `index_search`. Written so that what is no number fails as well.
+    low, high = (norms.item(), norms.item()) if len(norms) == 1 else (norms.min(initial=1), norms.max(initial=1))
+    if not (low >= 1 - 2 * _NORM_TOLERANCE and high <= 1 + 2 * _NORM_TOLERANCE):
+        line = int(np.argmin(np.abs(norms - 1) <= 2 * _NORM_TOLERANCE))
+        norm = float(np.sqrt(norms[line]))
+        raise RetrievalError(f"Embeddings must be finite and L2-normalised, but line {line} has norm {norm:.4g}. Normalise them.")
     return array
 
 

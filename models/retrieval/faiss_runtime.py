@@ -1,8 +1,6 @@
 """What a machine gives FAISS: threads, and a GPU if there is one."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -17,18 +15,26 @@ _GPU_MOST = 2048
 _GPU_KINDS = ("flat", "ivf")
 
 
-@contextmanager
-def faiss_threads(threads: int | None) -> Iterator[None]:
+class faiss_threads:
     """Let FAISS run on `threads` threads (None: as many as torch does) inside the block.
 
     FAISS and torch bring an OpenMP runtime each, so that torch's setting does not reach FAISS by itself.
     """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(threads or torch.get_num_threads())
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+
+    __slots__ = ("_before", "_wanted")
+
+    def __init__(self, threads: int | None) -> None:
+        """Note the number."""
+        self._wanted = threads or torch.get_num_threads()
+
+    def __enter__(self) -> None:
+        self._before = faiss.omp_get_max_threads()
+        if self._before != self._wanted:
+            faiss.omp_set_num_threads(self._wanted)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before != self._wanted:
+            faiss.omp_set_num_threads(self._before)
 
 
 class GpuMirror:

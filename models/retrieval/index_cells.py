@@ -1,12 +1,13 @@
 """Indexes that divide the entities into cells and visit the nearest ones: IVF,Flat and IVF,PQ."""
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from models.retrieval.faiss_runtime import FAISS, GpuMirror
-from models.retrieval.index_body import Floats, IndexBody, Kind, Rows
+from models.retrieval.index_body import Floats, Found, IndexBody, Kind, Rows
 from models.retrieval.index_positions import CHUNK, INDEX_FILE, FlatBody
 from models.retrieval.row_map import RowMap
 
@@ -22,21 +23,25 @@ class IvfBody(IndexBody):
     def __init__(self, index: Any, *, nprobe: int, gpu: GpuMirror | None = None) -> None:
         """Wrap a trained index; a search visits `nprobe` cells."""
         self._index = index
-        self._nprobe = min(nprobe, index.nlist)
+        self._params = FAISS.SearchParametersIVF(nprobe=min(nprobe, index.nlist))
         self._gpu = gpu
+        # A served index is searched by several threads.
+        self._making = Lock()
         self.map = RowMap(_stored_rows(index.invlists, index.nlist))
 
-    def candidates(self, queries: Floats, num: int, *, thorough: bool = False) -> Rows:
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
         """See `IndexBody`: a thorough search visits every cell."""
-        nprobe = self._index.nlist if thorough else self._nprobe
-        on_gpu = self._gpu is not None and self._gpu.can(num, nprobe)
-        searcher = self._gpu.of(self._index) if self._gpu is not None and on_gpu else self._index
-        found: Rows = searcher.search(queries, num, params=FAISS.SearchParametersIVF(nprobe=nprobe))[1]
-        return found
+        params = FAISS.SearchParametersIVF(nprobe=self._index.nlist) if thorough else self._params
+        if self._gpu is not None and self._gpu.can(num, params.nprobe):
+            scores, rows = self._gpu.of(self._index).search(queries, num, params=params)
+            return Found(rows, scores)
+        # The codes are the vectors: no look-up by id, which would need a hash table over all entities.
+        scores, rows, codes = self._index.search_and_return_codes(queries, num, params=params)
+        return Found(rows, scores, codes.view(np.float32))
 
     def vectors(self, rows: Rows) -> Floats:
         """See `IndexBody`."""
-        self.map.slots(rows)
+        self._find_by_id()
         vectors: Floats = self._index.reconstruct_batch(rows)
         return vectors
 
@@ -48,17 +53,26 @@ class IvfBody(IndexBody):
 
     def update(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBody`: they move to the cell that is nearest now."""
+        self._find_by_id()
         self._index.update_vectors(rows, e_reps)
         self._changed(None)
 
     def remove(self, rows: Rows) -> None:
         """See `IndexBody`."""
+        self._find_by_id()
         self._index.remove_ids(FAISS.IDSelectorArray(rows))
         self._changed(self.map.rows[~np.isin(self.map.rows, rows)])
 
     def files(self) -> Mapping[str, Any]:
-        """See `IndexBody`."""
+        """See `IndexBody`: without the table by id, which is quickly made and slowly read."""
+        self._index.set_direct_map_type(FAISS.DirectMap.NoMap)
         return {INDEX_FILE: self._index}
+
+    def _find_by_id(self) -> None:
+        """Have FAISS keep a table by id, needed to read, replace and remove single entities; made when first asked for."""
+        with self._making:
+            if self._index.direct_map.type != FAISS.DirectMap.Hashtable:
+                self._index.set_direct_map_type(FAISS.DirectMap.Hashtable)
 
     def _changed(self, rows: Rows | None) -> None:
         if rows is not None:
@@ -71,16 +85,19 @@ class PqBody(IvfBody):
     """`IndexIVFPQ`: codes of a few bytes find candidates; scores come from the vectors kept beside (on disk, once loaded)."""
 
     kind: Kind = "pq"
+    by_vector = False
 
     def __init__(self, index: Any, *, nprobe: int, kept: FlatBody) -> None:
         """Wrap a trained index and the vectors themselves."""
         super().__init__(index, nprobe=nprobe)
         self._kept = kept
 
-    def candidates(self, queries: Floats, num: int, *, thorough: bool = False) -> Rows:
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
         """See `IndexBody`: more than are wanted, for the caller to score."""
         more = min(len(self), max(num * _RESCORED, _RESCORED_LEAST))
-        return super().candidates(queries, more, thorough=thorough)
+        params = FAISS.SearchParametersIVF(nprobe=self._index.nlist) if thorough else self._params
+        scores, rows = self._index.search(queries, more, params=params)
+        return Found(rows, scores)
 
     def vectors(self, rows: Rows) -> Floats:
         """See `IndexBody`."""

@@ -36,15 +36,21 @@ def write_record(folder: Path, record: IndexRecord) -> None:
     aside.replace(path)
 
 
-def read_files(folder: Path, record: IndexRecord, *, mmap: bool) -> tuple[dict[str, Any], bool]:
+def read_files(folder: Path, record: IndexRecord, *, mmap: bool, verified: bool = False) -> tuple[dict[str, Any], bool]:
     """Return the FAISS indexes of a folder, and whether they are mapped (and so must not be changed).
+
+    Args:
+        folder: The folder.
+        record: Its record.
+        mmap: Map large files.
+        verified: The files' digests have been checked already; sizes are compared in any case.
 
     Raises:
         RetrievalError: A file is missing, cut short, altered, or not an index.
     """
     names = file_names(record.kind)
     for name in names:
-        _verify(folder / name, record.files.get(name))
+        _verify(folder / name, record.files.get(name), digest=not verified)
     mapped = mmap and sum(record.files[name].num_bytes for name in names) >= MAPPED_FROM_BYTES
     return {name: _read(folder / name, mapped=mapped) for name in names}, mapped
 
@@ -61,15 +67,14 @@ def _write(path: Path, index: Any) -> StoredFile:
     return stored
 
 
-def _verify(path: Path, stored: StoredFile | None) -> None:
+def _verify(path: Path, stored: StoredFile | None, *, digest: bool) -> None:
     if stored is None or not path.is_file():
         raise RetrievalError(f"`{path}` is missing or not in `{RECORD_FILE}`. Build the index again.")
     size = path.stat().st_size
     if size != stored.num_bytes:
         raise RetrievalError(f"`{path}` must have {stored.num_bytes} bytes, but has {size}. Build the index again.")
-    digest = file_digest(path)
-    if digest != stored.sha256:
-        raise RetrievalError(f"`{path}` must have sha256 {stored.sha256}, but has {digest}. Build the index again.")
+    if digest and (found := file_digest(path)) != stored.sha256:
+        raise RetrievalError(f"`{path}` must have sha256 {stored.sha256}, but has {found}. Build the index again.")
 
 
 def _read(path: Path, *, mapped: bool) -> Any:

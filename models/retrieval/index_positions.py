@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from models.retrieval.faiss_runtime import FAISS, GpuMirror, faiss_threads
-from models.retrieval.index_body import Floats, IndexBody, Kind, Rows
+from models.retrieval.index_body import Floats, Found, IndexBody, Kind, Rows
 from models.retrieval.row_map import RowMap
 
 # Entities handed over at a time: a memory-mapped matrix is read piece by piece.
@@ -27,15 +27,14 @@ class FlatBody(IndexBody):
         self._file = file
         self._changed()
 
-    def candidates(self, queries: Floats, num: int, *, thorough: bool = False) -> Rows:
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
         """See `IndexBody`."""
-        base = FAISS.downcast_index(self._index.index)
-        searcher = self._gpu.of(base) if self._gpu and self._gpu.can(num) else base
-        return self._rows_at(searcher.search(queries, num)[1])
+        searcher = self._gpu.of(self._base) if self._gpu and self._gpu.can(num) else self._base
+        return self._found(*searcher.search(queries, num))
 
     def vectors(self, rows: Rows) -> Floats:
         """See `IndexBody`."""
-        return self._view()[self.map.slots(rows)]
+        return self._view.take(self.map.places(rows), axis=0)
 
     def add(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBody`."""
@@ -45,7 +44,7 @@ class FlatBody(IndexBody):
 
     def update(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBody`: written in place, at the cost of the changed entities only."""
-        self._view()[self.map.slots(rows)] = e_reps
+        self._view[self.map.places(rows)] = e_reps
         if self._gpu:
             self._gpu.forget()
 
@@ -60,21 +59,21 @@ class FlatBody(IndexBody):
 
     def _changed(self) -> None:
         self.map = RowMap(FAISS.vector_to_array(self._index.id_map))
+        self._slots_are_rows = self.map.straight and not self.map.first
+        self._base = FAISS.downcast_index(self._index.index)
+        # FAISS' own memory [N, D], which lies elsewhere after a change.
+        storage = self._storage()
+        self._view: Floats = FAISS.rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
         if self._gpu:
             self._gpu.forget()
 
-    def _rows_at(self, slots: Rows) -> Rows:
-        return np.where(slots >= 0, self.map.rows[slots], -1)
+    def _found(self, scores: Floats, slots: Rows) -> Found:
+        if self._slots_are_rows:
+            return Found(slots, scores)
+        return Found(np.where(slots >= 0, self.map.rows[slots], -1), scores)
 
     def _storage(self) -> Any:
-        return FAISS.downcast_index(self._index.index)
-
-    def _view(self) -> Floats:
-        """Return FAISS' own memory [N, D]; not to be kept over a change."""
-        storage = self._storage()
-        flat = FAISS.rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d)
-        view: Floats = flat.reshape(storage.ntotal, storage.d)
-        return view
+        return self._base
 
 
 class HnswBody(FlatBody):
@@ -87,13 +86,14 @@ class HnswBody(FlatBody):
         """Wrap an `IndexIDMap2`; a search keeps `ef_search` candidates at least."""
         super().__init__(index)
         self._ef_search = ef_search
+        self._params = FAISS.SearchParametersHNSW(efSearch=ef_search)
 
-    def candidates(self, queries: Floats, num: int, *, thorough: bool = False) -> Rows:
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
         """See `IndexBody`: a thorough search compares every entity."""
         if thorough:
-            return self._rows_at(self._storage().search(queries, num)[1])
-        params = FAISS.SearchParametersHNSW(efSearch=max(self._ef_search, num))
-        return self._rows_at(FAISS.downcast_index(self._index.index).search(queries, num, params=params)[1])
+            return self._found(*self._storage().search(queries, num))
+        params = self._params if num <= self._ef_search else FAISS.SearchParametersHNSW(efSearch=num)
+        return self._found(*self._base.search(queries, num, params=params))
 
     def add(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBody`: on one thread, since with more FAISS does not promise the same graph twice."""
@@ -109,4 +109,4 @@ class HnswBody(FlatBody):
         raise self._cannot("remove")
 
     def _storage(self) -> Any:
-        return FAISS.downcast_index(FAISS.downcast_index(self._index.index).storage)
+        return FAISS.downcast_index(self._base.storage)

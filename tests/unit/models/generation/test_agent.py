@@ -1,6 +1,7 @@
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from models.data.dialogue import Entity, Turn
@@ -14,9 +15,11 @@ from models.generation.seq2seq import Seq2SeqGenerator
 from models.params.dialogue import GeneratorParams, MetaKnowledgeParams
 from models.params.index import IndexParams
 from models.params.retriever import RetrieverParams
+from models.retrieval import kb_index
 from models.retrieval.embedding import embed_contexts, embed_entities
-from models.retrieval.encoder import build_retriever
+from models.retrieval.encoder import Retriever, build_retriever
 from models.retrieval.errors import RetrievalError
+from models.retrieval.kb_index import build_kb_index
 from models.retrieval.meta_knowledge import MetaKnowledge
 
 AREAS, FOODS = ("north", "south", "east"), ("thai", "indian", "chinese", "french")
@@ -145,6 +148,18 @@ def test_a_saved_index_is_used_and_refused_where_it_does_not_belong(variant, tmp
     write_kb(tmp_path / "kb.jsonl", KB[:-1])
     with pytest.raises(RetrievalError):
         load_agent(variant, tmp_path / "kb.jsonl", device="cpu", responder=Echo(), index_folder=tmp_path / "index")
+
+
+def test_a_saved_index_is_carried_over_to_an_edited_knowledge_base(variant, tmp_path, monkeypatch):
+    retriever = Retriever.load(variant / "best_generator" / "retriever")
+    build_kb_index(retriever, KnowledgeBase.load(variant / "kb.jsonl"), cfg=IndexParams()).save(tmp_path / "index")
+    write_kb(tmp_path / "kb.jsonl", KB[1:])
+    monkeypatch.setattr(kb_index, "embed_entities", lambda *_, rows, **__: np.empty((len(rows), retriever.dim), np.float32))
+    given = {"device": "cpu", "responder": Echo(), "index_folder": tmp_path / "index"}
+    loaded = load_agent(variant, tmp_path / "kb.jsonl", refresh=True, **given)
+    assert loaded.index.kb_digest == loaded.kb.digest and len(loaded.index) == len(KB) - 1
+    fresh = load_agent(variant, variant / "kb.jsonl", **given)
+    assert np.array_equal(loaded.index.reconstruct([0, 3]), fresh.index.reconstruct([1, 4]))
 
 
 @pytest.mark.parametrize("text", [None, "{}", "[1]", "no json", '{"kinds": [], "style": "prefix"}'])

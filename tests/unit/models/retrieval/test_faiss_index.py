@@ -72,6 +72,18 @@ def test_scores_do_not_depend_on_the_batch(kind: str, built: dict[str, EntityInd
         assert alone.scores[0].tolist() == together.scores[query].tolist()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_whole_knowledge_base_are_found_alone_as_together(kind: str) -> None:
+    index = build(kind, ids=np.arange(NUM))
+    together, best = index.search(Q_REPS, 7), np.argsort(-TRUTH, axis=1)[:, :7]
+    for query in range(12):
+        alone = index.search(Q_REPS[query : query + 1], 7)
+        assert alone.rows[0].tolist() == together.rows[query].tolist()
+        assert alone.scores[0].tolist() == together.scores[query].tolist() and alone.counts.tolist() == [7]
+    assert np.mean([len({*a} & {*b}) for a, b in zip(together.rows, best, strict=True)]) > 6.9
+    np.testing.assert_array_equal(index.reconstruct([5, 3]), E_REPS[[5, 3]])
+
+
 def test_equal_entities_stand_in_the_order_of_rows_however_many() -> None:
     same = np.repeat(unit(1), 300, axis=0)
     order = np.random.default_rng(0).permutation(300)

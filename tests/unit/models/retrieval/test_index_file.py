@@ -107,6 +107,15 @@ def test_a_harmed_folder_is_refused(harm: Any, message: str, tmp_path: Path) -> 
         EntityIndex.load(tmp_path, **EXPECT)
 
 
+def test_files_that_were_verified_are_compared_by_size_only(tmp_path: Path) -> None:
+    saved(tmp_path)
+    _flip(tmp_path / "index.faiss")
+    assert len(EntityIndex.load(tmp_path, **EXPECT, verified=True)) == 300
+    (tmp_path / "index.faiss").write_bytes(b"short")
+    with pytest.raises(RetrievalError, match=r"must have \d+ bytes, but has 5"):
+        EntityIndex.load(tmp_path, **EXPECT, verified=True)
+
+
 def test_killed_while_saving_leaves_no_index_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path)
 

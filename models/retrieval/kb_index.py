@@ -1,0 +1,156 @@
+"""The index of a whole knowledge base, kept when the knowledge base is edited: only what reads differently is embedded."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.knowledge_base import KnowledgeBase
+from models.params.index import IndexParams
+from models.retrieval.embedding import Progress, embed_entities
+from models.retrieval.encoder import Retriever
+from models.retrieval.entity_changes import EntityChanges, find_changes
+from models.retrieval.errors import RetrievalError
+from models.retrieval.faiss_index import EntityIndex
+from models.retrieval.index_fingerprint import IndexRecord
+from models.retrieval.index_kinds import resolve_kind
+
+TEXTS_FILE = "texts.npy"
+_BYTES = 16
+# Cells were learned from other entities, and moving most entities costs as much as indexing all.
+_REBUILT_FROM = 0.5
+Texts = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class KbIndex:
+    """An index over all entities of a knowledge base.
+
+    Attributes:
+        index: Its ids are the rows 0 to N − 1.
+        texts: Digest of what the encoder reads of each entity, uint8[N, 16].
+        kb_digest: The knowledge base of `texts`; once the index was carried over to another one, this is no longer its.
+        num_embedded: Entities that were embedded to make it.
+    """
+
+    index: EntityIndex
+    texts: Texts
+    kb_digest: str
+    num_embedded: int
+
+    def save(self, folder: Path) -> None:
+        """Write the index and the digests of the texts."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TEXTS_FILE).unlink(missing_ok=True)
+        self.index.save(folder)
+        np.save(folder / TEXTS_FILE, np.concatenate([_owner(self.index.encoder_digest, self.index.kb_digest), self.texts]))
+
+
+def build_kb_index(
+    retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams, device: str = "cpu", on_progress: Progress | None = None
+) -> KbIndex:
+    """Embed every entity, similar lengths together, and index them.
+
+    Args:
+        retriever: It must be on `device`.
+        kb: The knowledge base.
+        cfg: The section `index`.
+        device: Where to embed and search.
+        on_progress: Called with (done, total).
+    """
+    e_reps = embed_entities(retriever, kb, device=device, on_progress=on_progress)
+    index = _indexed(cfg, e_reps, encoder_digest=retriever.digest(), kb_digest=kb.digest, device=device)
+    return KbIndex(index, text_digests(retriever, kb), kb.digest, len(kb))
+
+
+def load_kb_index(folder: Path, *, encoder: str) -> KbIndex:
+    """Load what `KbIndex.save` wrote, of whatever knowledge base, into memory, where it can be changed.
+
+    Args:
+        folder: The folder.
+        encoder: Digest of the encoder that it must be of.
+
+    Raises:
+        RetrievalError: Another encoder; a file that is missing, altered, or of another index.
+    """
+    record = IndexRecord.read(folder)
+    index = EntityIndex.load(folder, expect_encoder=encoder, expect_kb=record.kb_digest, mmap=False)
+    path = folder / TEXTS_FILE
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as err:
+        raise RetrievalError(f"`{path}` cannot be read ({err!r}). Build the index again.") from err
+    owner = _owner(encoder, record.kb_digest)
+    if rows.shape != (record.count + 1, _BYTES) or not np.array_equal(rows[:1], owner):
+        raise RetrievalError(f"`{path}` does not belong to the index beside it. Build the index again.")
+    return KbIndex(index, rows[1:], record.kb_digest, 0)
+
+
+def refresh_kb_index(
+    old: KbIndex, retriever: Retriever, kb: KnowledgeBase, *, device: str = "cpu", on_progress: Progress | None = None
+) -> KbIndex:
+    """Carry an index over to an edited knowledge base; the encoder is called for new texts only.
+
+    Rows whose text moved keep its vector. The index is changed in place, its cells as they were learned, unless it is of a kind
+    that cannot be, or half of the rows changed. Vectors are those of a full pass up to rounding, which depends on the batch.
+
+    Args:
+        old: The index; it must not be used afterwards.
+        retriever: The encoder it was made with, on `device`.
+        kb: The knowledge base as it is now.
+        device: Where to embed.
+        on_progress: Called with (done, total) of the texts to embed.
+
+    Raises:
+        RetrievalError: Another encoder, or an index that was carried over already.
+    """
+    if old.index.kb_digest != old.kb_digest:
+        raise RetrievalError("The index was carried over to another knowledge base already. Use what that call returned.")
+    if old.index.encoder_digest != retriever.digest():
+        raise RetrievalError("The index was made with another encoder, so that every entity must be embedded. Build it again.")
+    texts = text_digests(retriever, kb)
+    changes = find_changes(old.texts, texts)
+    vectors = np.empty((len(changes.rows), old.index.dim), dtype=np.float32)
+    vectors[changes.moved] = old.index.reconstruct(changes.origins[changes.moved])
+    fresh = changes.rows[~changes.moved]
+    vectors[~changes.moved] = embed_entities(retriever, kb, rows=fresh.tolist(), device=device, on_progress=on_progress)
+    index = _changed(old.index, changes, vectors, num=len(kb), device=device)
+    index.kb_digest = kb.digest
+    return KbIndex(index, texts, kb.digest, len(fresh))
+
+
+def text_digests(retriever: Retriever, kb: KnowledgeBase) -> Texts:
+    """Return the digest of what the encoder reads of each entity, uint8[N, 16]."""
+    texts = (retriever.entity_text(entity).encode() for entity in kb.entities)
+    joined = bytearray().join(hashlib.blake2b(text, digest_size=_BYTES).digest() for text in texts)
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, _BYTES)
+
+
+def _changed(index: EntityIndex, changes: EntityChanges, vectors: Floats, *, num: int, device: str) -> EntityIndex:
+    cfg, count = index.params, len(changes.rows) + len(changes.removed)
+    if index.kind == "hnsw" or index.kind != resolve_kind(cfg, num) or count > _REBUILT_FROM * max(num, 1):
+        e_reps = np.empty((num, index.dim), dtype=np.float32)
+        kept = np.setdiff1d(np.arange(num), changes.rows, assume_unique=True)
+        e_reps[kept], e_reps[changes.rows] = index.reconstruct(kept), vectors
+        return _indexed(cfg, e_reps, encoder_digest=index.encoder_digest, kb_digest=index.kb_digest, device=device)
+    if len(changes.removed):
+        index.remove(changes.removed)
+    added = changes.rows >= changes.num_before
+    if not added.all():
+        index.update(changes.rows[~added], vectors[~added])
+    if added.any():
+        index.add(changes.rows[added], vectors[added])
+    return index
+
+
+def _indexed(cfg: IndexParams, e_reps: Floats, *, encoder_digest: str, kb_digest: str, device: str) -> EntityIndex:
+    ids = np.arange(len(e_reps), dtype=np.int64)
+    return EntityIndex.build(cfg, e_reps, ids=ids, encoder_digest=encoder_digest, kb_digest=kb_digest, device=device)
+
+
+def _owner(encoder: str, kb: str) -> Texts:
+    """Return the line that says which index the digests belong to, uint8[1, 16]."""
+    return np.frombuffer(hashlib.blake2b(f"{encoder} {kb}".encode(), digest_size=_BYTES).digest(), dtype=np.uint8)[None]
