@@ -42,8 +42,8 @@ check: setup-dev  ## lint, types, layers, stage table (no tests)
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m pytest -q tests/unit/flows/test_dvc_file.py
 
-bench: setup-dev  ## measure beside the peers; writes docs/results/speed.json
-	$(VENV)/bin/python -m benchmarks
+bench: setup-dev  ## measure beside the peers (PEER=folder of FuseAI for theirs); writes docs/results/speed.json
+	$(VENV)/bin/python -m benchmarks $(if $(PEER),--peer $(PEER))
 
 server: setup  ## start the Prefect server of this project, if none answers
 	@$(VENV)/bin/python -m flows.servers prefect

@@ -77,14 +77,33 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
     """Yields this rank's micro-batches of every optimiser step of the plan, in order.
 
     A step's prompts are dealt in runs of `micro_batch_size`: run `i·world_size + rank` is micro-batch i of a rank. A short step
-    (the end of an epoch) leaves some micro-batches short or empty, never out: all ranks take part in every one.
+    (the end of an epoch) leaves some micro-batches short or empty, never out: all ranks take part in every one. By length, each
+    run is padded little, and the ranks of a micro-batch have much the same to do; the step stays the same sum over its prompts.
     """
 
     def __init__(
-        self, plan: StepPlan, *, seed: int, micro_batch_size: int, accumulation: int, rank: int = 0, world_size: int = 1
+        self,
+        plan: StepPlan,
+        *,
+        seed: int,
+        micro_batch_size: int,
+        accumulation: int,
+        rank: int = 0,
+        world_size: int = 1,
+        lengths: Ints | None = None,
     ) -> None:
-        """Deal each step of `plan`; micro-batch times accumulation times ranks is its batch size."""
-        self._plan, self._seed = plan, seed
+        """Deal each step of `plan`; micro-batch times accumulation times ranks is its batch size.
+
+        Args:
+            plan: Steps.
+            seed: Of their order.
+            micro_batch_size: Prompts of a forward pass.
+            accumulation: Micro-batches of a rank in a step.
+            rank: This process.
+            world_size: Processes.
+            lengths: Tokens of each prompt with its response, int64[P]; a step's prompts are dealt from short to long.
+        """
+        self._plan, self._seed, self._lengths = plan, seed, lengths
         self._micro, self._accumulation = micro_batch_size, accumulation
         self._rank, self._world = rank, world_size
 
@@ -94,6 +113,8 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
     def __iter__(self) -> Iterator[list[PlannedPrompt]]:
         for step in range(self._plan.total_steps):
             prompts = self._plan.order_at(step, seed=self._seed)
+            if self._lengths is not None:
+                prompts = prompts[np.argsort(self._lengths[prompts], kind="stable")]
             for micro in range(self._accumulation):
                 start = (micro * self._world + self._rank) * self._micro
                 yield [(step, int(index)) for index in prompts[start : start + self._micro]]

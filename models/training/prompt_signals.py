@@ -101,6 +101,11 @@ class PairedSignals(Dataset[PlannedPrompt]):
             level = logging.WARNING if counts.missing or counts.prompt_too_long else logging.INFO
             logger.log(level, "Signals of the %s for %d prompts: %s", name, len(self), counts)
 
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each prompt with the longer of its responses, int64[P]."""
+        return np.maximum(*(mode.num_prompt + mode.num_tokens for mode in (self.train, self.infer)))
+
     def __len__(self) -> int:
         return len(self.train.positions)
 

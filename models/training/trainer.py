@@ -64,6 +64,7 @@ class FusionTrainer(Trainer):
         self._plan, self._cfg, self._window, self._clock, self._checkpoints = plan, cfg, window, clock, checkpoints
         self._totals = StepTotals(0, 0, 0, plan.weights_at(0))
         self._seen: list[_Seen] = []
+        self._lengths = signals.lengths
         collator = FusionCollator(signals, plan)
         super().__init__(model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=[clock])  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
@@ -79,6 +80,7 @@ class FusionTrainer(Trainer):
             accumulation=self.args.gradient_accumulation_steps,
             rank=self.args.process_index,
             world_size=self.args.world_size,
+            lengths=self._lengths,
         )
         return DataLoader(
             self.train_dataset,  # type: ignore[arg-type]

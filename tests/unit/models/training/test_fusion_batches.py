@@ -136,11 +136,9 @@ def test_moving_a_batch_moves_every_tensor(signals):
 # --- which prompts when ------------------------------------------------------------------------------------------------------
 
 
-def deal(plan, *, micro, accumulation, world, seed=0):
-    samplers = [
-        MicroBatchSampler(plan, seed=seed, micro_batch_size=micro, accumulation=accumulation, rank=rank, world_size=world)
-        for rank in range(world)
-    ]
+def deal(plan, *, micro, accumulation, world, seed=0, lengths=None):
+    cut = {"micro_batch_size": micro, "accumulation": accumulation, "world_size": world, "lengths": lengths}
+    samplers = [MicroBatchSampler(plan, seed=seed, rank=rank, **cut) for rank in range(world)]
     assert all(len(list(s)) == len(s) == plan.total_steps * accumulation for s in samplers)
     return [list(s) for s in samplers]
 
@@ -155,6 +153,21 @@ def test_every_cut_of_a_step_has_the_same_prompts(micro, accumulation, world):
         assert {s for batch in cut for s, _ in batch} == {step}
         dealt = sorted(index for batch in cut for _, index in batch)
         assert dealt == sorted(plan.order_at(step, seed=0).tolist())
+
+
+def test_a_step_is_dealt_by_length_to_micro_batches_and_ranks():
+    plan = plan_steps([ResolvedPhase(1, 0, 0.1, 2.0, 1e-3)], num_prompts=21, batch_size=8)
+    lengths = np.random.default_rng(0).integers(4, 60, 21)
+    plain, ranks = (deal(plan, micro=2, accumulation=2, world=2, lengths=given) for given in (None, lengths))
+    for step in range(plan.total_steps):
+        cut = slice(step * 2, step * 2 + 2)
+        dealt = [index for pair in zip(*(rank[cut] for rank in ranks), strict=True) for batch in pair for _, index in batch]
+        assert (
+            dealt
+            == sorted(plan.order_at(step, seed=0).tolist(), key=lambda i: lengths[i])
+            != plan.order_at(step, seed=0).tolist()
+        )
+        assert sorted(dealt) == sorted(index for rank in plain for batch in rank[cut] for _, index in batch)
 
 
 def test_methods_see_the_same_prompts_at_the_same_steps():
