@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 FOODS = ("thai", "greek", "indian", "french", "korean", "welsh")
+T5 = {"vocab_size": 320, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
 AREAS = ("north", "south", "east", "west")
 NAMES = (
     "anchor",
@@ -87,7 +88,7 @@ def write_warm(folder: Path, data: Path, **params: Any) -> Path:
     from models.retrieval.encoder import build_retriever
     from models.retrieval.entity_text import entity_text
 
-    pico = {"vocab_size": 300, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
+    pico = {"vocab_size": 300, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.1}
     cfg = RetrieverParams(**({"pico": pico, "max_context_tokens": 32, "max_entity_tokens": 32} | params))
     texts = [t.context[-1] for t in read_turns(data / "train.jsonl")] + [entity_text(e) for e in read_kb(data / "kb.jsonl")]
     build_retriever(cfg, texts=texts, root=folder).save(folder / "retriever")
@@ -99,8 +100,7 @@ def dialogue_params(**joint: Any) -> Any:
     from models.params.dialogue import DialogueParams
 
     k, seed = joint.pop("k", 3), joint.pop("seed", 1)
-    pico = {"vocab_size": 320, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
-    generator = {"pico": pico, "max_context_tokens": 24, "max_entity_tokens": 40, "max_response_tokens": 16}
+    generator = {"pico": T5, "max_context_tokens": 24, "max_entity_tokens": 40, "max_response_tokens": 16}
     generator |= joint.pop("generator", {})
     defaults = {
         "steps": 8,
@@ -120,10 +120,11 @@ def dialogue_params(**joint: Any) -> Any:
 def make_call(
     root: Path, name: str, *, data: Path, warm: Path, variant: str = "prompt", setting: str = "large_scale", **params: Any
 ):
-    """Return all arguments of `train_dialogue` but cfg, index and sink, and these two."""
+    """Return all arguments of `train_dialogue` but cfg, index and sink, and these two; dropout is on."""
     from models.params.index import IndexParams
     from models.params.runtime import Runtime
 
+    params["generator"] = {"pico": T5 | {"dropout": 0.1}} | params.get("generator", {})
     call = {
         "variant": variant,
         "setting": setting,

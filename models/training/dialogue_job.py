@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.data.dialogue_files import KB, VALUES, file_digest, splits_of
 from models.params.dialogue import DialogueParams, Variant
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
@@ -34,8 +35,10 @@ class DialogueJob:
     def fingerprint(self) -> str:
         """Return the sha256 over everything that decides the result; checkpoints of another training are not resumed.
 
-        A generator given as a folder enters by its content, one of the hub by name and revision.
+        A generator given as a folder enters by its content, one of the hub by name and revision. The test split is not read.
         """
+        splits = splits_of(self.data)
+        read = (self.data / KB, self.data / VALUES, splits["train"], splits["valid"])
         generator = self.cfg.generator
         folder = self.root / generator.model
         row = {
@@ -43,7 +46,7 @@ class DialogueJob:
             "index": self.index.model_dump(mode="json"),
             "variant": self.variant,
             "setting": self.setting,
-            "data": tree_digest(self.data),
+            "data": [file_digest(path) for path in read],
             "retriever": tree_digest(self.warm / "retriever"),
             "generator": tree_digest(folder) if generator.model != "pico" and folder.is_dir() else None,
         }
