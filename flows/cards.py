@@ -1,5 +1,6 @@
 """A model card (README.md) for every fused model, from the same figures as the result page."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,11 +9,30 @@ from flows.systems import systems_of
 from tasks.resident import source_record
 
 if TYPE_CHECKING:
-    from models.reporting.report_data import ReportData
+    from models.evaluation.scores import ComparisonRow, TableRow
 
 
-def write_cards(ctx: StageContext, data: "ReportData", folder: Path) -> list[Path]:
-    """Write cards/<method>-<target>.md for every fused model; returns the paths."""
+def write_cards(
+    ctx: StageContext,
+    folder: Path,
+    *,
+    table: "Sequence[TableRow]",
+    comparisons: "Sequence[ComparisonRow]",
+    confidence: float,
+    limits: Sequence[str],
+    about: Mapping[str, str],
+) -> list[Path]:
+    """Write <method>-<target>.md for every fused model; returns the paths.
+
+    Args:
+        ctx: The profile.
+        folder: Place of the cards.
+        table: Results.
+        comparisons: Paired differences.
+        confidence: Level of the intervals.
+        limits: What a reader must know.
+        about: Provenance.
+    """
     from models.reporting.model_card import ModelCard, render_model_card
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,8 +48,8 @@ def write_cards(ctx: StageContext, data: "ReportData", folder: Path) -> list[Pat
             target=next(r for r in records if r.name == target),
             sources=records,
             phases=record["phases"],
-            table=data.table,
-            comparisons=data.comparisons,
+            table=table,
+            comparisons=comparisons,
             settings={
                 "optimiser steps": f"{record['total_steps']}",
                 "prompts per step": f"{record['batch_size']}",
@@ -37,9 +57,9 @@ def write_cards(ctx: StageContext, data: "ReportData", folder: Path) -> list[Pat
                 "alignment": ctx.params.alignment.mode,
             },
             data=corpus,
-            confidence=data.confidence,
-            limits=data.notes,
-            provenance={k: v for k, v in data.provenance.items() if k != "made"},
+            confidence=confidence,
+            limits=limits,
+            provenance=about,
         )
         path = folder / f"{method}-{target}.md"
         path.write_text(render_model_card(card), encoding="utf-8")

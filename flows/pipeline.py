@@ -1,12 +1,12 @@
 """The whole pipeline, or one of its halves, in one flow run: the bodies of the stages, one after another."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from prefect import flow
 
 from flows.context import StageContext
 from flows.parallel import task_runner
+from flows.stage_cost import CostMeter
 from flows.stage_record import write_record
 from flows.stages import HALVES, STAGES, Half, Stage
 
@@ -28,16 +28,17 @@ def run_stage(
     A stage of both halves (`prepare`, `report`) does the work of `halves` only.
     """
     for item in items or (getattr(ctx.params, stage.matrix) if stage.matrix else ("",)):
-        started = time.monotonic()
+        meter = CostMeter()
         given = {stage.item: item} if stage.matrix else {"halves": halves} if len(stage.halves) > 1 else {}
         stage.body()(ctx, **given)
+        cost = meter.read()
         if len(stage.halves) == 1 or halves == HALVES:
-            write_record(ctx, stage, item=item)
+            write_record(ctx, stage, item=item, cost=cost)
         if len(stage.halves) > 1:
             for half in halves:
                 write_record(ctx, stage, item=half)
         if announce is not None:
-            announce(f"{stage.name}@{item}" if item else stage.name, time.monotonic() - started)
+            announce(f"{stage.name}@{item}" if item else stage.name, cost.seconds)
 
 
 def run_halves(ctx: StageContext, halves: tuple[Half, ...] = HALVES, *, announce: Announce | None = None) -> None:

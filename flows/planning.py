@@ -50,6 +50,12 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
         out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
 
 
+def estimates(ctx: StageContext, half: Half) -> tuple[StageEstimate, ...]:
+    """Return the estimates of a half; none where sizes cannot be read here."""
+    found = dialogue_estimates(ctx) if half == "dialogue" else _fusion_estimates(ctx)
+    return found if isinstance(found, tuple) else ()
+
+
 def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str]:
     """Return the estimates of the fusion half; or, as a list, what they need but cannot be read here."""
     sizes, unknown = model_sizes(ctx)
@@ -65,6 +71,7 @@ def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str
         methods=ctx.params.methods,
         reward_models=reward_sizes(ctx),
         pretrain_tokens=pretrain_tokens(ctx),
+        in_place=[s.name for s in ctx.params.sources.models if s.pico is None and (ctx.root / s.model).is_dir()],
         processes=ctx.params.runtime.nproc,
         fsdp=ctx.params.runtime.fsdp,
     )
@@ -83,14 +90,15 @@ def _needs(estimates: Sequence[StageEstimate], ctx: StageContext) -> Table:
     import shutil
 
     free = shutil.disk_usage(ctx.root).free
-    runtime, speed = ctx.params.runtime, ctx.params.planning.flops_per_second
+    runtime, planning = ctx.params.runtime, ctx.params.planning
     columns = ("stage", "disk", "host memory", "device memory", "compute", "time")
     table = Table(*columns, title=f"needs (free disk {size(free)})", title_justify="left")
     for e in estimates:
         # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker.
         at_once = runtime.nproc if e.stage == "fuse" else 1 if "dialogue" in e.stage else runtime.workers
+        taken = e.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=at_once)
         needs = (size(e.disk_bytes), size(e.host_bytes), size(e.device_bytes))
-        table.add_row(e.stage, *needs, f"{e.flops:.1e} FLOP", duration(e.flops / speed / at_once))
+        table.add_row(e.stage, *needs, f"{e.flops:.1e} FLOP", duration(taken))
     return table
 
 

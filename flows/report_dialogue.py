@@ -1,39 +1,65 @@
 """The dialogue half of `report`: one self-contained page with plots, and the headline figures on the MLflow parent run."""
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext, git_commit
 from flows.dialogue_systems import dialogue_systems, place_of_rows, run_name
-from tasks.dialogue import JOINT, ROWS, SCORES, WARM
-from tasks.report import dialogue_page
+from tasks.artifact import Artifact, materialise
+from tasks.dialogue import JOINT, SCORES, WARM
+from tasks.report import page_files
+from tasks.report_dialogue import dialogue_page
 from tasks.tracking import finish_parent, finish_stage
 
 if TYPE_CHECKING:
     from models.evaluation.dialogue_scores import DialogueComparison, DialogueTableRow
-    from models.reporting.dialogue_report_data import DialogueReportData
 
-SHOWN_EXAMPLES = 2
 SCRATCH = "The generator was trained from nothing, so BLEU and Entity F1 are not to be held against pre-trained models."
 
 
 def report_dialogue(ctx: StageContext) -> None:
     """Write artifacts/<profile>/report/dialogue/index.html with its plots."""
-    data = dialogue_report_data(ctx)
-    page = dialogue_page(data, ctx.out("report", "dialogue"))
-    files = sorted(p for p in page.parent.glob("*") if p.is_file())
+    trained: dict[str, Artifact] = {v: ctx.input("train_dialogue", v, JOINT) for v in ctx.params.variants}
+    page = make_page(ctx, trained)
+    materialise(page, ctx.out("report", "dialogue"))
+    files = page_files(page)
     finish_stage(ctx.run("report", experiment="dialogue"), output=ctx.digest, params={}, metrics={}, files=files)
-    for variant in ctx.params.variants:
-        made = ctx.input("train_dialogue", variant, JOINT)
+    for variant, made in trained.items():
         run = ctx.run(run_name(variant), experiment="dialogue")
-        finish_stage(run, output=made.sha256, params={}, metrics={}, files=[page])
-    finish_parent(ctx.parent("dialogue"), tracking=ctx.params.tracking, metrics=headline_figures(data), files=files)
+        finish_stage(run, output=made.sha256, params={}, metrics={}, files=[page.path / "index.html"])
+    figures = headline_figures(scored_dialogues(ctx)[0])
+    finish_parent(ctx.parent("dialogue"), tracking=ctx.params.tracking, metrics=figures, files=files)
 
 
-def headline_figures(data: "DialogueReportData") -> dict[str, float]:
+def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:
+    """Return the page."""
+    params = ctx.params
+    spoken = [s for s in dialogue_systems(ctx) if s["kind"] in ("variant", "in_context")]
+    told = {
+        "title": f"{params.profile}: dialogue agent on {params.dialogues.kind}, {params.dialogues.setting.replace('_', ' ')}",
+        "data_set": params.dialogues.kind,
+        "setting": params.dialogues.setting,
+        "provenance": provenance(ctx),
+        "reproduce": reproduce(ctx),
+        "notes": [SCRATCH] if params.dialogue.generator.model == "pico" else [],
+    }
+    return dialogue_page(
+        told,
+        data=ctx.input("prepare", "dialogues"),
+        split=params.dialogue_evaluation.split,
+        comparison=ctx.input("evaluate_dialogue", "comparison"),
+        systems=tuple(spoken),
+        rows=tuple(ctx.input("evaluate_dialogue", "rows", place_of_rows(system)) for system in spoken),
+        trained=trained,
+        warm=ctx.input("train_dialogue", params.variants[0], WARM),
+    )
+
+
+def headline_figures(table: "Sequence[DialogueTableRow]") -> dict[str, float]:
     """Return the leading figures of every variant under its name: what the pipeline's own run shows."""
-    rows = [r for r in data.table if r.domain == "all" and r.system.kind in ("variant", "warm_start")]
+    rows = [r for r in table if r.domain == "all" and r.system.kind in ("variant", "warm_start")]
     shown = ("recall_value@1", "recall_id@1", "entity_f1", "bleu")
     return {f"{r.metric}/{r.system.name}": r.value for r in rows if r.metric in shown}
 
@@ -45,43 +71,6 @@ def scored_dialogues(ctx: StageContext) -> "tuple[list[DialogueTableRow], list[D
     scored = _json(ctx, "evaluate_dialogue", "comparison", SCORES)
     table = [DialogueTableRow.from_json(row) for row in scored["table"]]
     return table, [DialogueComparison.from_json(row) for row in scored["comparisons"]], scored["confidence"]
-
-
-def dialogue_report_data(ctx: StageContext) -> "DialogueReportData":
-    """Collect what the page shows from the stages' artifacts."""
-    from models.data.dialogue_files import KB, read_turns
-    from models.data.knowledge_base import KnowledgeBase
-    from models.evaluation.dialogue_scores import DialogueSystem, read_rows
-    from models.reporting.dialogue_report_data import DialogueReportData, select_dialogue_examples
-
-    params, data = ctx.params, ctx.input("prepare", "dialogues").path
-    table, comparisons, confidence = scored_dialogues(ctx)
-    spoken = [s for s in dialogue_systems(ctx) if s["kind"] in ("variant", "in_context")]
-    rows = {
-        DialogueSystem.from_json(s): list(read_rows(ctx.out("evaluate_dialogue", "rows", place_of_rows(s)) / ROWS))
-        for s in spoken
-    }
-    turns = read_turns(data / f"{params.dialogue_evaluation.split}.jsonl")
-    return DialogueReportData(
-        title=f"{params.profile}: dialogue agent on {params.dialogues.kind}, {params.dialogues.setting.replace('_', ' ')}",
-        table=table,
-        comparisons=comparisons,
-        data_set=params.dialogues.kind,
-        setting=params.dialogues.setting,
-        histories={v: history(ctx, v) for v in params.variants},
-        warm=_json(ctx, "train_dialogue", params.variants[0], WARM, "record.json")["recall"],
-        examples=select_dialogue_examples(turns, rows, KnowledgeBase.load(data / KB), per_domain=SHOWN_EXAMPLES),
-        provenance=provenance(ctx),
-        reproduce=reproduce(ctx),
-        notes=[SCRATCH] if params.dialogue.generator.model == "pico" else [],
-        confidence=confidence,
-    )
-
-
-def history(ctx: StageContext, variant: str) -> list[dict[str, Any]]:
-    """Return the logged rows of a variant's joint training."""
-    text = (ctx.out("train_dialogue", variant, JOINT) / "history.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def provenance(ctx: StageContext) -> dict[str, str]:

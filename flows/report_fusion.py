@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,113 +11,95 @@ from typing import TYPE_CHECKING, Any
 from flows.cards import write_cards
 from flows.context import StageContext, git_commit
 from flows.systems import place_of, run_name, systems_of
-from tasks.artifact import Artifact
-from tasks.evaluation import ROWS, SCORES
-from tasks.report import report_page
+from tasks.artifact import Artifact, materialise
+from tasks.evaluation import SCORES
+from tasks.report import Made, fusion_page, history_of, page_files
 from tasks.tracking import finish_parent, finish_stage
 
 if TYPE_CHECKING:
-    from models.reporting.report_data import ReportData
-
-SHOWN_EXAMPLES = 3
+    from models.evaluation.scores import ComparisonRow, TableRow
 
 
 def report_fusion(ctx: StageContext) -> None:
     """Write artifacts/<profile>/report/fusion/index.html with its plots, and the CSV files of `dvc plots`."""
     summary = ctx.input("teach", "summary")
-    write_tables(ctx, summary)
-    data = report_data(ctx, summary)
-    page = report_page(data, ctx.out("report", "fusion"))
-    write_cards(ctx, data, page.parent / "cards")
-    run = ctx.run("report")
-    finish_stage(
-        run, output=ctx.digest_of("fusion"), params={}, metrics={}, files=sorted(p for p in page.parent.glob("*") if p.is_file())
+    trained = trainings(ctx)
+    write_tables(ctx, summary, trained)
+    comparison = ctx.input("evaluate_fusion", "comparison")
+    page = make_page(ctx, summary=summary, comparison=comparison, trained=trained)
+    home = materialise(page, ctx.out("report", "fusion"))
+    table, differences, confidence = scored(comparison)
+    about = provenance(ctx)
+    write_cards(
+        ctx, home / "cards", table=table, comparisons=differences, confidence=confidence, limits=page.meta["notes"], about=about
     )
-    shared = [page.parent / "wins.png", page.parent / "agreement.png", summary.path / "win_table.json"]
-    for system in systems_of(ctx):
-        if system["kind"] == "method":
-            method, target = str(system["name"]), str(system["target"])
-            made = ctx.input("fuse", method, target)
-            finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shared)
-    finish_parent(
-        ctx.parent(),
-        tracking=ctx.params.tracking,
-        metrics=headline_figures(data),
-        files=sorted(p for p in page.parent.glob("*") if p.is_file()),
+    files = page_files(page)
+    finish_stage(ctx.run("report"), output=ctx.digest_of("fusion"), params={}, metrics={}, files=files)
+    shared = [page.path / "wins.png", page.path / "agreement.png", summary.path / "win_table.json"]
+    for (method, target), made in trained.items():
+        finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shared)
+    finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics=headline_figures(table), files=files)
+
+
+def trainings(ctx: StageContext) -> dict[tuple[str, str], Artifact]:
+    """Return (method, target) → training."""
+    params = ctx.params
+    return {(m, t): ctx.input("fuse", m, t) for t in params.fusion.targets for m in params.methods}
+
+
+def scored(comparison: Artifact) -> "tuple[list[TableRow], list[ComparisonRow], float]":
+    """Return the results table, the paired differences and the level of the intervals."""
+    from models.evaluation.scores import ComparisonRow, TableRow
+
+    found = _json(comparison.path / SCORES)
+    table = [TableRow.from_json(row) for row in found["table"]]
+    return table, [ComparisonRow.from_json(row) for row in found["comparisons"]], float(found["confidence"])
+
+
+def make_page(
+    ctx: StageContext, *, summary: Artifact, comparison: Artifact, trained: Mapping[tuple[str, str], Artifact]
+) -> Artifact:
+    """Return the page."""
+    params, systems = ctx.params, systems_of(ctx)
+    names = ", ".join(s.name for s in params.sources.models)
+    title = f"{params.profile}: {names} fused into {', '.join(params.fusion.targets)}"
+    several = len(params.fusion.targets) > 1
+    return fusion_page(
+        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx)},
+        data=ctx.input("prepare", "corpus"),
+        summary=summary,
+        comparison=comparison,
+        systems=tuple(systems),
+        rows=tuple(ctx.input("evaluate_fusion", "test", place_of(system)) for system in systems),
+        fused=named(ctx, trained),
+        aligned={f" → {t}" if several else "": made for (m, t), made in trained.items() if m == params.methods[0]},
+        made=Made(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     )
 
 
-def headline_figures(data: "ReportData") -> dict[str, float]:
+def named(ctx: StageContext, trained: Mapping[tuple[str, str], Artifact]) -> dict[str, Artifact]:
+    """Return the trainings under the names of their curves: method, with several targets `method → target`."""
+    several = len(ctx.params.fusion.targets) > 1
+    return {f"{method} → {target}" if several else method: made for (method, target), made in trained.items()}
+
+
+def headline_figures(table: "Sequence[TableRow]") -> dict[str, float]:
     """Return the pooled score of every method under its name: what the pipeline's own run shows."""
     from models.evaluation.comparison import headline_metric
 
-    metric = headline_metric(row.metric for row in data.table)
-    rows = [r for r in data.table if r.metric == metric and r.family == "all" and r.system.kind == "method"]
+    metric = headline_metric(row.metric for row in table)
+    rows = [r for r in table if r.metric == metric and r.family == "all" and r.system.kind == "method"]
     several = len({r.system.target for r in rows}) > 1
     return {f"{metric}/{r.system.name}{f'_{r.system.target}' if several else ''}": r.value for r in rows}
-
-
-def histories(ctx: StageContext) -> dict[str, list[dict[str, Any]]]:
-    """Return the training curves: method (with several targets `method → target`) → rows."""
-    several = len(ctx.params.fusion.targets) > 1
-    found = {}
-    for method in ctx.params.methods:
-        for target in ctx.params.fusion.targets:
-            lines = (ctx.out("fuse", method, target) / "history.jsonl").read_text(encoding="utf-8").splitlines()
-            found[f"{method} → {target}" if several else method] = [json.loads(line) for line in lines]
-    return found
-
-
-def coverage(ctx: StageContext) -> dict[str, dict[str, float]]:
-    """Return per source (and target) what became of the target's positions, both modes together."""
-    several = len(ctx.params.fusion.targets) > 1
-    method = ctx.params.methods[0]
-    total: dict[str, dict[str, float]] = {}
-    for target in ctx.params.fusion.targets:
-        path = ctx.out("fuse", method, target) / "coverage.json"
-        for source, counts in json.loads(path.read_text(encoding="utf-8")).items():
-            total[f"{source} → {target}" if several else source] = counts
-    return total
-
-
-def report_data(ctx: StageContext, summary: Artifact) -> "ReportData":
-    """Collect what the page shows from the stages' artifacts."""
-    from models.data.corpus import read_examples
-    from models.evaluation.scores import ComparisonRow, System, TableRow, read_scores
-    from models.reporting.report_data import ReportData, seen_notes, select_examples
-
-    scored = json.loads((ctx.input("evaluate_fusion", "comparison").path / SCORES).read_text(encoding="utf-8"))
-    examples = list(read_examples(ctx.input("prepare", "corpus").path / "test.jsonl"))
-    rows = {
-        System(**s): list(read_scores(ctx.out("evaluate_fusion", "test", place_of(s)) / ROWS))  # type: ignore[arg-type]
-        for s in systems_of(ctx)
-    }
-    names = ", ".join(s.name for s in ctx.params.sources.models)
-    return ReportData(
-        title=f"{ctx.params.profile}: {names} fused into {', '.join(ctx.params.fusion.targets)}",
-        table=[TableRow.from_json(row) for row in scored["table"]],
-        comparisons=[ComparisonRow.from_json(row) for row in scored["comparisons"]],
-        wins=_json(summary.path / "win_table.json"),
-        agreement=_json(summary.path / "agreement.json"),
-        histories=histories(ctx),
-        coverage=coverage(ctx),
-        examples=select_examples(examples, rows, per_family=SHOWN_EXAMPLES),
-        provenance=provenance(ctx),
-        reproduce=reproduce(ctx),
-        notes=seen_notes(examples),
-        confidence=scored["confidence"],
-    )
 
 
 def provenance(ctx: StageContext) -> dict[str, str]:
     """Return what made the result: commit, params, versions."""
     versions = {p: version(p) for p in ("torch", "transformers", "prefect", "mlflow", "dvc")}
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {
         "profile": ctx.params.profile,
         "params": ctx.digest_of("fusion")[:16],
         "commit": git_commit(ctx.root),
-        "made": made,
         **versions,
     }
 
@@ -131,7 +113,7 @@ def reproduce(ctx: StageContext) -> list[str]:
     ]
 
 
-def write_tables(ctx: StageContext, summary: Artifact) -> None:
+def write_tables(ctx: StageContext, summary: Artifact, trained: Mapping[tuple[str, str], Artifact]) -> None:
     """Write wins.csv, agreement.csv and loss.csv for `dvc plots`."""
     wins = _json(summary.path / "win_table.json")
     _write_csv(
@@ -145,8 +127,8 @@ def write_tables(ctx: StageContext, summary: Artifact) -> None:
     _write_csv(ctx.reports() / "agreement.csv", ["training", "inference"], pairs)
     curves = (
         [name, row["step"], round(row["train/loss"], 6)]
-        for name, rows in histories(ctx).items()
-        for row in rows
+        for name, made in named(ctx, trained).items()
+        for row in history_of(made)
         if "train/loss" in row
     )
     _write_csv(ctx.reports() / "loss.csv", ["method", "step", "loss"], curves)

@@ -3,15 +3,19 @@
 import json
 import struct
 from collections.abc import Mapping
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from flows.context import StageContext
+from models.data.corpus import count_examples, read_examples
 from models.params.sources import PicoSpec
 from models.reporting.estimate import CorpusSize
 from models.reporting.footprint import ModelSize
 
+# The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; the longest row.
+_ROWS_PER_ENTITY, _PRETRAIN_BYTES, _WORLD_LONGEST = (15, 39), 390, 160
 _WIDTH, _LAYERS = ("hidden_size", "d_model", "n_embd", "dim"), ("num_hidden_layers", "n_layers", "n_layer")
 
 
@@ -83,23 +87,36 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
     place = ctx.out("prepare", "corpus")
     tokens = _bytes_per_token(ctx)
     if (place / "stats.json").is_file():
-        counts, bytes_ = _measure(place)
-        return CorpusSize(
-            num_train=counts["train"],
-            num_test=counts["test"],
-            prompt_bytes=bytes_[0],
-            response_bytes=bytes_[1],
-            bytes_per_token=tokens,
-        )
+        return _measure(place, bytes_per_token=tokens, extra_bytes=_extra_bytes(ctx))
     hint = ctx.params.planning.corpus
     if hint is not None:
         return CorpusSize(**hint.model_dump(), bytes_per_token=tokens)
     if ctx.params.corpus.kind == "embedded":
         world = ctx.params.corpus.world
         return CorpusSize(
-            num_train=world.num_train, num_test=world.num_test, prompt_bytes=45, response_bytes=45, bytes_per_token=tokens
+            num_train=world.num_train,
+            num_valid=world.num_valid,
+            num_test=world.num_test,
+            prompt_bytes=45,
+            response_bytes=45,
+            bytes_per_token=tokens,
+            longest_bytes=_WORLD_LONGEST,
+            extra_bytes=_extra_bytes(ctx),
         )
     return None
+
+
+def _extra_bytes(ctx: StageContext) -> int:
+    """Return the bytes of the rows that embedded sources and reward models are trained on.
+
+    Entities bound the rows of two of the three families.
+    """
+    if ctx.params.corpus.kind != "embedded":
+        return 0
+    world = ctx.params.corpus.world
+    wanted = world.num_pretrain / 3
+    rows = wanted + sum(min(wanted, each * world.num_entities) for each in _ROWS_PER_ENTITY)
+    return int(rows * _PRETRAIN_BYTES)
 
 
 def pretrain_tokens(ctx: StageContext) -> int:
@@ -117,17 +134,23 @@ def _bytes_per_token(ctx: StageContext) -> float:
     return 1.0 if smallest < 200 else 2.0 if smallest < 1500 else 3.0 if smallest < 10000 else 4.0
 
 
-def _measure(place: Path, *, sample: int = 1000) -> tuple[dict[str, int], tuple[float, float]]:
+def _measure(place: Path, *, bytes_per_token: float, extra_bytes: int, sample: int = 1000) -> CorpusSize:
+    """Count the rows of the splits; lengths are those of the first training rows."""
     counts: dict[str, int] = {}
-    prompt = response = seen = 0
-    for split in ("train", "test"):
-        with (place / f"{split}.jsonl").open(encoding="utf-8") as file:
-            counts[split] = 0
-            for line in file:
-                counts[split] += 1
-                if split == "train" and counts[split] <= sample:
-                    row = json.loads(line)
-                    prompt += sum(len(m["content"].encode()) for m in row["messages"])
-                    response += len(row["response"].encode())
-                    seen += 1
-    return counts, (prompt / max(seen, 1), response / max(seen, 1))
+    lengths: list[tuple[int, int]] = []
+    for split in ("train", "valid", "test"):
+        counts[split] = count_examples(place / f"{split}.jsonl") if (place / f"{split}.jsonl").is_file() else 0
+    for example in islice(read_examples(place / "train.jsonl"), sample):
+        prompt = sum(len(message.content.encode()) for message in example.messages)
+        lengths.append((prompt, len(example.response.encode())))
+    seen = max(len(lengths), 1)
+    return CorpusSize(
+        num_train=counts["train"],
+        num_valid=counts["valid"],
+        num_test=counts["test"],
+        prompt_bytes=sum(prompt for prompt, _ in lengths) / seen,
+        response_bytes=sum(response for _, response in lengths) / seen,
+        bytes_per_token=bytes_per_token,
+        longest_bytes=max((prompt + response for prompt, response in lengths), default=0),
+        extra_bytes=extra_bytes,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.context import StageContext
+from flows.stage_cost import StageCost
 from flows.stages import Stage
 from tasks.artifact import MANIFEST, file_digest
 from tasks.code_closure import module_digest
@@ -56,11 +57,27 @@ def snapshot(ctx: StageContext, stage: Stage, *, item: str = "") -> dict[str, di
     }
 
 
-def write_record(ctx: StageContext, stage: Stage, *, item: str = "") -> None:
-    """Keep the present snapshot as what the stage was made from."""
+def write_record(ctx: StageContext, stage: Stage, *, item: str = "", cost: StageCost | None = None) -> None:
+    """Keep the present snapshot as what the stage was made from, with what making it took.
+
+    A stage that was served from the cache keeps the figures of the run that did the work.
+    """
     path = record_path(ctx, stage, item=item)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(snapshot(ctx, stage, item=item), indent=1), encoding="utf-8")
+    now = snapshot(ctx, stage, item=item)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if before.get("outputs") == now["outputs"] and (cost is None or not cost.stored_bytes):
+        took = before.get("took")
+    else:
+        took = None if cost is None else cost.to_json()
+    path.write_text(json.dumps(now | {"took": took}, indent=1), encoding="utf-8")
+
+
+def took(ctx: StageContext, stage: Stage, *, item: str = "") -> StageCost | None:
+    """Return what the stage took when it was last made; None where nobody measured."""
+    path = record_path(ctx, stage, item=item)
+    found = json.loads(path.read_text(encoding="utf-8")).get("took") if path.is_file() else None
+    return StageCost(**found) if found else None
 
 
 def changes(ctx: StageContext, stage: Stage, *, item: str = "") -> list[Change]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from tasks.workspace import cache_dir, store_dir
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
+# A file system's clock ticks every few milliseconds: what has just changed may change again and look the same.
+_SETTLED_NS = 100_000_000
+_digests: dict[str, tuple[str, str]] = {}
 
 
 class Artifact(BaseModel):
@@ -50,20 +54,37 @@ class Artifact(BaseModel):
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, remembered by (path, size, mtime, inode): an unchanged 14 GB file is hashed once."""
+    """Return the sha256 of a file, remembered by (path, size, mtime, inode).
+
+    A process hashes a file once; digests of large files outlast it: an unchanged 14 GB file is hashed once for all.
+    """
     stat = path.stat()
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+    name = str(path.absolute())
+    seen, digest = _digests.get(name, ("", ""))
+    if seen == stamp:
+        return digest
+    digest = _large_digest(path, stamp) if stat.st_size > _BLOCK else _hash(path)
+    if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+        _digests[name] = (stamp, digest)
+    return digest
+
+
+def _large_digest(path: Path, stamp: str) -> str:
     memo = cache_dir() / "digests" / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-    if stat.st_size > _BLOCK and memo.is_file():
+    if memo.is_file():
         seen, _, digest = memo.read_text().partition(" ")
         if seen == stamp:
             return digest
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if stat.st_size > _BLOCK:
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomic(memo, f"{stamp} {digest}")
+    digest = _hash(path)
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomic(memo, f"{stamp} {digest}")
     return digest
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_digest(path: Path) -> str:

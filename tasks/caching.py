@@ -23,6 +23,7 @@ from models.errors import BackendError
 from models.params.base import Section
 from models.params.runtime import Runtime, Tracking
 from tasks.artifact import Artifact, publish
+from tasks.free_memory import give_back_memory
 from tasks.locking import FolderOf, ProcessLocks
 from tasks.step_code import step_code_digest
 from tasks.workspace import work_dir
@@ -158,6 +159,7 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
             meta = function(*args, **kwargs, work=work)
             artifact = publish(work.out, name, meta=meta)
             shutil.rmtree(home)
+            give_back_memory()
             return artifact
 
         # Prefect reads the signature: `work` is ours to fill, and `wraps` must not lead it back to the original.

@@ -13,8 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.code_memo import CodeMemo, stamp_of
+
 PACKAGES = ("flows", "tasks", "models")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_MEMO = CodeMemo(PROJECT_ROOT / ".cache" / "code.json", filled_by=Path(__file__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def closure(roots: Sequence[str], *, without: frozenset[str] = frozenset(), root
             waiting.append((found.module, f"{path}:{found.line}"))
             if found.name is not None and _find(f"{found.module}.{found.name}", root) is not None:
                 waiting.append((f"{found.module}.{found.name}", f"{path}:{found.line}"))
+    _MEMO.save()
     return tuple(sorted(seen))
 
 
@@ -106,13 +110,22 @@ def _find(name: str, root: Path) -> Path | None:
 
 
 def _source(path: Path, name: str) -> _Source:
-    stat = path.stat()
-    return _parse(path, stat.st_mtime_ns, stat.st_size, name)
+    return _parse(path, stamp_of(path), name)
 
 
 @functools.lru_cache(maxsize=4096)
-def _parse(path: Path, mtime_ns: int, size: int, name: str) -> _Source:
-    del mtime_ns, size  # part of the cache key only: an edited file is parsed again
+def _parse(path: Path, stamp: tuple[int, int, int], name: str) -> _Source:
+    ours = path.is_relative_to(PROJECT_ROOT)
+    known = _MEMO.get(path, stamp) if ours else None
+    if known is not None:
+        return _Source(tuple(_Import(*row) for row in known[0]), known[1])
+    source = _read(path, name)
+    if ours:
+        _MEMO.put(path, stamp, [[[i.module, i.name, i.line] for i in source.imports], source.digest])
+    return source
+
+
+def _read(path: Path, name: str) -> _Source:
     tree = ast.parse(path.read_bytes(), filename=str(path))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     imports = tuple(_imports(tree.body, package))

@@ -1,41 +1,140 @@
-"""Writing the result pages and their plots. Not cached: it is made in seconds and carries its date."""
+"""Task `fusion-page`: the result page of the fusion half; drawn anew where something it shows has changed."""
 
-import shutil
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tasks.artifact import MANIFEST, Artifact
+from tasks.caching import Execution, Work, step
+from tasks.evaluation import ROWS, SCORES
 
 if TYPE_CHECKING:
-    from models.reporting.dialogue_report_data import DialogueReportData
     from models.reporting.report_data import ReportData
 
+SHOWN_EXAMPLES = 3
 
-def report_page(data: "ReportData", out: Path) -> Path:
-    """Write `index.html` and one PNG per plot into `out`; returns the page."""
+
+@dataclass(frozen=True)
+class Made(Execution):
+    """When a page is made: it says so, but the hour is no reason to make it again."""
+
+    when: str
+
+
+@step("fusion-page")
+def fusion_page(
+    told: Mapping[str, Any],
+    *,
+    data: Artifact,
+    summary: Artifact,
+    comparison: Artifact,
+    systems: tuple[Mapping[str, str | None], ...],
+    rows: tuple[Artifact, ...],
+    fused: Mapping[str, Artifact],
+    aligned: Mapping[str, Artifact],
+    made: Made,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write index.html and one PNG per plot.
+
+    Args:
+        told: `title`, `provenance`, `reproduce`.
+        data: Corpus, of whose test split examples are shown.
+        summary: Win table and agreement of `teach`.
+        comparison: Scores and differences.
+        systems: Everything that was scored.
+        rows: The rows of each.
+        fused: Name in the curves → training.
+        aligned: Name behind a source's coverage, or empty → training.
+        made: Shown beside the provenance.
+        work: Scratch.
+    """
     from models.evaluation.comparison import headline_metric
     from models.reporting.canvas import save_figure
     from models.reporting.plots import plot_comparison, plot_coverage, plot_losses
     from models.reporting.report_html import write_report
     from models.reporting.win_plots import plot_agreement, plot_win_table
 
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    metrics = list(dict.fromkeys(row.metric for row in data.table))
+    shown = _fusion_data(
+        told,
+        data=data,
+        summary=summary,
+        comparison=comparison,
+        systems=systems,
+        rows=rows,
+        fused=fused,
+        aligned=aligned,
+        made=made,
+    )
+    metrics = list(dict.fromkeys(row.metric for row in shown.table))
     for metric in dict.fromkeys([headline_metric(metrics), "bits_per_byte"]):
-        save_figure(plot_comparison(data.table, metric=metric), out / f"scores_{metric.replace('/', '_')}.png")
-    save_figure(plot_win_table(data.wins), out / "wins.png")
-    save_figure(plot_agreement(data.agreement), out / "agreement.png")
-    save_figure(plot_losses(data.histories), out / "losses.png")
-    save_figure(plot_coverage(data.coverage), out / "coverage.png")
-    return write_report(data, out / "index.html")
+        save_figure(plot_comparison(shown.table, metric=metric), work.out / f"scores_{metric.replace('/', '_')}.png")
+    save_figure(plot_win_table(shown.wins), work.out / "wins.png")
+    save_figure(plot_agreement(shown.agreement), work.out / "agreement.png")
+    save_figure(plot_losses(shown.histories), work.out / "losses.png")
+    save_figure(plot_coverage(shown.coverage), work.out / "coverage.png")
+    write_report(shown, work.out / "index.html")
+    return {"notes": list(shown.notes)}
 
 
-def dialogue_page(data: "DialogueReportData", out: Path) -> Path:
-    """Write `index.html` and one PNG per plot into `out`; returns the page."""
-    from models.reporting.canvas import save_figure
-    from models.reporting.dialogue_report import dialogue_figures, write_dialogue_report
+def page_files(page: Artifact) -> list[Path]:
+    """Return the page and its plots."""
+    return sorted(path for path in page.path.iterdir() if path.is_file() and path.name != MANIFEST)
 
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    for name, figure in dialogue_figures(data).items():
-        save_figure(figure, out / f"{name}.png")
-    return write_dialogue_report(data, out / "index.html")
+
+def history_of(training: Artifact) -> list[dict[str, Any]]:
+    """Return the logged rows of a training."""
+    return [json.loads(line) for line in (training.path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _fusion_data(
+    told: Mapping[str, Any],
+    *,
+    data: Artifact,
+    summary: Artifact,
+    comparison: Artifact,
+    systems: Sequence[Mapping[str, str | None]],
+    rows: Sequence[Artifact],
+    fused: Mapping[str, Artifact],
+    aligned: Mapping[str, Artifact],
+    made: Made,
+) -> "ReportData":
+    from models.data.corpus import read_examples
+    from models.evaluation.scores import ComparisonRow, System, TableRow, read_scores
+    from models.reporting.report_data import ReportData, seen_notes, select_examples
+
+    scored = _json(comparison.path / SCORES)
+    examples = list(read_examples(data.path / "test.jsonl"))
+    scores = {
+        System(**system): list(read_scores(found.path / ROWS))  # type: ignore[arg-type]
+        for system, found in zip(systems, rows, strict=True)
+    }
+    return ReportData(
+        title=told["title"],
+        table=[TableRow.from_json(row) for row in scored["table"]],
+        comparisons=[ComparisonRow.from_json(row) for row in scored["comparisons"]],
+        wins=_json(summary.path / "win_table.json"),
+        agreement=_json(summary.path / "agreement.json"),
+        histories={name: history_of(training) for name, training in fused.items()},
+        coverage=_coverage(aligned),
+        examples=select_examples(examples, scores, per_family=SHOWN_EXAMPLES),
+        provenance={**told["provenance"], "made": made.when},
+        reproduce=told["reproduce"],
+        notes=seen_notes(examples),
+        confidence=scored["confidence"],
+    )
+
+
+def _coverage(aligned: Mapping[str, Artifact]) -> dict[str, dict[str, float]]:
+    """Return per source (and target) what became of the target's positions, both modes together."""
+    return {
+        f"{source}{name}": counts
+        for name, training in aligned.items()
+        for source, counts in _json(training.path / "coverage.json").items()
+    }
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -23,6 +23,8 @@ INFRASTRUCTURE = frozenset(
         "tasks.locking",
         "tasks.workspace",
         "tasks.code_closure",
+        "tasks.code_memo",
+        "tasks.free_memory",
         "tasks.step_code",
         # Execution choices and where metrics go: they decide no result either.
         "models.params.runtime",

@@ -4,6 +4,7 @@ Runs are found by tags, never by the active run (which is per thread): every DVC
 may run in threads or workers. A stage whose work was cached links the run that did it instead of opening an empty one.
 """
 
+import functools
 import json
 import os
 import time
@@ -53,6 +54,12 @@ def _client(uri: str) -> "MlflowClient":
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
+    return _experiment_at(str(client.tracking_uri), name)
+
+
+@functools.cache  # an experiment keeps its id, and every stage asks for it several times
+def _experiment_at(uri: str, name: str) -> str:
+    client = _client(uri)
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)

@@ -67,7 +67,7 @@ def read_examples(path: Path) -> Iterator[Example]:
 
 def read_slice(path: Path, start: int, stop: int) -> list[Example]:
     """Return rows `start` to `stop` (exclusive; cut at the end of the file), reading only their bytes."""
-    offsets = _offsets(path)
+    offsets = row_offsets(path)
     start, stop = max(start, 0), min(stop, len(offsets) - 1)
     if start >= stop:
         return []
@@ -80,7 +80,7 @@ def read_slice(path: Path, start: int, stop: int) -> list[Example]:
 
 def count_examples(path: Path) -> int:
     """Number of rows."""
-    return len(_offsets(path)) - 1
+    return len(row_offsets(path)) - 1
 
 
 def corpus_digest(path: Path) -> str:
@@ -110,7 +110,12 @@ def _parse(line: bytes, *, where: str) -> dict[str, Any]:
     return row
 
 
-def _offsets(path: Path) -> npt.NDArray[np.uint64]:
+def row_offsets(path: Path) -> npt.NDArray[np.uint64]:
+    """Return the start of every row and the file's size last: mapped where they lie beside it, else found by one pass.
+
+    Raises:
+        ArtifactError: The file is missing.
+    """
     with _open(path):
         size = path.stat().st_size
     beside = offsets_path(path)

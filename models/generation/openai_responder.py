@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from models.errors import BackendError
 from models.generation.answer_cache import AnswerCache, request_key
 from models.generation.chat_prompt import FittedChat, tidy
 from models.generation.dialogue_item import Answer, DialogueItem, Progress
@@ -55,7 +56,13 @@ class OpenAiResponder:
             BackendError: The endpoint does not answer as its interface promises; the answers so far are in the cache.
         """
         fitted = self._in_context.fit(items, count=self._count)
-        answers = self._client.map(self._answer, list(zip(items, fitted, strict=True)), on_progress=on_progress)
+        try:
+            answers = self._client.map(self._answer, list(zip(items, fitted, strict=True)), on_progress=on_progress)
+        except BackendError as error:
+            if self._cache is None:
+                raise
+            kept = f"{error} Finished answers are kept: the same command asks for the missing ones only."
+            raise BackendError(kept, transient=error.transient) from error
         report_cuts(answers, model=self._client.model)
         read, written = sum(a.num_prompt_tokens for a in answers), sum(a.num_tokens for a in answers)
         _log.info("%s: %d answers, %d tokens read, %d written", self._client.model, len(answers), read, written)

@@ -76,7 +76,12 @@ class Planning(Section):
     corpus: CorpusHint | None = Field(None, description="Size of the corpus.")
     dialogues: tuple[DialogueHint, ...] = Field((), description="Sizes of data sets of dialogues.")
     flops_per_second: float = Field(
-        5e10,
+        4e10,
         gt=0,
-        description="Sustained speed of one process, for the time estimates (two laptop cores: 5e10; an H100 in bf16: 3e14).",
+        description="Sustained speed of one process, for the time estimates (two laptop cores: 4e10; an H100 in bf16: 3e14).",
+    )
+    seconds_per_layer: float = Field(
+        1e-3,
+        ge=0,
+        description="Time to start one layer, whatever it computes: while generating, and in training of small models.",
     )

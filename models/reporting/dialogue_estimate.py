@@ -12,13 +12,14 @@ from models.params.dialogues import DialoguesParams
 from models.params.retriever import RetrieverParams
 from models.reporting.dialogue_footprint import embed_flops, fused_flops
 from models.reporting.dialogue_size import DialogueModels, DialogueSize
-from models.reporting.dialogue_training_cost import JointCost
-from models.reporting.estimate import PROCESS_BYTES, StageEstimate
+from models.reporting.dialogue_training_cost import JointCost, answer_calls
+from models.reporting.estimate import LIGHT_PROCESS_BYTES, PROCESS_BYTES, StageEstimate
 from models.reporting.footprint import (
     ModelSize,
     Recipe,
     activation_bytes,
     forward_flops,
+    generation_calls,
     kv_cache_bytes,
     training_state_bytes,
     weights_bytes,
@@ -39,6 +40,8 @@ _IN_MEMORY = 4
 _ROW_BYTES, _HIT_BYTES = 1300, 140
 _ADAM = 8
 _CHECKPOINTS = 2
+# Turns that a causal generator answers together; seconds to load and score a system, without its answers (measured: 1 to 1.5 s).
+_PROMPTED_BATCH, _SYSTEM_SECONDS = 8, 1.2
 
 
 def estimate_dialogue_stages(
@@ -78,7 +81,7 @@ def _data_bytes(size: DialogueSize, cfg: DialoguesParams) -> int:
 
 def _prepare(size: DialogueSize, cfg: DialoguesParams) -> StageEstimate:
     knowledge_base = size.num_entities * (_ENTITY_BYTES + _BYTES_PER_TOKEN * size.entity_tokens)
-    return StageEstimate(PREPARE, _data_bytes(size, cfg), PROCESS_BYTES + _IN_MEMORY * int(knowledge_base), 0, 0.0)
+    return StageEstimate(PREPARE, _data_bytes(size, cfg), LIGHT_PROCESS_BYTES + _IN_MEMORY * int(knowledge_base), 0, 0.0)
 
 
 def _warm(models: DialogueModels, size: DialogueSize, retriever: RetrieverParams, *, host: int) -> StageEstimate:
@@ -95,9 +98,10 @@ def _warm(models: DialogueModels, size: DialogueSize, retriever: RetrieverParams
     recipe: Recipe = "bfloat16_autocast" if cfg.dtype == "bfloat16" else "float32"
     device = training_state_bytes(models.retriever_parameters, recipe=recipe)
     device += activation_bytes(encoder, tokens=tokens, dtype=cfg.dtype, checkpointing=False)
-    # The result, and a checkpoint: present and best weights, Adam's moments.
-    disk = weights + 2 * weights + _ADAM * models.retriever_parameters
-    return StageEstimate(WARM_START, disk, host + weights, device, 3 * cfg.steps * step + evaluations * scored)
+    # A checkpoint: present and best weights, Adam's moments.
+    resume = 2 * weights + _ADAM * models.retriever_parameters
+    flops, calls = 3 * cfg.steps * step + evaluations * scored, 6.0 * cfg.steps * encoder.num_layers
+    return StageEstimate(WARM_START, weights + resume, host + weights, device, flops, calls, resume)
 
 
 def _joint(
@@ -109,10 +113,11 @@ def _joint(
     chosen = both + models.retriever_bytes  # best generator with its retriever, best retriever
     state = _CHECKPOINTS * (both + _ADAM * (models.retriever_parameters + models.generator.num_parameters))
     # What was chosen when a checkpoint was written must stay as long as the checkpoint.
-    disk = 2 * chosen + state
+    resume = chosen + state
     cost = JointCost(models, size, cfg=cfg, retriever=retriever, variant=variant)
     host += both + index_bytes(models.encoder, size, retriever)
-    return StageEstimate(JOINT.format(variant), disk, host, cost.device_bytes(), cost.flops())
+    device, flops, calls = cost.device_bytes(), cost.flops(), cost.layer_calls()
+    return StageEstimate(JOINT.format(variant), chosen + resume, host, device, flops, calls, resume)
 
 
 def index_bytes(encoder: ModelSize, size: DialogueSize, retriever: RetrieverParams, *, distractors: int = 0) -> int:
@@ -144,17 +149,29 @@ def _evaluate(
         reading = size.reading(dialogue, variant=variant, negative=False)
         flops += turns * cfg.num_beams * fused_flops(generator, reading)
     device = [_answering_bytes(models, size, dialogue, cfg)]
+    answers = dialogue.generator.max_response_tokens
+    calls = len(variants) * answer_calls(generator, texts=turns, batch=cfg.batch_size, tokens=size.response_tokens, limit=answers)
     systems = retrievers + len(variants) + 2
     for spec in cfg.in_context:
         systems += len(spec.meta_knowledge)
         if spec.name in models.in_context:
             more, memory = _in_context(models.in_context[spec.name], spec, size, dialogue, turns=turns)
             flops += more
+            calls += _in_context_calls(models.in_context[spec.name], spec, size, turns=turns)
             device.append(memory + models.retriever_bytes)
     row = _ROW_BYTES + max(*cfg.recall_at, dialogue.num_retrieved) * _HIT_BYTES
     disk = systems * turns * row + retrievers * index_bytes(encoder, size, retriever)
     largest = max(weights_bytes(m) for m in (generator, *models.in_context.values()))
-    return StageEstimate(EVALUATE, disk, host + largest + index_bytes(encoder, size, retriever), max(device), flops)
+    host += largest + index_bytes(encoder, size, retriever)
+    # Every system is loaded and scored by itself, with intervals by resampling.
+    fixed = systems * _SYSTEM_SECONDS
+    return StageEstimate(EVALUATE, disk, host, max(device), flops, calls, fixed_seconds=fixed)
+
+
+def _in_context_calls(model: ModelSize, spec: InContextParams, size: DialogueSize, *, turns: int) -> float:
+    asked = turns if spec.limit is None else min(spec.limit, turns)
+    calls = generation_calls(model, texts=asked, batch=_PROMPTED_BATCH, tokens=size.response_tokens, limit=spec.max_new_tokens)
+    return len(spec.meta_knowledge) * calls
 
 
 def _unseen(cfg: DialogueEvaluationParams) -> list[int]:

@@ -16,11 +16,13 @@ from models.reporting.dialogue_footprint import (
     writing_bytes,
 )
 from models.reporting.dialogue_size import DialogueModels, DialogueSize
-from models.reporting.footprint import activation_bytes, training_state_bytes
+from models.reporting.footprint import ModelSize, activation_bytes, generation_calls, training_state_bytes
 from models.training.dialogue_schedule import DialogueSchedule, StepMode
 
 # Logits made at a time and their gradient (`models.generation.token_logprobs`).
 _LOGITS_BYTES = 2 * 4 * (1 << 24)
+# Turns answered together in an evaluation during training.
+_ANSWERED_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,22 @@ class JointCost:
         for mode, steps in _steps_by_mode(schedule).items():
             total += steps * (self._retriever_flops(mode) + self.cfg.joint.batch_size * self.turn_flops(mode))
         return total
+
+    def layer_calls(self) -> float:
+        """Return the passes through layers that wait for each other: three for what is trained, and answers of evaluations."""
+        schedule, joint = DialogueSchedule(self.cfg.joint), self.cfg.joint
+        encoder, generator = self.models.encoder.num_layers, self.models.generator.num_layers
+        total = 0.0
+        for mode, steps in _steps_by_mode(schedule).items():
+            decodes = 1 + mode.joint
+            layers = 3 * generator * (1 + decodes) + encoder * (6 if mode.retriever else 1)
+            total += steps * -(-joint.batch_size // joint.micro_batch_size) * layers
+        limit, length = joint.validation_limit, self.cfg.generator.max_response_tokens
+        texts = self.size.num_valid if limit is None else min(limit, self.size.num_valid)
+        answers = answer_calls(
+            self.models.generator, texts=texts, batch=_ANSWERED_TOGETHER, tokens=self.size.response_tokens, limit=length
+        )
+        return total + num_evaluations(schedule) * answers
 
     def turn_flops(self, mode: StepMode) -> float:
         """Return the generator's operations on one turn of a training step.
@@ -158,6 +176,11 @@ class JointCost:
                 generator, responses=self._width, tokens=tokens, memory=of_one, read=read, checkpointing=again
             )  # fmt: skip
         return kept
+
+
+def answer_calls(generator: ModelSize, *, texts: int, batch: int, tokens: float, limit: int) -> float:
+    """Return the layers' share of decoding: a T5's decoder layer attends twice."""
+    return 2 * generation_calls(generator, texts=texts, batch=batch, tokens=tokens, limit=limit)
 
 
 def num_evaluations(schedule: DialogueSchedule) -> int:

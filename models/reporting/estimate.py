@@ -4,7 +4,7 @@ Host memory is the main memory of the machine, device memory that of one acceler
 Peaks are per machine (host) and per process (device). The formulas stand in `models.reporting.footprint`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from models.fusion.schedule import Schedule, resolve_schedule
@@ -15,6 +15,7 @@ from models.reporting.footprint import (
     ModelSize,
     activation_bytes,
     forward_flops,
+    generation_calls,
     kv_cache_bytes,
     lora_parameters,
     loss_chunk_bytes,
@@ -25,10 +26,16 @@ from models.reporting.footprint import (
     weights_bytes,
 )
 
-PROCESS_BYTES = 500_000_000
-"""Resident memory of a Python process with torch and transformers imported (measured: 487 MB)."""
+PROCESS_BYTES = 690_000_000
+"""Resident memory of a stage before it computes: Python, torch, transformers, Prefect, MLflow (measured: 685 to 700 MB)."""
+LIGHT_PROCESS_BYTES = 300_000_000
+"""The same without torch, as `prepare` runs."""
+START_SECONDS = 3.0
+"""What a stage takes before it computes: libraries, models, records (measured: 2 to 4 s)."""
 _ROW_BYTES = 150
 """JSON around a prompt, a response or a score: names, ids, quotes."""
+_SCORED_BYTES = 280
+"""JSON of one system's scores of one held-out example, besides its answer (measured: 260 to 300)."""
 _SCORING_CHUNK = 1024
 
 
@@ -42,6 +49,9 @@ class CorpusSize:
         prompt_bytes: UTF-8 bytes of a prompt.
         response_bytes: UTF-8 bytes of a ground-truth response.
         bytes_per_token: Of the tokenizers; about 4 for English with 32k entries, 1 to 3 for small vocabularies.
+        num_valid: Validation prompts, which the sources are scored on.
+        longest_bytes: UTF-8 bytes of the longest prompt with its response; None = unknown.
+        extra_bytes: What `prepare` writes besides: rows that embedded sources are trained on.
     """
 
     num_train: int
@@ -49,6 +59,9 @@ class CorpusSize:
     prompt_bytes: float
     response_bytes: float
     bytes_per_token: float = 4.0
+    num_valid: int = 0
+    longest_bytes: float | None = None
+    extra_bytes: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -64,6 +77,12 @@ class CorpusSize:
         """Tokens of a model's answer: as long as the ground truth, unless cut."""
         return min(self.response_tokens, max_new_tokens)
 
+    def longest_tokens(self, max_length: int) -> int:
+        """Tokens of the longest row, at most `max_length`."""
+        if self.longest_bytes is None:
+            return max_length
+        return min(max_length, -int(-self.longest_bytes // self.bytes_per_token) + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class StageEstimate:
@@ -75,6 +94,10 @@ class StageEstimate:
         host_bytes: Peak of main memory.
         device_bytes: Peak of one process on its device.
         flops: Floating-point operations over all processes.
+        resume_bytes: What of `disk_bytes` is resume state, deleted when the result is safe.
+        layer_calls: Passes through one layer that wait for each other (steps × layers): with small models and while generating,
+            starting them takes longer than what they compute.
+        fixed_seconds: What takes time whatever the machine computes, besides `START_SECONDS`.
     """
 
     stage: str
@@ -82,10 +105,14 @@ class StageEstimate:
     host_bytes: int
     device_bytes: int
     flops: float
+    layer_calls: float = 0.0
+    resume_bytes: int = 0
+    fixed_seconds: float = 0.0
 
-    def hours(self, flops_per_second: float, *, processes: int = 1) -> float:
-        """Return the hours at a sustained rate per process (40 % of the peak is good for training, 5 % for generation)."""
-        return self.flops / (flops_per_second * processes) / 3600
+    def seconds(self, flops_per_second: float, *, seconds_per_layer: float = 0.0, processes: int = 1) -> float:
+        """Return the seconds at a sustained rate per process (40 % of the peak is good for training)."""
+        computed = self.flops / flops_per_second + self.layer_calls * seconds_per_layer
+        return START_SECONDS + self.fixed_seconds + computed / processes
 
 
 def estimate_stages(
@@ -98,6 +125,7 @@ def estimate_stages(
     methods: Sequence[str],
     reward_models: Sequence[ModelSize] = (),
     pretrain_tokens: int = 0,
+    in_place: Collection[str] = (),
     processes: int = 1,
     fsdp: bool = False,
 ) -> tuple[StageEstimate, ...]:
@@ -112,35 +140,41 @@ def estimate_stages(
         methods: Presets or `custom`.
         reward_models: Sizes of the reward models.
         pretrain_tokens: Tokens each source is trained on in `sources`; 0 = sources are taken as they are.
+        in_place: Sources whose folders are used where they lie: nothing is written for them.
         processes: Processes of `fuse`.
         fsdp: Weights and optimiser are sharded over them.
     """
     schedules = [resolve_schedule(method, fusion) for method in methods]
     return (
         _prepare(corpus),
-        _sources([*sources.values(), *reward_models], pretrain_tokens=pretrain_tokens),
+        _sources(
+            [*sources.values(), *reward_models],
+            written=[*(size for name, size in sources.items() if name not in in_place), *reward_models],
+            pretrain_tokens=pretrain_tokens,
+        ),
         _teach(list(sources.values()), reward_models, corpus, cfg=teach),
         _fuse(
             [sources[name] for name in fusion.targets], corpus,
             cfg=fusion, teach=teach, schedules=schedules, processes=processes, fsdp=fsdp,
         ),
         _evaluate(
-            [*sources.values(), *(sources[name] for name in fusion.targets for _ in methods)], corpus, cfg=evaluation
+            [*sources.values(), *(sources[name] for name in fusion.targets for _ in methods)], corpus,
+            cfg=evaluation, num_sources=len(sources),
         ),
     )  # fmt: skip
 
 
 def _prepare(corpus: CorpusSize) -> StageEstimate:
-    rows = corpus.num_train + corpus.num_test
-    disk = rows * (corpus.prompt_bytes + corpus.response_bytes + _ROW_BYTES)
+    rows = corpus.num_train + corpus.num_valid + corpus.num_test
+    disk = rows * (corpus.prompt_bytes + corpus.response_bytes + _ROW_BYTES) + corpus.extra_bytes
     seen = 100 * rows  # digests of the prompts, kept to find leaks and doubles
-    return StageEstimate("prepare", int(disk), PROCESS_BYTES + seen, 0, 0.0)
+    return StageEstimate("prepare", int(disk), LIGHT_PROCESS_BYTES + seen, 0, 0.0)
 
 
-def _sources(models: Sequence[ModelSize], *, pretrain_tokens: int) -> StageEstimate:
+def _sources(models: Sequence[ModelSize], *, written: Sequence[ModelSize], pretrain_tokens: int) -> StageEstimate:
     trained = max((training_state_bytes(m.num_parameters, recipe="float32") for m in models), default=0)
     flops = sum(training_flops(m, tokens=pretrain_tokens, context=0, checkpointing=False) for m in models)
-    disk = sum(weights_bytes(m) for m in models)
+    disk = sum(weights_bytes(m) for m in written)
     return StageEstimate("sources", disk, PROCESS_BYTES, trained if pretrain_tokens else 0, flops)
 
 
@@ -167,7 +201,11 @@ def _teach(sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: Co
     device += [weights_bytes(judge) for judge in judges]
     shard = cfg.shard_size * truth * max((signal_bytes_per_token(m.vocab_size, top_k=k) for m in sources), default=0)
     host = PROCESS_BYTES + shard + max((weights_bytes(m) for m in (*sources, *judges)), default=0)
-    return StageEstimate("teach", int(disk), host, max(device, default=0), flops)
+    calls = sum(
+        generation_calls(m, texts=n * samples, batch=cfg.responses.batch_size, tokens=answer, limit=cfg.responses.max_new_tokens)
+        for m in sources
+    )
+    return StageEstimate("teach", int(disk), host, max(device, default=0), flops, calls)
 
 
 def _inference_bytes(model: ModelSize, *, generated: int, scored: int) -> int:
@@ -205,10 +243,15 @@ def _fuse(
                 flops += training_flops(target, tokens=trained, context=length, checkpointing=cfg.gradient_checkpointing)
     largest = max(targets, key=lambda m: m.num_parameters)
     # Weights and both moments in float32, of the run in progress only.
-    disk += cfg.checkpoints.keep * 12 * _trained_parameters(largest, cfg)
+    resume = cfg.checkpoints.keep * 12 * _trained_parameters(largest, cfg)
     host = processes * (PROCESS_BYTES + weights_bytes(largest, "float32"))
-    device = max(fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp) for m in targets)
-    return StageEstimate("fuse", disk, host, device, flops)
+    longest = corpus.longest_tokens(cfg.max_length)
+    texts = 2 if any(phase.w_infer > 0 and phase.w_train > 0 for schedule in schedules for phase in schedule) else 1
+    device = max(fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp, length=longest, texts=texts) for m in targets)
+    steps = [-(-corpus.num_train // cfg.batch_size) * sum(phase.epochs for phase in schedule) for schedule in schedules]
+    micro = -(-cfg.batch_size // (cfg.micro_batch_size * processes))
+    calls = sum(3 * micro * m.num_layers * each for m in targets for each in steps)
+    return StageEstimate("fuse", disk + resume, host, device, flops, calls * processes, resume)
 
 
 def text_passes(schedule: Schedule) -> tuple[float, float]:
@@ -225,10 +268,26 @@ def _trained_parameters(model: ModelSize, cfg: FusionParams) -> int:
     return model.num_parameters if cfg.lora is None else lora_parameters(model, rank=cfg.lora.rank)
 
 
-def fuse_device_bytes(target: ModelSize, cfg: FusionParams, *, processes: int = 1, fsdp: bool = False) -> int:
+def fuse_device_bytes(
+    target: ModelSize,
+    cfg: FusionParams,
+    *,
+    processes: int = 1,
+    fsdp: bool = False,
+    length: int | None = None,
+    texts: int = 1,
+) -> int:
     """Return the peak of one training process: training state, activations of a micro-batch, a loss chunk.
 
     Under FSDP the state is divided by the processes, and one layer's weights are whole at a time.
+
+    Args:
+        target: The model.
+        cfg: Batches, dtype, adapters.
+        processes: How many share the state under FSDP.
+        fsdp: Whether they do.
+        length: Tokens of the longest row; None = `cfg.max_length`.
+        texts: Rows of a prompt in one step: 2 where a phase trains on both modes.
     """
     autocast = cfg.dtype == "bfloat16"
     state = training_state_bytes(_trained_parameters(target, cfg), recipe="bfloat16_autocast" if autocast else "float32")
@@ -236,20 +295,26 @@ def fuse_device_bytes(target: ModelSize, cfg: FusionParams, *, processes: int = 
         state += weights_bytes(target, "float32")
     if fsdp:
         state = state // processes + 4 * target.num_parameters // max(target.num_layers, 1)
-    tokens = cfg.micro_batch_size * cfg.max_length
+    tokens = cfg.micro_batch_size * texts * (cfg.max_length if length is None else length)
     dtype, checkpointing = cfg.dtype, cfg.gradient_checkpointing
     kept = activation_bytes(target, tokens=tokens, dtype=dtype, checkpointing=checkpointing)
     return state + kept + loss_chunk_bytes(target, chunk=cfg.loss_chunk)
 
 
-def _evaluate(models: Sequence[ModelSize], corpus: CorpusSize, *, cfg: EvaluationParams) -> StageEstimate:
-    n = corpus.num_test if cfg.limit is None else min(cfg.limit, corpus.num_test)
+def _evaluate(models: Sequence[ModelSize], corpus: CorpusSize, *, cfg: EvaluationParams, num_sources: int) -> StageEstimate:
+    """Every model on the held-out split; the sources, which come first, on the validation split as well."""
+    held_out, valid = (n if cfg.limit is None else min(cfg.limit, n) for n in (corpus.num_test, corpus.num_valid))
     prompt, truth = corpus.prompt_tokens, corpus.response_tokens
     answer = corpus.answer_tokens(cfg.max_new_tokens) if cfg.answers else 0
-    flops = sum(forward_flops(m, tokens=n * (prompt + truth), context=prompt + truth) for m in models)
-    if cfg.answers:
-        flops += sum(forward_flops(m, tokens=n * (prompt + answer), context=prompt + answer) for m in models)
+    rows = [held_out + valid if i < num_sources else held_out for i in range(len(models))]
+    flops, calls = 0.0, 0.0
+    for model, n in zip(models, rows, strict=True):
+        flops += forward_flops(model, tokens=n * (prompt + truth), context=prompt + truth)
+        if cfg.answers:
+            flops += forward_flops(model, tokens=n * (prompt + answer), context=prompt + answer)
+            calls += generation_calls(model, texts=n, batch=cfg.batch_size, tokens=answer, limit=cfg.max_new_tokens)
     generated = cfg.batch_size * (prompt + cfg.max_new_tokens) if cfg.answers else 0
     device = max(_inference_bytes(m, generated=generated, scored=cfg.batch_tokens) for m in models)
-    disk = len(models) * n * (answer * corpus.bytes_per_token + _ROW_BYTES)
-    return StageEstimate("evaluate_fusion", int(disk), PROCESS_BYTES + max(weights_bytes(m) for m in models), device, flops)
+    disk = sum(rows) * (answer * corpus.bytes_per_token + _SCORED_BYTES)
+    host = PROCESS_BYTES + max(weights_bytes(m) for m in models)
+    return StageEstimate("evaluate_fusion", int(disk), host, device, flops, calls)

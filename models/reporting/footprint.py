@@ -11,6 +11,9 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 Recipe = Literal["float32", "bfloat16_autocast", "bfloat16"]
 
+# How much longer than the mean the longest answer of a batch is, which the others wait for.
+_LONGEST = 2
+
 # Bytes per trained parameter: weight + gradient + Adam's two moments. Autocast keeps a bfloat16 copy of the float32 weights.
 STATE_BYTES: dict[Recipe, int] = {"float32": 4 + 4 + 8, "bfloat16_autocast": 4 + 4 + 8 + 2, "bfloat16": 2 + 2 + 4}
 
@@ -96,3 +99,8 @@ def forward_flops(model: ModelSize, *, tokens: float, context: float) -> float:
 def training_flops(model: ModelSize, *, tokens: float, context: float, checkpointing: bool) -> float:
     """Return three forwards' worth (backward costs two), four with activation checkpointing."""
     return (4 if checkpointing else 3) * forward_flops(model, tokens=tokens, context=context)
+
+
+def generation_calls(model: ModelSize, *, texts: int, batch: int, tokens: float, limit: int) -> float:
+    """Return L × decoding steps of all batches; a batch takes as many as its longest answer has tokens (at most `limit`)."""
+    return -(-texts // batch) * min(_LONGEST * tokens, limit) * model.num_layers

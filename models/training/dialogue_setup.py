@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from models.data.dialogue import Turn
-from models.data.dialogue_files import KB, VALUES, read_turns, splits_of
+from models.data.dialogue_files import KB, VALUES, splits_of
 from models.data.knowledge_base import KnowledgeBase
 from models.data.pseudo_positive import ValueIndex
+from models.data.turn_file import TurnFile
 from models.errors import ArtifactError, DataError, Problem
 from models.generation.seq2seq import Seq2SeqGenerator
 from models.params.dialogue import DialogueParams, Variant
@@ -32,8 +33,8 @@ class DialogueData:
 
     Attributes:
         kb: The knowledge base.
-        train: Training turns, API turns included: the generator writes them, too.
-        valid: Validation turns.
+        train: Training turns, read when asked for; API turns included: the generator writes them, too.
+        valid: Validation turns, likewise.
         values: What the F1 of entity values looks for.
         value_index: Values of the knowledge base, for the co-occurrence test.
     """
@@ -53,7 +54,7 @@ class DialogueData:
             DataError: There is nothing to train on, to validate on, or to retrieve.
         """
         kb = KnowledgeBase.load(folder / KB)
-        splits = {split: tuple(read_turns(path)) for split, path in splits_of(folder).items() if split != "test"}
+        splits = {split: TurnFile(path) for split, path in splits_of(folder).items() if split != "test"}
         problems = [Problem(f"{split}.jsonl", "must have turns", "empty") for split, turns in splits.items() if not turns]
         if not len(kb):
             problems.append(Problem(KB, "must have entities", "empty"))

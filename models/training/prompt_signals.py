@@ -104,7 +104,9 @@ class PairedSignals(Dataset[PlannedPrompt]):
     @property
     def lengths(self) -> Ints:
         """Tokens of each prompt with the longer of its responses, int64[P]."""
-        return np.maximum(*(mode.num_prompt + mode.num_tokens for mode in (self.train, self.infer)))
+        train, infer = (mode.num_prompt + mode.num_tokens for mode in (self.train, self.infer))
+        longest: Ints = np.maximum(train, infer)
+        return longest
 
     def __len__(self) -> int:
         return len(self.train.positions)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from models.fusion.schedule import resolve_schedule
@@ -6,13 +8,14 @@ from models.params.fusion import FusionParams, LoraParams
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
 from models.reporting.estimate import (
     PROCESS_BYTES,
+    START_SECONDS,
     CorpusSize,
     StageEstimate,
     estimate_stages,
     fuse_device_bytes,
     text_passes,
 )
-from models.reporting.footprint import ModelSize, activation_bytes, loss_chunk_bytes
+from models.reporting.footprint import ModelSize, activation_bytes, generation_calls, loss_chunk_bytes
 
 VICUNA = ModelSize(7_000_000_000, 32_000, 4096, 32, "bfloat16")
 MPT = ModelSize(7_000_000_000, 50_432, 4096, 32, "bfloat16")
@@ -27,9 +30,9 @@ FUSION = FusionParams(
 )
 
 
-def stages(**changed: object) -> dict[str, StageEstimate]:
+def stages(corpus: CorpusSize = CORPUS, **changed: object) -> dict[str, StageEstimate]:
     given = {"teach": TEACH, "fusion": FUSION, "evaluation": EvaluationParams(), "methods": ("profuser",)} | changed
-    return {e.stage: e for e in estimate_stages(SOURCES, CORPUS, **given)}  # type: ignore[arg-type]
+    return {e.stage: e for e in estimate_stages(SOURCES, corpus, **given)}  # type: ignore[arg-type]
 
 
 def test_token_counts_round_up_and_count_the_end_token() -> None:
@@ -49,6 +52,7 @@ def test_prepare_writes_the_rows() -> None:
 def test_sources_hold_all_weights_and_train_only_embedded_ones() -> None:
     assert stages()["sources"].disk_bytes == 3 * 14_000_000_000
     assert stages()["sources"].flops == 0
+    assert stages(in_place=["mpt"])["sources"].disk_bytes == 2 * 14_000_000_000
     trained = stages(pretrain_tokens=1000)["sources"]
     assert trained.flops == 3 * 6 * 7e9 * 1000
     assert trained.device_bytes == 112_000_000_000
@@ -132,6 +136,35 @@ def test_evaluation_counts_every_model_and_respects_its_limits() -> None:
     assert silent.flops < four.flops
 
 
-def test_hours_at_a_rate() -> None:
-    assert StageEstimate("fuse", 0, 0, 0, 3.6e18).hours(1e15) == 1.0
-    assert StageEstimate("fuse", 0, 0, 0, 3.6e18).hours(1e15, processes=4) == 0.25
+def test_time_is_computing_and_the_calls_that_wait_for_each_other() -> None:
+    fuse = StageEstimate("fuse", 0, 0, 0, 2e12, layer_calls=5000, fixed_seconds=4)
+    assert fuse.seconds(1e12) == START_SECONDS + 4 + 2
+    assert fuse.seconds(1e12, seconds_per_layer=2e-3, processes=4) == START_SECONDS + 4 + (2 + 10) / 4
+
+
+def test_a_batch_waits_for_its_longest_answer() -> None:
+    # 100 texts of 20 tokens, 32 at a time: 4 batches of 2 · 20 steps, 32 layers each
+    assert generation_calls(VICUNA, texts=100, batch=32, tokens=20, limit=64) == 4 * 40 * 32
+    assert generation_calls(VICUNA, texts=100, batch=32, tokens=20, limit=30) == 4 * 30 * 32
+    # three sources, 52,000 texts 32 at a time, 100 tokens
+    assert stages()["teach"].layer_calls == 3 * 1625 * 100 * 32
+
+
+def test_short_rows_need_less_memory_than_the_longest_allowed() -> None:
+    short = replace(CORPUS, longest_bytes=1196)  # 300 tokens with the end token
+    kept = {
+        e.stage: e
+        for e in estimate_stages(SOURCES, short, teach=TEACH, fusion=FUSION, evaluation=EvaluationParams(), methods=("sft",))
+    }
+    assert kept["fuse"].device_bytes == fuse_device_bytes(VICUNA, FUSION, length=300)
+    assert fuse_device_bytes(VICUNA, FUSION, length=300, texts=2) > fuse_device_bytes(VICUNA, FUSION, length=300)
+
+
+def test_sources_are_scored_on_the_validation_split_as_well() -> None:
+    held_out, both = stages()["evaluate_fusion"], replace(CORPUS, num_valid=500)
+    more = {
+        e.stage: e
+        for e in estimate_stages(SOURCES, both, teach=TEACH, fusion=FUSION, evaluation=EvaluationParams(), methods=("sft",))
+    }
+    assert more["evaluate_fusion"].flops / held_out.flops == pytest.approx((4 * 1000 + 3 * 500) / 4000, rel=1e-3)
+    assert more["evaluate_fusion"].disk_bytes == (4 * 1000 + 3 * 500) * (64 * 4 + 280)

@@ -1,0 +1,68 @@
+"""What was found in source files, kept across processes for as long as they do not change.
+
+Reading the whole project's syntax trees takes a second of every process; a file's size and times of change tell whether to.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class CodeMemo:
+    """A JSON file {head, files: {path: [stamp, found]}}, read when first asked and written by `save`.
+
+    Another Python or an edit of the module that fills it makes it worthless: both stand in its head.
+    """
+
+    def __init__(self, path: Path, *, filled_by: Path) -> None:
+        self._path, self._filled_by = path, filled_by
+        self._files: dict[str, list[Any]] | None = None
+        self._new = False
+        self._guard = threading.Lock()
+
+    def get(self, path: Path, stamp: Sequence[int]) -> Any | None:
+        """Return what was put for this state of the file, or None."""
+        row = self._read().get(str(path))
+        return row[1] if row is not None and row[0] == [*stamp] else None
+
+    def put(self, path: Path, stamp: Sequence[int], found: Any) -> None:
+        """Remember something JSON-ready."""
+        self._read()[str(path)] = [[*stamp], found]
+        self._new = True
+
+    def save(self) -> None:
+        """Write what is new; a place that cannot be written is no harm."""
+        with self._guard:
+            if not self._new:
+                return
+            self._new = False
+            part = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                part.write_text(json.dumps({"head": self._head(), "files": dict(self._read())}), encoding="utf-8")
+                part.replace(self._path)
+            except OSError:
+                part.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, list[Any]]:
+        if self._files is None:
+            try:
+                content = json.loads(self._path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                content = {}
+            kept = isinstance(content, dict) and content.get("head") == self._head()
+            self._files = content["files"] if kept else {}
+        return self._files
+
+    def _head(self) -> list[Any]:
+        return [*sys.version_info[:3], *stamp_of(self._filled_by)]
+
+
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """Return what tells one state of a file from another: size, time of its content, time of any change."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,0 +1,90 @@
+"""Task `dialogue-page`: the result page of the dialogue half; drawn anew where something it shows has changed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.artifact import Artifact
+from tasks.caching import Work, step
+from tasks.dialogue import ROWS, SCORES
+from tasks.report import history_of
+
+if TYPE_CHECKING:
+    from models.reporting.dialogue_report_data import DialogueReportData
+
+SHOWN_EXAMPLES = 2
+
+
+@step("dialogue-page")
+def dialogue_page(
+    told: Mapping[str, Any],
+    *,
+    data: Artifact,
+    split: str,
+    comparison: Artifact,
+    systems: tuple[Mapping[str, str], ...],
+    rows: tuple[Artifact, ...],
+    trained: Mapping[str, Artifact],
+    warm: Artifact,
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write index.html and one PNG per plot.
+
+    Args:
+        told: `title`, `data_set`, `setting`, `provenance`, `reproduce`, `notes`.
+        data: Dialogues.
+        split: The one that examples are shown of.
+        comparison: Scores and differences.
+        systems: Those that speak.
+        rows: The rows of each.
+        trained: Variant → joint training.
+        warm: The warm start.
+        work: Scratch.
+    """
+    from models.reporting.canvas import save_figure
+    from models.reporting.dialogue_report import dialogue_figures, write_dialogue_report
+
+    shown = _dialogue_data(
+        told, data=data, split=split, comparison=comparison, systems=systems, rows=rows, trained=trained, warm=warm
+    )
+    for name, figure in dialogue_figures(shown).items():
+        save_figure(figure, work.out / f"{name}.png")
+    write_dialogue_report(shown, work.out / "index.html")
+    return {}
+
+
+def _dialogue_data(
+    told: Mapping[str, Any],
+    *,
+    data: Artifact,
+    split: str,
+    comparison: Artifact,
+    systems: Sequence[Mapping[str, str]],
+    rows: Sequence[Artifact],
+    trained: Mapping[str, Artifact],
+    warm: Artifact,
+) -> "DialogueReportData":
+    from models.data.dialogue_files import KB, read_turns
+    from models.data.knowledge_base import KnowledgeBase
+    from models.evaluation.dialogue_scores import DialogueComparison, DialogueSystem, DialogueTableRow, read_rows
+    from models.reporting.dialogue_report_data import DialogueReportData, select_dialogue_examples
+
+    scored = json.loads((comparison.path / SCORES).read_text(encoding="utf-8"))
+    said = {
+        DialogueSystem.from_json(system): list(read_rows(found.path / ROWS)) for system, found in zip(systems, rows, strict=True)
+    }
+    turns = read_turns(data.path / f"{split}.jsonl")
+    return DialogueReportData(
+        title=told["title"],
+        table=[DialogueTableRow.from_json(row) for row in scored["table"]],
+        comparisons=[DialogueComparison.from_json(row) for row in scored["comparisons"]],
+        data_set=told["data_set"],
+        setting=told["setting"],
+        histories={variant: history_of(training) for variant, training in trained.items()},
+        warm=json.loads((warm.path / "record.json").read_text(encoding="utf-8"))["recall"],
+        examples=select_dialogue_examples(turns, said, KnowledgeBase.load(data.path / KB), per_domain=SHOWN_EXAMPLES),
+        provenance=told["provenance"],
+        reproduce=told["reproduce"],
+        notes=told["notes"],
+        confidence=scored["confidence"],
+    )
