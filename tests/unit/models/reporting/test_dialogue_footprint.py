@@ -79,7 +79,8 @@ def test_flops_are_those_that_torch_counts() -> None:
 
 
 def test_encoder_flops_are_those_that_torch_counts() -> None:
-    sizes = PicoEncoder(vocab_size=300, hidden_size=128, num_layers=3, num_heads=4, dropout=0.1)  # torch counts no attention without
+    # torch counts no attention where there is no dropout.
+    sizes = PicoEncoder(vocab_size=300, hidden_size=128, num_layers=3, num_heads=4, dropout=0.1)
     tokeniser = train_pico_tokeniser(["say a b c"] * 3, vocab_size=300)
     encoder = build_pico_encoder(sizes, tokeniser, max_tokens=64, seed=0)
     size = ModelSize(sum(p.numel() for p in encoder.parameters()), encoder.config.vocab_size, 128, 3)
