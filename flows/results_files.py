@@ -39,7 +39,13 @@ def _dialogue(ctx: StageContext) -> "tuple[tuple[ResultRow, ...], str]":
 
     table, differences, _ = scored_dialogues(ctx)
     rows = (*dialogue_result_rows(table), *dialogue_comparison_result_rows(differences))
-    return rows, f"python -m flows run dialogue --profile {ctx.params.profile}"
+    variants = ",".join(ctx.params.variants)
+    seeds = "".join(
+        f" -S {section}.seed={seed}"
+        for section, seed in (("retriever", ctx.params.retriever.seed), ("dialogue", ctx.params.dialogue.seed))
+        if seed
+    )
+    return rows, f"python -m flows run dialogue --profile {ctx.params.profile} -S 'variants=[{variants}]'{seeds}"
 
 
 def documents(root: Path) -> list[Path]:
