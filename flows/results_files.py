@@ -1,14 +1,20 @@
 """docs/results/<name>.json from a finished profile, and the tables in README and docs that show them."""
 
+import json
+import shlex
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext, git_commit
+from flows.params_file import load_params
 from flows.summary import agreement_rows, scored_rows
 
 if TYPE_CHECKING:
     from models.reporting.results import ResultRow
+
+_EXECUTION = {"runtime", "tracking", "planning"}
 
 
 def write_results(ctx: StageContext, name: str) -> Path:
@@ -39,13 +45,22 @@ def _dialogue(ctx: StageContext) -> "tuple[tuple[ResultRow, ...], str]":
 
     table, differences, _ = scored_dialogues(ctx)
     rows = (*dialogue_result_rows(table), *dialogue_comparison_result_rows(differences))
-    variants = ",".join(ctx.params.variants)
-    seeds = "".join(
-        f" -S {section}.seed={seed}"
-        for section, seed in (("retriever", ctx.params.retriever.seed), ("dialogue", ctx.params.dialogue.seed))
-        if seed
-    )
-    return rows, f"python -m flows run dialogue --profile {ctx.params.profile} -S 'variants=[{variants}]'{seeds}"
+    return rows, f"python -m flows run dialogue --profile {ctx.params.profile}{overrides(ctx)}"
+
+
+def overrides(ctx: StageContext) -> str:
+    """Return the ` -S KEY=VALUE` that lead from the profile to these params, execution choices left out."""
+    with_options = ctx.params.model_dump(mode="json", exclude=_EXECUTION)
+    profile = load_params(ctx.root, profile=ctx.params.profile).params.model_dump(mode="json", exclude=_EXECUTION)
+    return "".join(f" -S {shlex.quote(f'{key}={value}')}" for key, value in _changed(with_options, profile))
+
+
+def _changed(now: Mapping[str, Any], before: Mapping[str, Any], *, place: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in now.items():
+        if isinstance(value, dict) and isinstance(before.get(key), dict):
+            yield from _changed(value, before[key], place=f"{place}{key}.")
+        elif value != before.get(key):
+            yield f"{place}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
 def documents(root: Path) -> list[Path]:
