@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     for name in given.names or NAMES:
         _keep(name, _measure(name, peer=given.peer))
+    renew_tables(ROOT, write=True)
 
 
 def _measure(name: str, *, peer: Path | None) -> list[ResultRow]:
@@ -63,7 +64,6 @@ def _keep(name: str, rows: list[ResultRow]) -> None:
         print(f"{row.name:66s} {row.value:14.3f} {row.unit}")
     ordered = tuple(row for n in NAMES for row in kept.get(n, []))
     write_result(folder, Result("speed", "make bench", commit, today, ordered))
-    renew_tables(ROOT, write=True)
 
 
 if __name__ == "__main__":
