@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from flows.cli import root as prepare_environment
 from flows.context import StageContext
-from flows.planning import estimates
+from flows.planning import estimates, planned_seconds
 from flows.stage_record import took
 from flows.stages import STAGES, Stage
 from models.reporting.estimate import StageEstimate
@@ -36,10 +36,7 @@ def rows_of(ctx: StageContext, stage: Stage) -> Iterator[ResultRow]:
     planned = [e for half in stage.halves for e in estimates(ctx, half) if belongs(e, stage)]
     if len(costs) < len(items) or not planned:
         return
-    planning, workers = ctx.params.planning, ctx.params.runtime.workers
-    seconds = sum(
-        e.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=workers) for e in planned
-    )
+    seconds = sum(planned_seconds(e, runtime=ctx.params.runtime, planning=ctx.params.planning) for e in planned)
     memory = max(e.host_bytes + (e.device_bytes if ctx.params.runtime.device in ("auto", "cpu") else 0) for e in planned)
     kept = sum(e.disk_bytes - e.resume_bytes for e in planned)
     name = f"plan, {ctx.params.profile}, {stage.name}"

@@ -5,6 +5,7 @@ All of it in a copy of the project with the smallest models. The figure is the k
 """
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,9 @@ def peak_megabytes(step: Step, profile_name: str, place: Path, environment: Mapp
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"`{' '.join(command[1:])}` failed:\n{log.read_text(encoding='utf-8')[-4000:]}")
+    # A child's peak begins with its parent's: it would hide what lies below.
+    if used.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        raise SystemExit("the measuring process itself takes as much memory as the stage: measure in a smaller one")
     return used.ru_maxrss * 1024 / 1e6
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -54,12 +54,13 @@ def run_halves_side_by_side() -> None:
     threads = f"runtime.threads={max(1, (os.cpu_count() or 1) // 2)}"
     finish(start("prepare", "-S", threads))
     halves = [start("fusion", "-S", threads), start("train_dialogue", "-S", threads)]
-    try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(finish, halves))
-    finally:
-        for half in halves:
-            half.terminate()
+    with ThreadPoolExecutor() as pool:
+        try:
+            for done in as_completed([pool.submit(finish, half) for half in halves]):
+                done.result()
+        finally:
+            for half in halves:  # the other one, where one has failed; what it has finished is kept
+                half.terminate()
     if failed := subprocess.run(arguments("pipeline", "-S", threads), cwd=project_root(), check=False).returncode:
         raise SystemExit(failed)
 

@@ -28,7 +28,8 @@ def run_stage(
     A stage of both halves (`prepare`, `report`) does the work of `halves` only.
     """
     for item in items or (getattr(ctx.params, stage.matrix) if stage.matrix else ("",)):
-        meter = CostMeter()
+        runtime = ctx.params.runtime
+        meter = CostMeter(alone=runtime.workers == 1 == runtime.nproc and not runtime.endpoints)
         given = {stage.item: item} if stage.matrix else {"halves": halves} if len(stage.halves) > 1 else {}
         stage.body()(ctx, **given)
         cost = meter.read()

@@ -10,6 +10,7 @@ from flows.dialogue_sizes import dialogue_estimates, uncounted
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
+from models.params.runtime import Planning, Runtime
 from models.reporting.estimate import StageEstimate, estimate_stages
 
 SHOWN_CHANGES = 4
@@ -94,12 +95,17 @@ def _needs(estimates: Sequence[StageEstimate], ctx: StageContext) -> Table:
     columns = ("stage", "disk", "host memory", "device memory", "compute", "time")
     table = Table(*columns, title=f"needs (free disk {size(free)})", title_justify="left")
     for e in estimates:
-        # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker.
-        at_once = runtime.nproc if e.stage == "fuse" else 1 if "dialogue" in e.stage else runtime.workers
-        taken = e.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=at_once)
+        taken = planned_seconds(e, runtime=runtime, planning=planning)
         needs = (size(e.disk_bytes), size(e.host_bytes), size(e.device_bytes))
         table.add_row(e.stage, *needs, f"{e.flops:.1e} FLOP", duration(taken))
     return table
+
+
+def planned_seconds(estimate: StageEstimate, *, runtime: Runtime, planning: Planning) -> float:
+    """Return the seconds of an estimate on this machine."""
+    # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker.
+    at_once = runtime.nproc if estimate.stage == "fuse" else 1 if "dialogue" in estimate.stage else runtime.workers
+    return estimate.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=at_once)
 
 
 def size(num: float) -> str:

@@ -1,6 +1,5 @@
 """What a stage took: seconds, memory at its peak, what it put into the store; kept with its record, to hold `plan` against."""
 
-import json
 import resource
 import sys
 import time
@@ -8,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.artifact import MANIFEST
-from tasks.workspace import store_dir
+from tasks.artifact import published_bytes
 
 _PROC = Path("/proc/self")
 
@@ -20,9 +18,9 @@ class StageCost:
 
     Attributes:
         seconds: By the clock on the wall.
-        cpu_seconds: Of all threads of the process; 0 = unknown.
+        cpu_seconds: Of all threads of the process; 0 = unknown, or other processes worked for it.
         peak_bytes: High-water mark of the process.
-        stored_bytes: Artifacts that were new.
+        stored_bytes: Artifacts that this process put into the store.
     """
 
     seconds: float
@@ -43,9 +41,14 @@ class StageCost:
 class CostMeter:
     """Measures from its making on."""
 
-    def __init__(self) -> None:
-        """Begin; the high-water mark is set back where the system lets us, else it is that of the whole process."""
-        self._started, self._cpu, self._wall = time.monotonic(), time.process_time(), time.time()
+    def __init__(self, *, alone: bool) -> None:
+        """Begin; the high-water mark is set back where the system lets us, else it is that of the whole process.
+
+        Args:
+            alone: Whether this process does all the work: no workers, no other processes, no server.
+        """
+        self._started, self._cpu, self._stored = time.monotonic(), time.process_time(), published_bytes()
+        self._alone = alone
         try:
             (_PROC / "clear_refs").write_text("5")
         except OSError:
@@ -54,18 +57,16 @@ class CostMeter:
     def read(self) -> StageCost:
         """Return what was taken until now."""
         seconds, cpu = time.monotonic() - self._started, time.process_time() - self._cpu
-        return StageCost(seconds, _peak_bytes(), _stored_since(self._wall), cpu)
+        return StageCost(seconds, _peak_bytes(), published_bytes() - self._stored, cpu if self._alone else 0.0)
 
 
 def _peak_bytes() -> int:
     try:
         lines = (_PROC / "status").read_text().splitlines()
     except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def _stored_since(moment: float) -> int:
-    manifests = (m for m in store_dir().glob(f"*/*/{MANIFEST}") if m.stat().st_mtime >= moment)
-    return sum(file["bytes"] for m in manifests for file in json.loads(m.read_text(encoding="utf-8"))["files"])
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ _BLOCK = 1 << 20
 # A file system's clock ticks every few milliseconds: what has just changed may change again and look the same.
 _SETTLED_NS = 100_000_000
 _digests: dict[str, tuple[str, str]] = {}
+_published = [0]
+_COUNTING = threading.Lock()
 
 
 class Artifact(BaseModel):
@@ -61,12 +64,13 @@ def file_digest(path: Path) -> str:
     stat = path.stat()
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
     name = str(path.absolute())
+    changed = f"{stamp}:{stat.st_ctime_ns}"  # an edit may put the time of the content back, not that of the change
     seen, digest = _digests.get(name, ("", ""))
-    if seen == stamp:
+    if seen == changed:
         return digest
     digest = _large_digest(path, stamp) if stat.st_size > _BLOCK else _hash(path)
-    if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
-        _digests[name] = (stamp, digest)
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS:
+        _digests[name] = (changed, digest)
     return digest
 
 
@@ -95,6 +99,11 @@ def tree_digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
+def published_bytes() -> int:
+    """Return what this process has put into the store so far; what was there already does not count."""
+    return _published[0]
+
+
 def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
     """Seal `folder` and move it into the store.
 
@@ -121,6 +130,8 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
         home.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.rename(home)
+            with _COUNTING:
+                _published[0] += sum(int(file["bytes"]) for file in files)  # type: ignore[call-overload]
         except OSError:
             if not home.exists():
                 raise

@@ -1,5 +1,6 @@
 """The turns of a file as a sequence that reads a turn when it is asked for: memory does not grow with the dialogues."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -42,6 +43,6 @@ class TurnFile(Sequence[Turn]):
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]
         row = range(len(self))[index]
-        self._file.seek(int(self._offsets[row]))
-        line = self._file.read(int(self._offsets[row + 1] - self._offsets[row]))
+        start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
+        line = os.pread(self._file.fileno(), stop - start, start)  # no shared position: threads and forks may read
         return parse_json_line(line, Turn.from_json, what="turn", path=self._path, number=row + 1)

@@ -20,7 +20,7 @@ def head_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         weight: [V, D], of any strides.
         bias: [V] or None.
     """
-    if _by_onednn(x, weight):
+    if _by_onednn(x, weight, bias):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return F.linear(x, weight, bias)
@@ -47,12 +47,14 @@ def add_product(total: Tensor, slope: Tensor, hidden: Tensor) -> None:
         total += head_product(hidden.T, slope.T).T
 
 
-def _by_onednn(x: Tensor, weight: Tensor) -> bool:
-    plain = type(x) in _PLAIN and type(weight) in _PLAIN and x.dtype == weight.dtype == torch.float32
-    if not plain or x.device.type != "cpu" or weight.device.type != "cpu" or not (x.numel() and weight.numel()):
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    given = [t for t in (x, weight, bias) if t is not None]
+    if not all(type(t) in _PLAIN and t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() for t in given):
         return False
-    wants_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return not wants_gradient and _has_onednn()
+    if bias is not None and bias.shape != weight.shape[:1]:
+        return False  # torch says what is wrong
+    wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    return not wants_gradient and not torch.is_autocast_enabled("cpu") and _has_onednn()
 
 
 def _has_onednn() -> bool:

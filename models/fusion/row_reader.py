@@ -52,7 +52,7 @@ class RowReader:
             SignalError: A file is shorter than it was when it was opened first.
         """
         new = {file for file, _, _ in runs} - self._files
-        for file in sorted(new)[: self._max_maps - len(self._files)]:
+        for file in sorted(new)[: max(0, self._max_maps - len(self._files))]:
             self._map(file)
         if new <= self._files:
             return [self._slices(runs, name) for name in names]

@@ -136,6 +136,7 @@ def _changed(index: EntityIndex, changes: EntityChanges, vectors: Floats, *, num
         kept = np.setdiff1d(np.arange(num), changes.rows, assume_unique=True)
         e_reps[kept], e_reps[changes.rows] = index.reconstruct(kept), vectors
         return _indexed(cfg, e_reps, encoder_digest=index.encoder_digest, kb_digest=index.kb_digest, device=device)
+    index.kb_digest = ""  # until all is done, it is the index of no knowledge base
     if len(changes.removed):
         index.remove(changes.removed)
     added = changes.rows >= changes.num_before

@@ -77,12 +77,13 @@ class EntityChooser:
         hits = first(wider, self._k)
         if positives:
             hits = with_positives(hits, positives, seeds=[(self._seed, *seed) for seed in seeds])
-        retrieved = [[row for row, _ in hits.of(b)] for b in range(len(q_reps))]
+        found = [[row for row, _ in first(wider, self._k).of(b)] for b in range(len(q_reps))]
         negatives = negative_rows(
             self._negative,
             index,
             q_reps,
-            retrieved=retrieved,
+            # What a positive has displaced was retrieved, too.
+            retrieved=[list(dict.fromkeys([*rows, *(row for row, _ in hits.of(b))])) for b, rows in enumerate(found)],
             wider=wider,
             within=within,
             seeds=[(self._seed, *seed) for seed in seeds],
