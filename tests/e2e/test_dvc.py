@@ -89,9 +89,9 @@ def test_repro_runs_every_stage(story: Story) -> None:
 
 
 def test_repro_after_a_run_of_the_pipeline_is_all_cache_hits(story: Story) -> None:
-    """Only the comparison and its page are new: they are of one method, those of the pipeline's run were of two."""
+    """Only the comparison and the pages are new: they are of one method, those of the pipeline's run were of two."""
     assert story.steps["bare"].ran == {}
-    assert story.steps["repro"].ran == {"comparison": 1, "fusion-page": 1}
+    assert story.steps["repro"].ran == {"comparison": 1, "fusion-page": 1, "dialogue-page": 1}
 
 
 def test_the_second_repro_does_nothing(story: Story) -> None:
@@ -105,7 +105,8 @@ def test_an_experiment_runs_only_what_depends_on_it(story: Story, smoke: Sandbox
     assert experiment.stages == [s for s in STAGES[3:] if not s.startswith("train_dialogue")]
     # The fused model answers dialogues too, with and without meta knowledge in its prompt. After three steps of training it
     # says the same as before, so there is nothing new to compare.
-    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1, "in-context-evaluation": 2, "fusion-page": 1}
+    pages = {"fusion-page": 1, "dialogue-page": 1}
+    assert experiment.ran == {"fusion": 1, "evaluation": 1, "comparison": 1, "in-context-evaluation": 2, **pages}
     assert story.project.manifests("teach") == smoke.manifests("teach")
     assert story.project.manifests("fuse", "profuser") != smoke.manifests("fuse", "profuser")
 

@@ -159,7 +159,8 @@ def test_execution_choices_and_remarks_run_nothing_again(outcome: Callable[[str]
 def test_a_param_runs_what_depends_on_it(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
     beta: Again = outcome("beta")
     # The fused model also answers dialogues (after three steps of training as before, so that is compared already).
-    assert beta.ran.keys() == {"fusion", "evaluation", "comparison", "in-context-evaluation", "fusion-page"}
+    pages = {"fusion-page", "dialogue-page"}
+    assert beta.ran.keys() == {"fusion", "evaluation", "comparison", "in-context-evaluation"} | pages
     assert beta.ran["fusion"] == len(METHODS)
     # β plays no part in plain fine-tuning: trained again, it is the same model, and its scores are known.
     assert beta.ran["evaluation"] == 1

@@ -15,10 +15,10 @@ from flows.cli import app
 from flows.params_file import load_params
 from flows.params_schema import all_keys
 from flows.pipeline import COMPOSITES
+from flows.results_files import documents, renew_tables
 from flows.stages import STAGES
 from models.params.dialogue import VARIANTS
 from models.params.fusion import METHODS
-from models.reporting.documents import render_document
 
 ROOT = Path(__file__).resolve().parents[2]
 # docs/params.md is generated and compared elsewhere.
@@ -239,30 +239,10 @@ def test_the_model_that_the_tutorial_loads_is_the_smoke_target() -> None:
     assert f"artifacts/smoke/fuse/profuser/{target}/model" in text_of(ROOT / "docs" / "tutorial.md")
 
 
-def test_result_blocks_are_well_formed(tmp_path: Path) -> None:
-    """Each block is closed, and its options are such as result rows have."""
-    readme = text_of(ROOT / "README.md")
-    opened = re.findall(r"<!-- results:([a-z0-9-]+)", readme)
-    assert set(opened) == {path.stem for path in (ROOT / "docs" / "results").glob("*.json")} - {"speed"}
-    assert readme.count("<!-- /results -->") == len(opened)
-    rows = [
-        '{"name": "a", "value": 1.0, "unit": "%", "low": null, "high": null, "n": 3, "kind": "source", "target": null, '
-        '"family": "all", "metric": "accuracy", "left_out": 0}',
-        '{"name": "a − b", "value": 1.0, "unit": "points", "low": 0.5, "high": 2.0, "n": 3, "family": "all", '
-        '"metric": "accuracy", "p": 0.1, "verdict": "better", "note": ""}',
-        '{"name": "a", "value": 1.0, "unit": "bits/byte", "low": 0.5, "high": 2.0, "n": 3, "family": "all", '
-        '"metric": "bits_per_byte", "p": 0.1, "verdict": "better", "cores": 2}',
-        *(
-            f'{{"name": "a", "value": 1.0, "unit": "{unit}", "low": 0.5, "high": 2.0, "n": 3, "domain": "all", '
-            f'"metric": "{metric}", "kind": "variant", "claim": "floor", "p": 0.1, "verdict": "better"}}'
-            for metric in ("recall_id@1", "entity_f1")
-            for unit in ("%", "points")
-        ),
-        '{"name": "a beats b", "value": 0.5, "unit": "share", "low": null, "high": null, "n": 3, "part": "pairwise", '
-        '"mode": "training"}',
-    ]
-    for name in opened:
-        head = f'{{"name": "{name}", "command": "c", "commit": "0", "date": "2000-01-01", "rows": [{", ".join(rows)}]}}'
-        (tmp_path / f"{name}.json").write_text(head, encoding="utf-8")
-    rendered = render_document(readme, results=tmp_path, document=ROOT / "README.md")
-    assert rendered.count("`c`, commit 0, 2000-01-01.") == len(opened)
+def test_every_result_is_shown_and_every_table_is_current() -> None:
+    """Each block is closed, asks for rows that there are, and holds what `python -m flows results` would write today."""
+    texts = [text_of(path) for path in documents(ROOT)]
+    opened = [name for text in texts for name in re.findall(r"<!-- results:([a-z0-9-]+)", text)]
+    assert set(opened) == {path.stem for path in (ROOT / "docs" / "results").glob("*.json")}
+    assert sum(text.count("<!-- /results -->") for text in texts) == len(opened)
+    assert renew_tables(ROOT, write=False) == []
