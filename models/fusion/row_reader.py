@@ -83,6 +83,12 @@ class RowReader:
     def _map(self, file: int) -> None:
         header = self._headers[file]
         with header.path.open("rb") as handle:
+            found = os.fstat(handle.fileno()).st_size
+            if found != header.num_bytes:  # slices of a shorter map would be short without a word
+                raise SignalError(
+                    f"`{header.path}` must have {header.num_bytes} bytes, but has {found}: it changed while it was open. "
+                    "Run the stage again."
+                )
             view = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
         for name, (at, _) in header.places().items():
             self._mapped[name][file] = view[at:]

@@ -51,3 +51,14 @@ def test_a_file_that_shrank_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(SignalError, match=r"0\.safetensors` ends before its row 5"):
         reader.read([(0, 3, 5)], NAMES)
+
+
+def test_a_file_that_shrank_before_it_was_mapped_is_refused(tmp_path):
+    made = headers(tmp_path, files=2)
+    reader = RowReader(made, max_maps=2)
+    made[1].path.unlink()
+    made[1].path.write_bytes(b"short")
+    assert flat(reader, [(0, 0, 2)]) == [[0, 1]]
+    with pytest.raises(SignalError, match=r"1\.safetensors.*has 5: it changed while it was open"):
+        reader.read([(1, 0, 5)], NAMES)
+    assert reader.num_maps == 1
