@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from flows.context import StageContext
+from models.params.dialogue_evaluation import UnseenParams
+from models.params.dialogues import RenewParams
 
 FLOORS = ("frequency", "bm25")
 WARM_START = "warm-start"
@@ -19,9 +21,17 @@ def dialogue_systems(ctx: StageContext) -> list[DialogueKey]:
         systems += [_system(spec.name, "in_context", meta=style, retriever=spec.retriever) for style in spec.meta_knowledge]
     unseen = params.dialogue_evaluation.unseen
     if unseen.variant is not None:
-        parts = (["new values"] if unseen.values else []) + ([f"{unseen.distractors} distractors"] if unseen.distractors else [])
-        systems += [_system(f"{unseen.variant}, {part}", "unseen", retriever=unseen.variant) for part in parts]
+        systems += [_system(f"{unseen.variant}, {part}", "unseen", retriever=unseen.variant) for part in unseen_renewals(unseen)]
     return systems
+
+
+def unseen_renewals(unseen: UnseenParams) -> dict[str, RenewParams]:
+    """Return how the data are renewed for each test on unseen entities, by the test's name."""
+    renewals = {"new values": RenewParams(values=True, seed=unseen.seed)} if unseen.values else {}
+    for kind in unseen.distractor_kinds if unseen.distractors else ():
+        name = f"{unseen.distractors} distractors" + (" apart" if kind == "apart" else "")
+        renewals[name] = RenewParams(distractors=unseen.distractors, distractor_kind=kind, seed=unseen.seed)
+    return renewals
 
 
 def _system(name: str, kind: str, *, meta: str = "", retriever: str = "") -> DialogueKey:

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 
 from flows.context import StageContext
-from flows.dialogue_systems import WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name
+from flows.dialogue_systems import WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name, unseen_renewals
 from flows.prepare import dialogue_files
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
 from tasks.artifact import Artifact, materialise_tree
@@ -111,10 +111,9 @@ class _Evaluation:
         )
 
     def _unseen(self, system: DialogueKey, cfg: DialogueEvaluationParams) -> Artifact:
-        unseen = self._params.dialogue_evaluation.unseen
-        values = system["name"].endswith("new values")
-        renew = {"values": values, "distractors": 0 if values else unseen.distractors, "seed": unseen.seed}
-        changed = self._params.dialogues.model_copy(update={"renew": self._params.dialogues.renew.model_copy(update=renew)})
+        renewals = unseen_renewals(self._params.dialogue_evaluation.unseen)
+        renew = renewals[system["name"].removeprefix(f"{system['retriever']}, ")]
+        changed = self._params.dialogues.model_copy(update={"renew": renew})
         run = self._run("prepare")
         data = dialogues(changed, dialogue_files(self._ctx), runtime=self._params.runtime, run=run)
         return self._retriever(cfg, data, self._ctx.input("train_dialogue", system["retriever"], JOINT), GENERATOR)

@@ -1,27 +1,34 @@
 """New entities that make a knowledge base larger: of the same kinds, with the same properties, under names of their own."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from models.data.dialogue import Entity
-from models.data.renew_forms import is_own, level_of, words_of
+from models.data.renew_forms import OWN_WORDS, is_own, level_of, words_of
 from models.data.renew_text import kind_of
 from models.data.renew_words import Inventor
+from models.params.dialogues import DistractorKind
 
 _SIGN = re.compile(r"[^\W_]")
 
 
-def distractors(entities: Sequence[Entity], count: int, *, inventor: Inventor) -> Iterator[Entity]:
+def distractors(
+    entities: Sequence[Entity], count: int, *, inventor: Inventor, kind: DistractorKind = "alike"
+) -> Iterator[Entity]:
     """Yield `count` new entities with ids `new-<number>`, domains as frequent as among `entities`.
 
     Each has the attributes of an entity of its domain: in name and address other words of its own, in telephone number and
-    postcode other digits (no two new entities share any of them), everywhere else the value of some entity of the domain.
+    postcode other digits (no two new entities share any of them), everywhere else the value of some entity of the domain. With `apart`, such a value stands in words of its own, the same for
+    the same value (`centre` becomes `brovim` throughout): numbers stay, and words that say what kind of thing it is.
 
     Args:
         entities: The knowledge base.
         count: Number of new entities.
         inventor: Draws the words and codes.
+        kind: `alike` or `apart`.
     """
+    other = _own_words(inventor) if kind == "apart" else str
     values: dict[tuple[str, str], list[str]] = {}
     for entity in entities:
         for key, value in entity.attributes.items():
@@ -34,10 +41,20 @@ def distractors(entities: Sequence[Entity], count: int, *, inventor: Inventor) -
         like = entities[inventor.number(id, len(entities))]
         draw = _Draw(id, inventor)
         attributes = {
-            key: draw.value(key, value, values[like.domain, key], is_name=not place)
+            key: draw.value(key, value, values[like.domain, key], is_name=not place, other=other)
             for place, (key, value) in enumerate(like.attributes.items())
         }
         yield Entity(id, like.domain, attributes)
+
+
+def _own_words(inventor: Inventor) -> Callable[[str], str]:
+    """Return what puts a property into other words, the same ones for the same word."""
+
+    @cache
+    def word(old: str) -> str:
+        return inventor.word(old, key=f"property {old}") if old.isalpha() and is_own(old, OWN_WORDS) else old
+
+    return lambda value: " ".join(map(word, words_of(value)))
 
 
 class _Draw:
@@ -47,10 +64,10 @@ class _Draw:
         self._id = id
         self._inventor = inventor
 
-    def value(self, key: str, like: str, others: Sequence[str], *, is_name: bool) -> str:
+    def value(self, key: str, like: str, others: Sequence[str], *, is_name: bool, other: Callable[[str], str]) -> str:
         kind = "name" if is_name else kind_of(key, like)
         if kind == "property":
-            return others[self._inventor.number(f"{self._id} {key}", len(others))]
+            return other(others[self._inventor.number(f"{self._id} {key}", len(others))])
         if kind == "code":
             return self._code(key, like)
         level = level_of(words_of(like))

@@ -47,7 +47,7 @@ def renew(source: DialogueSource, cfg: RenewParams, *, setting: str) -> Dialogue
     if cfg.values:
         source = _renewed(source, TextRenewal(source.entities, inventor))
     if cfg.distractors:
-        more = distractors(source.entities, cfg.distractors, inventor=inventor)
+        more = distractors(source.entities, cfg.distractors, inventor=inventor, kind=cfg.distractor_kind)
         source = replace(source, entities=[*source.entities, *more])
     return source
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from models.params.base import Section
+from models.params.dialogues import DistractorKind
 
 
 class InContextParams(Section):
@@ -35,6 +36,9 @@ class UnseenParams(Section):
     variant: str | None = Field(None, description="Variant whose retriever is tried; null = none.")
     values: bool = Field(True, description="On names, addresses, phones and postcodes that no training turn has.")
     distractors: int = Field(0, ge=0, description="With so many new entities added to the knowledge base; 0 = not.")
+    distractor_kinds: tuple[DistractorKind, ...] = Field(
+        ("alike", "apart"), min_length=1, description="Kinds of them (`dialogues.renew.distractor_kind`); a test each."
+    )
     seed: int = Field(0, description="Seed of the new values.")
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from models.params.base import Section
 
 DialogueFormat = Literal["embedded", "smd", "camrest", "multiwoz", "maker", "jsonl"]
+DistractorKind = Literal["alike", "apart"]
 
 
 class TownParams(Section):
@@ -22,6 +23,11 @@ class RenewParams(Section):
 
     values: bool = Field(False, description="Replace names, addresses, phones and postcodes of the KB and the test dialogues.")
     distractors: int = Field(0, ge=0, description="New entities added to the knowledge base (large_scale only).")
+    distractor_kind: DistractorKind = Field(
+        "alike",
+        description="`alike`: they have the properties (area, food, …) of the known ones, so that many fit a request as well; "
+        "`apart`: properties of their own, so that none fits what is asked for in the words of the knowledge base.",
+    )
     seed: int = Field(0, description="Seed of the new values.")
 
 

@@ -45,6 +45,13 @@ class WarmStartParams(Section):
         le=1,
         description="Weight of a second loss in which any entity that explains the values is right; the first has the rest.",
     )
+    logq_correction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much of log q is taken off each logit, q = how likely its entity is to be in the batch. At 0, as "
+        "published, entities that are spoken of often are disfavoured; at 1 the scores learn how often an entity is spoken of.",
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Autocast dtype; weights stay float32.")

@@ -179,7 +179,7 @@ def _unseen(cfg: DialogueEvaluationParams) -> list[int]:
     unseen = cfg.unseen
     if unseen.variant is None:
         return []
-    return ([0] if unseen.values else []) + ([unseen.distractors] if unseen.distractors else [])
+    return ([0] if unseen.values else []) + ([unseen.distractors] * len(unseen.distractor_kinds) if unseen.distractors else [])
 
 
 def _answering_bytes(models: DialogueModels, size: DialogueSize, dialogue: DialogueParams, cfg: DialogueEvaluationParams) -> int:

@@ -27,6 +27,7 @@ class WarmBatch:
         positives: Column of each turn's positive, int64[B].
         explains: bool[B, M], True where an entity has all values of the response that the positive has.
         not_wrong: bool[B, M], True where an entity has just as many of them, or another value of the response: it is no negative.
+        log_q: float32[M], log probability of each entity to be in a batch, as positive or random negative.
     """
 
     examples: list[WarmExample]
@@ -34,6 +35,7 @@ class WarmBatch:
     positives: Ints
     explains: npt.NDArray[np.bool_]
     not_wrong: npt.NDArray[np.bool_]
+    log_q: npt.NDArray[np.float32]
 
 
 class WarmBatches:
@@ -45,6 +47,7 @@ class WarmBatches:
         # A window longer than an epoch would put copies of a turn side by side, into one batch.
         self._steps = max(1, min(_WINDOW, len(examples) // cfg.batch_size))
         self._window: tuple[int, Ints] = (-1, np.empty(0, dtype=np.int64))
+        self._log_q = log_inclusion(examples.positives, len(index.kb), cfg)
 
     def turns_at(self, step: int) -> list[WarmExample]:
         """Return the turns of a step (counted from 0): epochs without replacement, turns of similar length together."""
@@ -74,7 +77,8 @@ class WarmBatches:
         columns = np.fromiter(chosen, dtype=np.int64)
         place = {row: i for i, row in enumerate(chosen)}
         explains, not_wrong = (np.stack(part) for part in zip(*(self._judge(turn, columns) for turn in turns), strict=True))
-        return WarmBatch(turns, columns, np.array([place[int(row)] for row in positives]), explains, not_wrong)
+        places = np.array([place[int(row)] for row in positives])
+        return WarmBatch(turns, columns, places, explains, not_wrong, self._log_q[columns])
 
     def dropout_seed(self, step: int) -> int:
         """Return the seed of torch's generator at a step."""
@@ -119,3 +123,16 @@ class WarmBatches:
             (owned if has[-1] else others).append(has[:-1])
         explains = np.all(owned, axis=0) if owned else np.ones(len(rows), dtype=np.bool_)
         return explains, explains | np.any(others, axis=0)
+
+
+def log_inclusion(positives: Ints, num_entities: int, cfg: WarmStartParams) -> npt.NDArray[np.float32]:
+    """Return log q, float32[num_entities]: how likely an entity is in a batch, by the turns that speak of it and by lot.
+
+    q = 1 − (1 − p)^B · (1 − r) with p its share of the turns, B turns in a batch and r = `negatives` / N. Hard negatives are left
+    out: which they are changes with the encoder. An entity that can come in no other way counts as drawn by one turn.
+    """
+    share = np.bincount(positives, minlength=num_entities) / max(1, len(positives))
+    by_lot = min(1.0, cfg.negatives / num_entities) if num_entities else 0.0
+    q = 1 - (1 - share) ** cfg.batch_size * (1 - by_lot)
+    floor = 1 / max(1, len(positives))
+    return np.asarray(np.log(np.maximum(q, floor)), dtype=np.float32)

@@ -46,21 +46,24 @@ class WarmExamples(Sequence[WarmExample]):
 
     Attributes:
         lengths: Tokens of each context, int64[number of examples].
+        positives: KB row of each example's entity, int64[number of examples].
     """
 
     def __init__(self, examples: Iterable[WarmExample]) -> None:
         """Take the examples, one after the other."""
         self._ids: list[str] = []
-        lengths = array("q")
+        lengths, positives = array("q"), array("q")
 
         def rows() -> Iterator[list[int]]:
             for item in examples:
                 self._ids.append(item.id)
                 lengths.append(len(item.tokens))
+                positives.append(item.positive)
                 yield [item.positive, len(item.said), len(item.session), *item.said, *item.session, *item.tokens]
 
         self._rows = TokenRows(rows())
         self.lengths: Ints = np.array(lengths, dtype=np.int64)
+        self.positives: Ints = np.array(positives, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._ids)

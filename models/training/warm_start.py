@@ -162,10 +162,11 @@ class _WarmStart:
         positives = torch.from_numpy(batch.positives).to(q_reps.device)
         explains = torch.from_numpy(batch.explains).to(q_reps.device)
         mask = torch.from_numpy(batch.not_wrong).to(q_reps.device) if cfg.mask_duplicates else None
-        loss = contrastive_loss(q_reps, e_reps, positives, mask=mask, temperature=cfg.temperature)
+        log_q = cfg.logq_correction * torch.from_numpy(batch.log_q).to(q_reps.device) if cfg.logq_correction else None
+        loss = contrastive_loss(q_reps, e_reps, positives, mask=mask, log_q=log_q, temperature=cfg.temperature)
         if not cfg.any_positive:
             return loss
-        either = contrastive_loss(q_reps, e_reps, positives, also=explains, temperature=cfg.temperature)
+        either = contrastive_loss(q_reps, e_reps, positives, also=explains, log_q=log_q, temperature=cfg.temperature)
         return (1 - cfg.any_positive) * loss + cfg.any_positive * either
 
     def _hard(self, q_reps: Tensor, turns: list[WarmExample]) -> npt.NDArray[np.int64] | None:

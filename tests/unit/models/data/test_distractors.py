@@ -59,3 +59,24 @@ def test_the_seed_decides() -> None:
 def test_a_name_of_kinds_only_is_renewed_too() -> None:
     pubs = [entity for entity in made(100) if entity.domain == "pub"]
     assert pubs and all(entity.name != "pub" for entity in pubs)
+
+
+def test_apart_shares_no_property_but_the_kind_of_thing() -> None:
+    inventor = Inventor(taken={"oak", "elm", "ash", "mill", "north", "south", "pies"}, seed=0)
+    entities = list(distractors([*HOTELS, PUB], 400, inventor=inventor, kind="apart"))
+    hotels = [entity for entity in entities if entity.domain == "hotel"]
+    areas = {entity.attributes["area"] for entity in hotels}
+    assert len(areas) == 2 and not areas & {"north", "south"}, "as many areas as before, others"
+    assert all(entity.name.endswith("hotel") for entity in hotels)
+    alike = [entity for entity in made(400) if entity.domain == "hotel"]
+    assert [e.id for e in hotels] == [e.id for e in alike], "the same entities but for their properties"
+    foods = {entity.attributes["food"] for entity in entities if entity.domain == "pub"}
+    assert len(foods) == 1 and foods != {"pies"}
+
+
+def test_a_property_of_several_words_keeps_numbers_and_kinds() -> None:
+    guest = Entity("g", "hotel", {"name": "oak", "type": "guest house", "stars": "4", "price": "10 pounds a night"})
+    (new,) = distractors([guest], 1, inventor=Inventor(taken=set(), seed=0), kind="apart")
+    assert new.attributes["type"] == "guest house" and new.attributes["stars"] == "4"
+    ten, pounds, a, night = new.attributes["price"].split()
+    assert (ten, a) == ("10", "a") and pounds != "pounds" and night != "night"

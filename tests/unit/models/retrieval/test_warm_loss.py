@@ -60,3 +60,32 @@ def test_nothing_to_tell_apart_is_zero_and_half_precision_is_reduced_in_float32(
     q = _unit(1, 8)
     assert contrastive_loss(q, q, torch.tensor([0]), temperature=TAU).item() == 0
     assert contrastive_loss(q.bfloat16(), q.bfloat16(), torch.tensor([0]), temperature=TAU).dtype == torch.float32
+
+
+def test_logq_correction_lowers_each_logit_by_log_q() -> None:
+    q, e = _unit(5, 8), _unit(7, 8, seed=1)
+    positives, log_q = torch.tensor([3, 0, 6, 6, 2]), torch.linspace(-4, -0.1, 7)
+    expected = torch.nn.functional.cross_entropy(q @ e.T / TAU - log_q, positives, reduction="none")
+    torch.testing.assert_close(contrastive_loss(q, e, positives, log_q=log_q, temperature=TAU), expected)
+
+
+def test_with_the_correction_scores_learn_how_often_an_entity_is_meant() -> None:
+    """One context, three entities meant in 70, 20 and 10 of 100 turns; batches of two turns, so that few negatives are there."""
+    draws = torch.Generator().manual_seed(0)
+    share = torch.tensor([0.7, 0.2, 0.1])
+    batches = torch.multinomial(share, 2 * 6000, replacement=True, generator=draws).view(-1, 2)
+    gaps = {}
+    for strength in (0.0, 1.0):
+        scores, mean = torch.zeros(3, 1, requires_grad=True), torch.zeros(3)
+        optimiser = torch.optim.SGD([scores], lr=0.05)
+        for step, turns in enumerate(batches):
+            columns, positives = turns.unique(return_inverse=True)
+            log_q = strength * torch.log(1 - (1 - share) ** 2)[columns]
+            contrastive_loss(torch.ones(2, 1), scores[columns], positives, log_q=log_q, temperature=1.0).sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            mean += scores.detach()[:, 0] * (step >= 3000) / 3000
+        gaps[strength] = [float(mean[0] - mean[1]), float(mean[0] - mean[2])]
+    assert max(map(abs, gaps[0.0])) < 0.25, "each of two that meet was meant by one turn: equal"
+    target = [math.log((1 - 0.3**2) / (1 - 0.8**2)), math.log((1 - 0.3**2) / (1 - 0.9**2))]
+    assert gaps[1.0] == pytest.approx(target, abs=0.25)

@@ -5,7 +5,7 @@ from models.data.dialogue import Entity
 from models.data.knowledge_base import KnowledgeBase
 from models.data.pseudo_positive import ValueIndex
 from models.params.retriever import WarmStartParams
-from models.training.warm_batches import WarmBatches
+from models.training.warm_batches import WarmBatches, log_inclusion
 from models.training.warm_examples import WarmExample, WarmExamples
 
 FOODS = ("thai", "greek")
@@ -120,3 +120,22 @@ def test_more_negatives_than_entities(negatives: int) -> None:
     turns = batches.turns_at(0)
     known = len({turn.positive for turn in turns})
     assert len(batches.batch(0, turns).columns) == (20 if negatives else known)
+
+
+def test_log_q_counts_how_often_an_entity_is_in_a_batch() -> None:
+    examples = WarmExamples(_example(i, positive=0 if i < 40 else i % 20, said="") for i in range(50))
+    batches = _batches(examples, batch_size=4, negatives=2)
+    seen = np.zeros(20)
+    for step in range(4000):
+        seen[batches.batch(step, batches.turns_at(step)).columns] += 1
+    log_q = log_inclusion(examples.positives, 20, WarmStartParams(batch_size=4, negatives=2))
+    # Random negatives fall on entities that are not in yet, and turns of a length come together: the formula leaves that out.
+    assert np.exp(log_q) == pytest.approx(seen / 4000, rel=0.25)
+    assert np.exp(log_q[0]) / np.exp(log_q[1:]).max() == pytest.approx(seen[0] / seen[1:].max(), rel=0.25)
+    batch = batches.batch(0, batches.turns_at(0))
+    assert batch.log_q.tolist() == log_q[batch.columns].tolist()
+
+
+def test_log_q_of_what_never_comes_in_is_finite() -> None:
+    log_q = log_inclusion(np.zeros(50, dtype=np.int64), 3, WarmStartParams(batch_size=4, negatives=0))
+    assert log_q[0] == 0 and log_q[1:].tolist() == pytest.approx([np.log(1 / 50)] * 2)
