@@ -1,6 +1,8 @@
 """`plan` against what stages took when they were last made here (`.cache/stages`): disk, memory, time.
 
-It runs nothing: profiles without records are named with the command that makes them. Time is that of the wall, or CPU time where
+It runs nothing: profiles without records are named with the command that makes them, and stages made with other params are left
+out. For the memory of a stage, run it in a process of its own (`dvc repro`, or `python -m flows run STAGE`): in a process that has
+run others before, what those left behind counts as well. Time is that of the wall, or CPU time where
 that is less: other processes on the machine are no fault of the estimate.
 """
 
@@ -9,7 +11,7 @@ from collections.abc import Iterator
 from flows.cli import root as prepare_environment
 from flows.context import StageContext
 from flows.planning import estimates, planned_seconds
-from flows.stage_record import took
+from flows.stage_record import changes, took
 from flows.stages import STAGES, Stage
 from models.reporting.estimate import StageEstimate
 from models.reporting.results import ResultRow, Scalar
@@ -33,6 +35,9 @@ def rows_of(ctx: StageContext, stage: Stage) -> Iterator[ResultRow]:
     """Yield estimated / measured of a stage, all entries of its matrix together."""
     items = getattr(ctx.params, stage.matrix) if stage.matrix else ("",)
     costs = [cost for item in items if (cost := took(ctx, stage, item=item))]
+    if other := [c.what for item in items for c in changes(ctx, stage, item=item) if c.kind == "param"]:
+        print(f"plan: {ctx.params.profile} {stage.name} skipped, it was made with another {', '.join(other)}")
+        return
     planned = [e for half in stage.halves for e in estimates(ctx, half) if belongs(e, stage)]
     if len(costs) < len(items) or not planned:
         return

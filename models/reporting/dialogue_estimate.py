@@ -4,7 +4,7 @@ Counted are real tokens without padding: a long context in a batch makes it dear
 the params allow. Host memory, device memory and `StageEstimate` are those of `models.reporting.estimate`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from models.params.dialogue import DialogueParams, Variant
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
@@ -36,8 +36,10 @@ _TURN_BYTES, _ENTITY_BYTES, _SESSION_BYTES = 240, 40, 80
 _BYTES_PER_TOKEN = 4
 # A Python object in memory, as a multiple of its JSON.
 _IN_MEMORY = 4
-# A row of the evaluation: texts, statistics of about 30 metrics, and an entry for each retrieved entity.
-_ROW_BYTES, _HIT_BYTES = 1300, 140
+# A row of the evaluation: ids and reference, an entry for each retrieved entity, the meta knowledge told of it, and, of systems
+# that answer, the answer and its statistics. A system's scores with their intervals.
+_ROW_BYTES, _HIT_BYTES, _ANSWER_BYTES, _SCORE_BYTES = 330, 62, 240, 65_000
+_META_BYTES: Mapping[str, int] = {"none": 0, "contrastive": 0, "prefix": 42, "prompt": 64}
 _ADAM = 8
 _CHECKPOINTS = 2
 # Turns that a causal generator answers together; seconds to load and score a system, without its answers (measured: 1 to 1.5 s).
@@ -159,13 +161,22 @@ def _evaluate(
             flops += more
             calls += _in_context_calls(models.in_context[spec.name], spec, size, turns=turns)
             device.append(memory + models.retriever_bytes)
-    row = _ROW_BYTES + max(*cfg.recall_at, dialogue.num_retrieved) * _HIT_BYTES
-    disk = systems * turns * row + retrievers * index_bytes(encoder, size, retriever)
+    shown = max(*cfg.recall_at, dialogue.num_retrieved)
+    disk = systems * _SCORE_BYTES + (retrievers + 2) * turns * _row_bytes(shown)
+    disk += sum(turns * (_row_bytes(shown, meta=variant) + _ANSWER_BYTES) for variant in variants)
+    for spec in cfg.in_context:
+        rows = sum(_row_bytes(shown, meta=meta) + _ANSWER_BYTES for meta in spec.meta_knowledge)
+        disk += rows * min(turns, spec.limit or turns)
+    disk += retrievers * index_bytes(encoder, size, retriever)
     largest = max(weights_bytes(m) for m in (generator, *models.in_context.values()))
     host += largest + index_bytes(encoder, size, retriever)
     # Every system is loaded and scored by itself, with intervals by resampling.
     fixed = systems * _SYSTEM_SECONDS
     return StageEstimate(EVALUATE, disk, host, max(device), flops, calls, fixed_seconds=fixed)
+
+
+def _row_bytes(hits: int, *, meta: str = "none") -> int:
+    return _ROW_BYTES + hits * (_HIT_BYTES + _META_BYTES[meta])
 
 
 def _in_context_calls(model: ModelSize, spec: InContextParams, size: DialogueSize, *, turns: int) -> float:

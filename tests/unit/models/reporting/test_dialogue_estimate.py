@@ -201,3 +201,11 @@ def test_a_bigger_knowledge_base_needs_more_of_everything() -> None:
         big = stages(size=large)[name]
         assert big.host_bytes > small.host_bytes, name
         assert big.flops > small.flops or name.startswith("prepare"), name
+
+
+def test_disk_of_the_evaluation_follows_rows_and_what_is_told_in_them() -> None:
+    none, prompt = (stages(variants=(v,))["evaluate_dialogue"].disk_bytes for v in ("none", "prompt"))
+    assert prompt - none == 700 * 7 * 64
+    hits = DialogueEvaluationParams(recall_at=(17,))
+    wider = stages(variants=("none",), evaluation=hits)["evaluate_dialogue"].disk_bytes
+    assert wider - none == 6 * 700 * 10 * 62, "one that answers, three retrievers, two floors"
