@@ -1,9 +1,9 @@
 """`plan` against what stages took when they were last made here (`.cache/stages`): disk, memory, time.
 
 It runs nothing: profiles without records are named with the command that makes them, and stages made with other params are left
-out. For the memory of a stage, run it in a process of its own (`dvc repro`, or `python -m flows run STAGE`): in a process that has
-run others before, what those left behind counts as well. Time is that of the wall, or CPU time where
-that is less: other processes on the machine are no fault of the estimate.
+out. For the memory of a stage, run it in a process of its own (`dvc repro`, or `python -m flows run STAGE`): in a process that
+has run others before, what those left behind counts as well. Time is that of the wall, or CPU time where that is less: other
+processes on the machine are no fault of the estimate.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from flows.stages import STAGES, Stage
 from models.reporting.estimate import StageEstimate
 from models.reporting.results import ResultRow, Scalar
 
+# A stage that stores only its record (sources used where they lie) has nothing to compare.
+_SMALLEST = 10_000
 PROFILES = ("embedded", "real-skills")
 
 
@@ -47,7 +49,7 @@ def rows_of(ctx: StageContext, stage: Stage) -> Iterator[ResultRow]:
     name = f"plan, {ctx.params.profile}, {stage.name}"
     yield row(f"{name}: time", seconds, sum(c.undisturbed_seconds for c in costs), "s", "within a factor of 2")
     yield row(f"{name}: memory", memory / 1e6, max(c.peak_bytes for c in costs) / 1e6, "MB", "within 30 %")
-    if stored := sum(c.stored_bytes for c in costs):
+    if (stored := sum(c.stored_bytes for c in costs)) >= _SMALLEST:
         yield row(f"{name}: disk", kept / 1e6, stored / 1e6, "MB", "within 30 %")
 
 

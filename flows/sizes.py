@@ -1,12 +1,14 @@
-"""Sizes of models and corpus for the estimates of `plan`, read without loading anything."""
+"""Sizes of models and corpus for the estimates of `plan`, read without loading a model."""
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from flows.context import StageContext
 from models.data.corpus import count_examples, read_examples
@@ -87,7 +89,7 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
     place = ctx.out("prepare", "corpus")
     tokens = _bytes_per_token(ctx)
     if (place / "stats.json").is_file():
-        return _measure(place, bytes_per_token=tokens, extra_bytes=_extra_bytes(ctx))
+        return _measure(place, bytes_per_token=tokens, tokenizers=_tokenizers(ctx), extra_bytes=_extra_bytes(ctx))
     hint = ctx.params.planning.corpus
     if hint is not None:
         return CorpusSize(**hint.model_dump(), bytes_per_token=tokens)
@@ -134,23 +136,44 @@ def _bytes_per_token(ctx: StageContext) -> float:
     return 1.0 if smallest < 200 else 2.0 if smallest < 1500 else 3.0 if smallest < 10000 else 4.0
 
 
-def _measure(place: Path, *, bytes_per_token: float, extra_bytes: int, sample: int = 1000) -> CorpusSize:
-    """Count the rows of the splits; lengths are those of the first training rows."""
+def _tokenizers(ctx: StageContext) -> list[Tokenizer]:
+    """Return the tokenizers of the sources that lie in a folder here."""
+    folders = [ctx.root / spec.model for spec in ctx.params.sources.models if spec.pico is None]
+    return [Tokenizer.from_file(str(file)) for folder in folders if (file := folder / "tokenizer.json").is_file()]
+
+
+def _measure(
+    place: Path, *, bytes_per_token: float, tokenizers: Sequence[Tokenizer], extra_bytes: int, sample: int = 1000
+) -> CorpusSize:
+    """Count the rows of the splits; lengths are those of the first training rows.
+
+    Args:
+        place: The corpus.
+        bytes_per_token: Taken where there are no tokenizers.
+        tokenizers: The rows are counted with each; the one that makes most tokens of them counts.
+        extra_bytes: See `CorpusSize`.
+        sample: Rows whose lengths are looked at.
+    """
     counts: dict[str, int] = {}
     lengths: list[tuple[int, int]] = []
+    texts: list[str] = []
     for split in ("train", "valid", "test"):
         counts[split] = count_examples(place / f"{split}.jsonl") if (place / f"{split}.jsonl").is_file() else 0
     for example in islice(read_examples(place / "train.jsonl"), sample):
         prompt = sum(len(message.content.encode()) for message in example.messages)
         lengths.append((prompt, len(example.response.encode())))
+        texts.append("\n".join([*(message.content for message in example.messages), example.response]))
     seen = max(len(lengths), 1)
+    tokens = [[len(e.ids) for e in t.encode_batch(texts, add_special_tokens=False)] for t in tokenizers] if texts else []
+    most = max(tokens, key=sum, default=None)
     return CorpusSize(
         num_train=counts["train"],
         num_valid=counts["valid"],
         num_test=counts["test"],
         prompt_bytes=sum(prompt for prompt, _ in lengths) / seen,
         response_bytes=sum(response for _, response in lengths) / seen,
-        bytes_per_token=bytes_per_token,
+        bytes_per_token=sum(map(sum, lengths)) / max(1, sum(most)) if most else bytes_per_token,
         longest_bytes=max((prompt + response for prompt, response in lengths), default=0),
+        longest_row=max(map(max, tokens)) if tokens else None,
         extra_bytes=extra_bytes,
     )

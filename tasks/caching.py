@@ -20,10 +20,10 @@ from prefect.context import TaskRunContext
 from prefect.transactions import IsolationLevel
 
 from models.errors import BackendError
+from models.free_memory import give_back_memory
 from models.params.base import Section
 from models.params.runtime import Runtime, Tracking
 from tasks.artifact import Artifact, publish
-from tasks.free_memory import give_back_memory
 from tasks.locking import FolderOf, ProcessLocks
 from tasks.step_code import step_code_digest
 from tasks.workspace import work_dir

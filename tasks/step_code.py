@@ -24,11 +24,11 @@ INFRASTRUCTURE = frozenset(
         "tasks.workspace",
         "tasks.code_closure",
         "tasks.code_memo",
-        "tasks.free_memory",
         "tasks.step_code",
         # Execution choices and where metrics go: they decide no result either.
         "models.params.runtime",
         "models.metrics_sink",
+        "models.free_memory",
     }
 )
 

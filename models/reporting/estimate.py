@@ -51,6 +51,7 @@ class CorpusSize:
         bytes_per_token: Of the tokenizers; about 4 for English with 32k entries, 1 to 3 for small vocabularies.
         num_valid: Validation prompts, which the sources are scored on.
         longest_bytes: UTF-8 bytes of the longest prompt with its response; None = unknown.
+        longest_row: The same in tokens, where it has been counted.
         extra_bytes: What `prepare` writes besides: rows that embedded sources are trained on.
     """
 
@@ -61,6 +62,7 @@ class CorpusSize:
     bytes_per_token: float = 4.0
     num_valid: int = 0
     longest_bytes: float | None = None
+    longest_row: int | None = None
     extra_bytes: int = 0
 
     @property
@@ -79,6 +81,8 @@ class CorpusSize:
 
     def longest_tokens(self, max_length: int) -> int:
         """Tokens of the longest row, at most `max_length`."""
+        if self.longest_row is not None:
+            return min(max_length, self.longest_row + 1)
         if self.longest_bytes is None:
             return max_length
         return min(max_length, -int(-self.longest_bytes // self.bytes_per_token) + 1)

@@ -20,6 +20,7 @@ from models.training.dialogue_schedule import DialogueSchedule
 from models.training.dialogue_turns import DialogueTurns
 from models.training.dialogue_window import DialogueTotals, DialogueWindow
 from models.training.index_refresh import IndexRefresher
+from models.training.memory_keeper import MemoryKeeper
 from models.training.resumable_trainer import ResumableTrainer
 
 _PARTS = ("retriever", "generator")
@@ -115,7 +116,7 @@ class DialogueTrainer(ResumableTrainer):
         self._totals = DialogueTotals(0, 0, 0, schedule.mode_at(0))
         self._seen: list[_Seen] = []
         self._turns = turns
-        super().__init__(model=module, args=args, train_dataset=turns, data_collator=collator)  # type: ignore[arg-type]
+        super().__init__(model=module, args=args, train_dataset=turns, data_collator=collator, callbacks=[MemoryKeeper()])  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
 
     # --- data, optimiser, learning rates ---------------------------------------------------------------------------------

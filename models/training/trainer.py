@@ -24,6 +24,7 @@ from models.training.callbacks import CheckpointClock
 from models.training.checkpoints import CheckpointFolder, write_json
 from models.training.fusion_module import FusionModule, FusionOutput
 from models.training.loss_window import LossWindow, StepTotals
+from models.training.memory_keeper import MemoryKeeper
 from models.training.prompt_signals import PairedSignals
 
 WEIGHTS = "model.safetensors"
@@ -66,7 +67,8 @@ class FusionTrainer(Trainer):
         self._seen: list[_Seen] = []
         self._lengths = signals.lengths
         collator = FusionCollator(signals, plan)
-        super().__init__(model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=[clock])  # type: ignore[arg-type]
+        callbacks = [clock, MemoryKeeper()]
+        super().__init__(model=module, args=args, train_dataset=signals, data_collator=collator, callbacks=callbacks)  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
 
     # --- data, learning rate ---------------------------------------------------------------------------------------------

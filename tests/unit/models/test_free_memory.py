@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.free_memory import give_back_memory
+from models.free_memory import give_back_memory
 
 
 def _resident() -> int:
