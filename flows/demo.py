@@ -4,7 +4,9 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 
@@ -47,22 +49,59 @@ def main() -> None:
 
 
 def run_halves_side_by_side() -> None:
-    """Train both halves at a time, each with half of the cores, then run the pipeline: it scores, compares and reports.
+    """Train in two lanes, each with half of the cores, then run the pipeline: it scores, compares and reports.
 
-    Small models gain little from a second thread, so two processes of one thread are done sooner than one of two.
+    Small models gain little from a second thread, so two processes of one thread are done sooner than one of two. The dialogue
+    half is the longer one: its last variant goes behind the fusion half.
     """
+    from flows.params_file import load_params
+
     threads = f"runtime.threads={max(1, (os.cpu_count() or 1) // 2)}"
     finish(start("prepare", "-S", threads))
-    halves = [start("fusion", "-S", threads), start("train_dialogue", "-S", threads)]
+    *first, last = load_params(project_root(), profile="embedded").params.variants
+    lanes = [Lane([("fusion",), ("train_dialogue", "--variant", last)], threads)]
+    if first:
+        lanes.append(Lane([("train_dialogue", "-S", f"variants=[{', '.join(first)}]")], threads))
     with ThreadPoolExecutor() as pool:
         try:
-            for done in as_completed([pool.submit(finish, half) for half in halves]):
+            for done in as_completed([pool.submit(lane.run) for lane in lanes]):
                 done.result()
         finally:
-            for half in halves:  # the other one, where one has failed; what it has finished is kept
-                half.terminate()
+            for lane in lanes:  # the other one, where one has failed; what it has finished is kept
+                lane.stop()
     if failed := subprocess.run(arguments("pipeline", "-S", threads), cwd=project_root(), check=False).returncode:
         raise SystemExit(failed)
+
+
+class Lane:
+    """Commands that run one after the other, beside another lane."""
+
+    def __init__(self, commands: Sequence[Sequence[str]], threads: str) -> None:
+        """Keep what `python -m flows run` is to do; nothing starts yet."""
+        self._commands, self._threads = commands, threads
+        self._running: subprocess.Popen[str] | None = None
+        self._stopped = False
+        self._guard = threading.Lock()
+
+    def run(self) -> None:
+        """Run them all.
+
+        Raises:
+            SystemExit: One failed.
+        """
+        for command in self._commands:
+            with self._guard:
+                if self._stopped:
+                    return
+                self._running = start(*command, "-S", self._threads)
+            finish(self._running)
+
+    def stop(self) -> None:
+        """End the command that is running, and start no other."""
+        with self._guard:
+            self._stopped = True
+            if self._running is not None:
+                self._running.terminate()
 
 
 def start(*given: str) -> subprocess.Popen[str]:
