@@ -26,6 +26,8 @@ from models.reporting.footprint import (
     weights_bytes,
 )
 
+# To find, check and record one source, or the model it was trained into (measured: 1 to 1.5 s).
+_OPENING_SECONDS = 1.0
 PROCESS_BYTES = 690_000_000
 """Resident memory of a stage before it computes: Python, torch, transformers, Prefect, MLflow (measured: 685 to 700 MB)."""
 LIGHT_PROCESS_BYTES = 300_000_000
@@ -179,7 +181,8 @@ def _sources(models: Sequence[ModelSize], *, written: Sequence[ModelSize], pretr
     trained = max((training_state_bytes(m.num_parameters, recipe="float32") for m in models), default=0)
     flops = sum(training_flops(m, tokens=pretrain_tokens, context=0, checkpointing=False) for m in models)
     disk = sum(weights_bytes(m) for m in written)
-    return StageEstimate("sources", disk, PROCESS_BYTES, trained if pretrain_tokens else 0, flops)
+    opened = _OPENING_SECONDS * len(models)
+    return StageEstimate("sources", disk, PROCESS_BYTES, trained if pretrain_tokens else 0, flops, fixed_seconds=opened)
 
 
 def _teach(sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: CorpusSize, *, cfg: TeachParams) -> StageEstimate:
