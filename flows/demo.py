@@ -135,13 +135,15 @@ def arguments(*given: str) -> list[str]:
 
 
 def record(times: dict[str, float]) -> None:
-    """Write the demo's times to docs/results/demo-times.json."""
+    """Write the demo's times to docs/results/demo-times.json, and the table of them in the README."""
+    from flows.results_files import renew_tables
     from models.reporting.results import Result, ResultRow, write_result
 
     root = project_root()
     rows = tuple(ResultRow(name, round(value, 1), "s", more={"cores": os.cpu_count()}) for name, value in times.items())
     today = datetime.now(UTC).date().isoformat()
     write_result(root / "docs" / "results", Result("demo-times", "make demo RECORD=--record", git_commit(root), today, rows))
+    renew_tables(root, write=True)
 
 
 if __name__ == "__main__":

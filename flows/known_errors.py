@@ -35,14 +35,18 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+# Said behind an error that has been explained; and by a busy machine's Prefect while it sends its last events.
+_IDLE_WORDS = ("Finished in state Failed", "Still processing items")
+
+
 def quiet_known_errors() -> None:
-    """Keep Prefect's tracebacks of errors that `explain` knows off the terminal (the API still gets them)."""
+    """Keep off the terminal what Prefect says of errors that `explain` knows (the API still gets it), and of its own last events."""
     import prefect  # noqa: F401 - sets up its loggers
 
     def unexplained(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         known = error is not None and explain(error) is not None
-        return not known and "Finished in state Failed" not in record.getMessage()
+        return not known and not any(words in record.getMessage() for words in _IDLE_WORDS)
 
     # Prefect's run loggers pass their records up to the root logger, whose handlers write to the terminal.
     for handler in logging.getLogger().handlers:

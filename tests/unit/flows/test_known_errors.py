@@ -59,6 +59,7 @@ def test_prefect_is_quiet_about_explained_errors_only(caplog: pytest.LogCaptureF
         for error in (SourceError("known"), RuntimeError("a bug")):
             log.error("Task run failed with exception: %r", error, exc_info=error)
         log.error("Finished in state Failed('…')")
+        logging.getLogger("EventsWorker").warning("Still processing items: 1 items remaining...")
     finally:
         handler.filters[:] = before
     assert [r.getMessage() for r in caplog.records] == ["Task run failed with exception: RuntimeError('a bug')"]
