@@ -40,7 +40,7 @@ _IDLE_WORDS = ("Finished in state Failed", "Still processing items")
 
 
 def quiet_known_errors() -> None:
-    """Keep off the terminal what Prefect says of errors that `explain` knows (the API still gets it), and of its own last events."""
+    """Keep off the terminal what Prefect says of errors that `explain` knows (the API gets it), and of its own last events."""
     import prefect  # noqa: F401 - sets up its loggers
 
     def unexplained(record: logging.LogRecord) -> bool:
