@@ -19,8 +19,9 @@ def distractors(
     """Yield `count` new entities with ids `new-<number>`, domains as frequent as among `entities`.
 
     Each has the attributes of an entity of its domain: in name and address other words of its own, in telephone number and
-    postcode other digits (no two new entities share any of them), everywhere else the value of some entity of the domain. With `apart`, such a value stands in words of its own, the same for
-    the same value (`centre` becomes `brovim` throughout): numbers stay, and words that say what kind of thing it is.
+    postcode other digits (no two new entities share any of them), everywhere else the value of some entity of the domain. With
+    `apart`, such a value stands in words of its own, the same for the same value (`centre` becomes `brovim` throughout): numbers
+    stay, and words that say what kind of thing it is.
 
     Args:
         entities: The knowledge base.

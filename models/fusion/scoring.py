@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import NumericsError, SourceError
-from models.free_memory import give_back_memory
+from models.free_memory import give_back_after
 from models.fusion.head_product import head_product
 from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.generation.batching import pad_rows, plan_batches, to_device
@@ -97,8 +97,7 @@ def force_texts(
                 done[i] = ForcedText(one, _score(one, text), text.truncated)
             if on_progress is not None:
                 on_progress(start + len(done))
-        if source.device.type == "cpu":
-            give_back_memory()
+        give_back_after(source.device.type)
         yield from (done[i] for i in range(len(window)))
 
 

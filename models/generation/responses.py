@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from models.errors import NumericsError
-from models.free_memory import give_back_memory
+from models.free_memory import give_back_after
 from models.generation.batching import pad_rows, plan_batches
 from models.generation.loading import LoadedSource
 from models.generation.prompts import FittedPrompt, Ids, Overflow, PromptItem, fit_prompts, lead_of
@@ -60,8 +60,7 @@ def generate_responses(
     for batch in plan_batches([len(prompts[i].ids) for i, _ in rows], max_rows=cfg.batch_size):
         picked = [rows[b] for b in batch]
         answers.update(zip(batch, _answer(source, items, prompts, picked, cfg), strict=True))
-        if source.device.type == "cpu":
-            give_back_memory()  # each batch leaves keys and values of another length
+        give_back_after(source.device.type)  # each batch leaves keys and values of another length
         if on_progress is not None:
             on_progress(len(answers))
     return [answers[r] for r in range(len(rows))]

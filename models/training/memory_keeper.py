@@ -4,13 +4,12 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from models.free_memory import give_back_memory
+from models.free_memory import give_back_after
 
 
 class MemoryKeeper(TrainerCallback):
     """Gives freed memory back after each step on a CPU: batches of ever other lengths leave pieces that glibc does not reuse."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Give it back; on another device torch's own allocator keeps the tensors."""
-        if args.device.type == "cpu":
-            give_back_memory()
+        """Give it back."""
+        give_back_after(args.device.type)

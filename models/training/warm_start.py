@@ -19,7 +19,7 @@ from models.data.dialogue_files import KB, file_digest, read_turns, splits_of
 from models.data.knowledge_base import KnowledgeBase
 from models.data.pseudo_positive import ValueIndex
 from models.errors import DataError, NumericsError, Problem
-from models.free_memory import give_back_memory
+from models.free_memory import give_back_after
 from models.generation.loading import pick_device
 from models.metrics_sink import MetricsSink
 from models.params.retriever import RetrieverParams
@@ -153,8 +153,7 @@ class _WarmStart:
         torch.nn.utils.clip_grad_norm_(retriever.parameters(), cfg.max_grad_norm)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        if torch.device(self._device).type == "cpu":
-            give_back_memory()
+        give_back_after(torch.device(self._device).type)
         self._state.done = step + 1
         self._state.losses.append(float(losses.detach().mean()))
         self._report(lr)

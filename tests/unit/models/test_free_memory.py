@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from models.free_memory import give_back_memory
+from models import free_memory
+from models.free_memory import give_back_after, give_back_memory
 
 
 def _resident() -> int:
@@ -20,3 +21,11 @@ def test_freed_pieces_go_back_to_the_system() -> None:
     give_back_memory()
     assert full - _resident() > 50_000_000
     assert len(kept) == 1000
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cpu", 1), ("cuda", 0)])
+def test_only_steps_on_a_cpu_leave_pieces(device: str, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[None] = []
+    monkeypatch.setattr(free_memory, "give_back_memory", lambda: done.append(None))
+    give_back_after(device)
+    assert len(done) == calls
