@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from flows.cli import root as prepare_environment
 from flows.context import StageContext
-from flows.planning import estimates, planned_seconds
+from flows.planning import estimates, on_cpu, planned_seconds
 from flows.stage_record import changes, took
 from flows.stages import STAGES, Stage
 from models.reporting.estimate import StageEstimate
@@ -44,7 +44,8 @@ def rows_of(ctx: StageContext, stage: Stage) -> Iterator[ResultRow]:
     if len(costs) < len(items) or not planned:
         return
     seconds = sum(planned_seconds(e, runtime=ctx.params.runtime, planning=ctx.params.planning) for e in planned)
-    memory = max(e.host_bytes + (e.device_bytes if ctx.params.runtime.device in ("auto", "cpu") else 0) for e in planned)
+    shared = on_cpu(ctx.params.runtime.device)
+    memory = max(e.host_bytes + (e.device_bytes if shared else 0) for e in planned)
     kept = sum(e.disk_bytes - e.resume_bytes for e in planned)
     name = f"plan, {ctx.params.profile}, {stage.name}"
     yield row(f"{name}: time", seconds, sum(c.undisturbed_seconds for c in costs), "s", "within a factor of 2")

@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 SERVER_URL = "http://127.0.0.1:4200/api"
-# On a CPU, oneDNN and torch's layer above it each keep 1,024 compiled kernels, one for every shape of a batch: up to a gigabyte of
-# kernels that never fit again. 64 hold those of one step, and cost no time (docs/performance.md).
+# On a CPU, oneDNN and torch's layer above it each keep 1,024 compiled kernels, one for every shape of a batch: in time, hundreds
+# of megabytes that few batches use again. 64 hold those of one step, and cost no time (docs/performance.md).
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 

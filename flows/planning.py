@@ -75,7 +75,17 @@ def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str
         in_place=[s.name for s in ctx.params.sources.models if s.pico is None and (ctx.root / s.model).is_dir()],
         processes=ctx.params.runtime.nproc,
         fsdp=ctx.params.runtime.fsdp,
+        on_cpu=on_cpu(ctx.params.runtime.device),
     )
+
+
+def on_cpu(device: str) -> bool:
+    """Say whether models run on the processor; `auto` does where there is no accelerator here."""
+    if device != "auto":
+        return device == "cpu"
+    import torch
+
+    return not torch.accelerator.is_available()
 
 
 def _reasons(own: list[Change], upstream: list[str]) -> str:

@@ -18,6 +18,9 @@ from models.reporting.footprint import ModelSize
 
 # The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; the longest row.
 _ROWS_PER_ENTITY, _PRETRAIN_BYTES, _WORLD_LONGEST = (15, 39), 390, 160
+# Architectures with a plain MLP, and those without fused attention in transformers; all others are taken to be like Llama.
+_PLAIN_MLP, _EAGER = {"gpt2", "gpt_neox", "mpt", "bloom", "opt", "phi", "falcon"}, {"mpt", "bloom"}
+_HEADS = ("num_attention_heads", "n_heads", "n_head")
 _WIDTH, _LAYERS = ("hidden_size", "d_model", "n_embd", "dim"), ("num_hidden_layers", "n_layers", "n_layer")
 
 
@@ -62,14 +65,20 @@ def pico_size(spec: PicoSpec) -> ModelSize:
     """Return the size of an embedded source: V·D for the tied embedding, 12·D² a layer."""
     width = spec.hidden_size
     parameters = spec.vocab_size * width + spec.num_layers * 12 * width * width
-    return ModelSize(parameters, spec.vocab_size, width, spec.num_layers)
+    return ModelSize(parameters, spec.vocab_size, width, spec.num_layers, **_layer_kind(spec.architecture, spec.num_heads))
 
 
 def folder_size(folder: Path, *, dtype: Any) -> ModelSize:
     """Return the size of a model folder from its config and the headers of its safetensors files."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     counts = [prod(t["shape"]) for file in sorted(folder.glob("*.safetensors")) for t in _header(file).values()]
-    return ModelSize(sum(counts), config["vocab_size"], _first(config, _WIDTH), _first(config, _LAYERS), dtype=dtype)
+    kind = _layer_kind(config["model_type"], _first(config, _HEADS))
+    return ModelSize(sum(counts), config["vocab_size"], _first(config, _WIDTH), _first(config, _LAYERS), dtype=dtype, **kind)
+
+
+def _layer_kind(architecture: str, num_heads: int) -> dict[str, Any]:
+    """Return what a layer of an architecture keeps for backward besides the common: see `ModelSize`."""
+    return {"gated": architecture not in _PLAIN_MLP, "eager_heads": num_heads if architecture in _EAGER else 0}
 
 
 def _header(file: Path) -> dict[str, Any]:
@@ -156,15 +165,17 @@ def _measure(
     """
     counts: dict[str, int] = {}
     lengths: list[tuple[int, int]] = []
+    prompts: list[str] = []
     texts: list[str] = []
     for split in ("train", "valid", "test"):
         counts[split] = count_examples(place / f"{split}.jsonl") if (place / f"{split}.jsonl").is_file() else 0
     for example in islice(read_examples(place / "train.jsonl"), sample):
         prompt = sum(len(message.content.encode()) for message in example.messages)
         lengths.append((prompt, len(example.response.encode())))
-        texts.append("\n".join([*(message.content for message in example.messages), example.response]))
+        prompts.append("\n".join(message.content for message in example.messages))
+        texts.append(f"{prompts[-1]}\n{example.response}")
     seen = max(len(lengths), 1)
-    tokens = [[len(e.ids) for e in t.encode_batch(texts, add_special_tokens=False)] for t in tokenizers] if texts else []
+    tokens = [_lengths(t, texts) for t in tokenizers] if texts else []
     most = max(tokens, key=sum, default=None)
     return CorpusSize(
         num_train=counts["train"],
@@ -175,5 +186,10 @@ def _measure(
         bytes_per_token=sum(map(sum, lengths)) / max(1, sum(most)) if most else bytes_per_token,
         longest_bytes=max((prompt + response for prompt, response in lengths), default=0),
         longest_row=max(map(max, tokens)) if tokens else None,
+        longest_prompt=max(max(_lengths(t, prompts)) for t in tokenizers) if tokens else None,
         extra_bytes=extra_bytes,
     )
+
+
+def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    return [len(encoded.ids) for encoded in tokenizer.encode_batch(texts, add_special_tokens=False)]

@@ -39,6 +39,9 @@ _ROW_BYTES = 150
 _SCORED_BYTES = 280
 """JSON of one system's scores of one held-out example, besides its answer (measured: 260 to 300)."""
 _SCORING_CHUNK = 1024
+# On a CPU the C library gives out tensors: what lies between them is lost until the step ends (measured beside an allocation
+# page by page, which took a third longer: 1.2 to 1.4 GPT-NeoX, 1.4 to 1.5 Llama, 1.3 to 2.1 MPT).
+_SCATTERED = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class CorpusSize:
         num_valid: Validation prompts, which the sources are scored on.
         longest_bytes: UTF-8 bytes of the longest prompt with its response; None = unknown.
         longest_row: The same in tokens, where it has been counted.
+        longest_prompt: Tokens of the longest prompt, where they have been counted.
         extra_bytes: What `prepare` writes besides: rows that embedded sources are trained on.
     """
 
@@ -65,6 +69,7 @@ class CorpusSize:
     num_valid: int = 0
     longest_bytes: float | None = None
     longest_row: int | None = None
+    longest_prompt: int | None = None
     extra_bytes: int = 0
 
     @property
@@ -134,6 +139,7 @@ def estimate_stages(
     in_place: Collection[str] = (),
     processes: int = 1,
     fsdp: bool = False,
+    on_cpu: bool = False,
 ) -> tuple[StageEstimate, ...]:
     """Estimate the stages prepare, sources, teach, fuse (all methods and targets) and evaluate_fusion.
 
@@ -149,6 +155,7 @@ def estimate_stages(
         in_place: Sources whose folders are used where they lie: nothing is written for them.
         processes: Processes of `fuse`.
         fsdp: Weights and optimiser are sharded over them.
+        on_cpu: Models run on the processor, out of main memory.
     """
     schedules = [resolve_schedule(method, fusion) for method in methods]
     return (
@@ -158,14 +165,14 @@ def estimate_stages(
             written=[*(size for name, size in sources.items() if name not in in_place), *reward_models],
             pretrain_tokens=pretrain_tokens,
         ),
-        _teach(list(sources.values()), reward_models, corpus, cfg=teach),
+        _teach(list(sources.values()), reward_models, corpus, cfg=teach, on_cpu=on_cpu),
         _fuse(
             [sources[name] for name in fusion.targets], corpus,
-            cfg=fusion, teach=teach, schedules=schedules, processes=processes, fsdp=fsdp,
+            cfg=fusion, teach=teach, schedules=schedules, processes=processes, fsdp=fsdp, on_cpu=on_cpu,
         ),
         _evaluate(
             [*sources.values(), *(sources[name] for name in fusion.targets for _ in methods)], corpus,
-            cfg=evaluation, num_sources=len(sources),
+            cfg=evaluation, num_sources=len(sources), on_cpu=on_cpu,
         ),
     )  # fmt: skip
 
@@ -185,7 +192,9 @@ def _sources(models: Sequence[ModelSize], *, written: Sequence[ModelSize], pretr
     return StageEstimate("sources", disk, PROCESS_BYTES, trained if pretrain_tokens else 0, flops, fixed_seconds=opened)
 
 
-def _teach(sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: CorpusSize, *, cfg: TeachParams) -> StageEstimate:
+def _teach(
+    sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: CorpusSize, *, cfg: TeachParams, on_cpu: bool
+) -> StageEstimate:
     n, k, samples = corpus.num_train, cfg.signals.top_k, cfg.responses.num_samples
     prompt, truth = corpus.prompt_tokens, corpus.response_tokens
     answer = corpus.answer_tokens(cfg.responses.max_new_tokens)
@@ -203,8 +212,8 @@ def _teach(sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: Co
     for judge in judges:
         tokens = n * samples * len(sources) * (prompt + answer)
         flops += forward_flops(judge, tokens=tokens, context=prompt + answer)
-    generated = cfg.responses.batch_size * (prompt + cfg.responses.max_new_tokens)
-    device = [_inference_bytes(m, generated=generated, scored=cfg.signals.batch_tokens) for m in sources]
+    generated, scored = (cfg.responses.batch_size, cfg.responses.max_new_tokens), cfg.signals.batch_tokens
+    device = [_inference_bytes(m, corpus, generated=generated, scored=scored, on_cpu=on_cpu) for m in sources]
     device += [weights_bytes(judge) for judge in judges]
     shard = cfg.shard_size * truth * max((signal_bytes_per_token(m.vocab_size, top_k=k) for m in sources), default=0)
     host = PROCESS_BYTES + shard + max((weights_bytes(m) for m in (*sources, *judges)), default=0)
@@ -215,15 +224,28 @@ def _teach(sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: Co
     return StageEstimate("teach", int(disk), host, max(device, default=0), flops, calls)
 
 
-def _inference_bytes(model: ModelSize, *, generated: int, scored: int) -> int:
+def _inference_bytes(model: ModelSize, corpus: CorpusSize, *, generated: tuple[int, int], scored: int, on_cpu: bool) -> int:
     """Weights, and the larger of a batch being generated and one being scored.
 
-    Scoring holds the padded batch's states of one layer, and the float32 logits of a chunk.
+    Generating holds the states of one layer while it reads the longest prompts, and all keys and values; scoring the states of
+    one layer and the float32 logits of a chunk.
+
+    Args:
+        model: Its size.
+        corpus: How long prompts are.
+        generated: Answers of a batch, and the tokens each may have.
+        scored: Tokens of a scored batch, padding included.
+        on_cpu: Whether the memory is given out in pieces.
     """
     one_layer = replace(model, num_layers=1)
-    states = activation_bytes(one_layer, tokens=scored, dtype=model.dtype, checkpointing=False)
+    answers, limit = generated
+    prompt = corpus.longest_prompt or corpus.prompt_tokens
+    longest = corpus.longest_row or corpus.prompt_tokens + corpus.response_tokens
+    read = activation_bytes(one_layer, tokens=answers * prompt, dtype=model.dtype, checkpointing=False, length=prompt)
+    generating = read + kv_cache_bytes(model, tokens=answers * (prompt + limit))
+    states = activation_bytes(one_layer, tokens=scored, dtype=model.dtype, checkpointing=False, length=longest)
     scoring = states + loss_chunk_bytes(model, chunk=_SCORING_CHUNK) // 2
-    return weights_bytes(model) + max(kv_cache_bytes(model, tokens=generated), scoring)
+    return weights_bytes(model) + int(max(generating, scoring) * (_SCATTERED if on_cpu else 1))
 
 
 def _fuse(
@@ -235,6 +257,7 @@ def _fuse(
     schedules: Sequence[Schedule],
     processes: int,
     fsdp: bool,
+    on_cpu: bool,
 ) -> StageEstimate:
     answer = corpus.answer_tokens(teach.responses.max_new_tokens)
     disk, flops = 0, 0.0
@@ -254,7 +277,9 @@ def _fuse(
     host = processes * (PROCESS_BYTES + weights_bytes(largest, "float32"))
     longest = corpus.longest_tokens(cfg.max_length)
     texts = 2 if any(phase.w_infer > 0 and phase.w_train > 0 for schedule in schedules for phase in schedule) else 1
-    device = max(fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp, length=longest, texts=texts) for m in targets)
+    device = max(
+        fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp, length=longest, texts=texts, on_cpu=on_cpu) for m in targets
+    )
     steps = [-(-corpus.num_train // cfg.batch_size) * sum(phase.epochs for phase in schedule) for schedule in schedules]
     micro = -(-cfg.batch_size // (cfg.micro_batch_size * processes))
     calls = sum(3 * micro * m.num_layers * each for m in targets for each in steps)
@@ -283,6 +308,7 @@ def fuse_device_bytes(
     fsdp: bool = False,
     length: int | None = None,
     texts: int = 1,
+    on_cpu: bool = False,
 ) -> int:
     """Return the peak of one training process: training state, activations of a micro-batch, a loss chunk.
 
@@ -295,6 +321,7 @@ def fuse_device_bytes(
         fsdp: Whether they do.
         length: Tokens of the longest row; None = `cfg.max_length`.
         texts: Rows of a prompt in one step: 2 where a phase trains on both modes.
+        on_cpu: Trained on the processor, whose memory is given out in pieces.
     """
     autocast = cfg.dtype == "bfloat16"
     state = training_state_bytes(_trained_parameters(target, cfg), recipe="bfloat16_autocast" if autocast else "float32")
@@ -302,13 +329,15 @@ def fuse_device_bytes(
         state += weights_bytes(target, "float32")
     if fsdp:
         state = state // processes + 4 * target.num_parameters // max(target.num_layers, 1)
-    tokens = cfg.micro_batch_size * texts * (cfg.max_length if length is None else length)
-    dtype, checkpointing = cfg.dtype, cfg.gradient_checkpointing
-    kept = activation_bytes(target, tokens=tokens, dtype=dtype, checkpointing=checkpointing)
-    return state + kept + loss_chunk_bytes(target, chunk=cfg.loss_chunk)
+    row = cfg.max_length if length is None else length
+    tokens, checkpointing = cfg.micro_batch_size * texts * row, cfg.gradient_checkpointing
+    kept = activation_bytes(target, tokens=tokens, dtype=cfg.dtype, checkpointing=checkpointing, length=row)
+    return state + int(kept * (_SCATTERED if on_cpu else 1)) + loss_chunk_bytes(target, chunk=cfg.loss_chunk)
 
 
-def _evaluate(models: Sequence[ModelSize], corpus: CorpusSize, *, cfg: EvaluationParams, num_sources: int) -> StageEstimate:
+def _evaluate(
+    models: Sequence[ModelSize], corpus: CorpusSize, *, cfg: EvaluationParams, num_sources: int, on_cpu: bool
+) -> StageEstimate:
     """Every model on the held-out split; the sources, which come first, on the validation split as well."""
     held_out, valid = (n if cfg.limit is None else min(cfg.limit, n) for n in (corpus.num_test, corpus.num_valid))
     prompt, truth = corpus.prompt_tokens, corpus.response_tokens
@@ -320,8 +349,8 @@ def _evaluate(models: Sequence[ModelSize], corpus: CorpusSize, *, cfg: Evaluatio
         if cfg.answers:
             flops += forward_flops(model, tokens=n * (prompt + answer), context=prompt + answer)
             calls += generation_calls(model, texts=n, batch=cfg.batch_size, tokens=answer, limit=cfg.max_new_tokens)
-    generated = cfg.batch_size * (prompt + cfg.max_new_tokens) if cfg.answers else 0
-    device = max(_inference_bytes(m, generated=generated, scored=cfg.batch_tokens) for m in models)
+    generated = (cfg.batch_size if cfg.answers else 0, cfg.max_new_tokens)
+    device = max(_inference_bytes(m, corpus, generated=generated, scored=cfg.batch_tokens, on_cpu=on_cpu) for m in models)
     disk = sum(rows) * (answer * corpus.bytes_per_token + _SCORED_BYTES)
     host = PROCESS_BYTES + max(weights_bytes(m) for m in models)
     return StageEstimate("evaluate_fusion", int(disk), host, device, flops, calls)

@@ -51,3 +51,11 @@ def test_what_the_user_has_set_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     os.environ["PREFECT_LOGGING_LEVEL"] = "DEBUG"
     prefer(monkeypatch, running=False, given=None, root=tmp_path)
     assert os.environ["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+
+
+def test_kernel_caches_are_small_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)
+    os.environ["LRU_CACHE_CAPACITY"] = "512"
+    prefer(monkeypatch, running=False, given=None, root=tmp_path)
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "512"

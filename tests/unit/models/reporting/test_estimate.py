@@ -68,8 +68,13 @@ def test_teach_by_hand() -> None:
     tokens = 3 * 52_000 * (270 + 2 * 120) + 52_000 * 120
     attention = 2 * 32 * 4096 * 52_000 * (3 * (270 * 270 + 2 * 120 * 120) + 120 * 120)
     assert teach.flops == pytest.approx(14e9 * tokens + attention, rel=1e-9)
-    # Scoring 8192 tokens needs 34·8192·4096 bytes and the logits of a chunk; generating 32 × 120 tokens needs more.
-    assert teach.device_bytes == 14_000_000_000 + 32 * 120 * 512 * 1024
+    # Scoring 8192 tokens needs 34·8192·4096 bytes and the logits of a chunk; generating 32 × 120 tokens needs more, the states of
+    # the prompts that are read included.
+    generating = 32 * 20 * 34 * 4096 + 32 * 120 * 512 * 1024
+    assert teach.device_bytes == 14_000_000_000 + generating
+    assert stages(on_cpu=True)["teach"].device_bytes == 14_000_000_000 + 1.5 * generating, "the C library scatters them"
+    longer = stages(replace(CORPUS, longest_prompt=500))["teach"]
+    assert longer.device_bytes == 14_000_000_000 + 32 * 500 * 34 * 4096 + 32 * 600 * 512 * 1024, "the longest prompts count"
     assert teach.host_bytes == PROCESS_BYTES + 14_000_000_000 + 256 * 250 * 48
 
 
@@ -114,6 +119,8 @@ def test_fuse_by_hand() -> None:
 def test_fuse_memory_of_one_process_and_under_fsdp() -> None:
     rest = activation_bytes(VICUNA, tokens=2048, dtype="bfloat16", checkpointing=True) + loss_chunk_bytes(VICUNA, chunk=1024)
     assert fuse_device_bytes(VICUNA, FUSION) == 126_000_000_000 + rest
+    kept = activation_bytes(VICUNA, tokens=2048, dtype="bfloat16", checkpointing=True)
+    assert fuse_device_bytes(VICUNA, FUSION, on_cpu=True) == 126_000_000_000 + rest + kept // 2
     sharded = fuse_device_bytes(VICUNA, FUSION, processes=8, fsdp=True)
     assert sharded == 126_000_000_000 // 8 + 28_000_000_000 // 32 + rest
     assert sharded < 20e9  # a 7B target fits eight devices of 24 GB

@@ -2,8 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, MptConfig, PretrainedConfig
 
 from models.fusion.signal import SampleSignals, SignalSpec, write_shard
+from models.generation.head import head_of
 from models.reporting.footprint import (
     ModelSize,
     activation_bytes,
@@ -42,6 +46,43 @@ def test_activations_with_and_without_checkpointing() -> None:
     assert activation_bytes(SEVEN_B, tokens=2048, dtype="bfloat16", checkpointing=False) == 32 * 34 * 2048 * 4096
     assert activation_bytes(SEVEN_B, tokens=2048, dtype="bfloat16", checkpointing=True) == (34 + 32 * 2) * 2048 * 4096
     assert activation_bytes(SEVEN_B, tokens=2048, dtype="float32", checkpointing=False) == 2 * 32 * 34 * 2048 * 4096
+
+
+def test_activations_of_gated_layers_and_of_eager_attention() -> None:
+    llama = ModelSize(7_000_000_000, 32_000, 4096, 32, gated=True)
+    assert activation_bytes(llama, tokens=2048, dtype="bfloat16", checkpointing=False) == 32 * 42 * 2048 * 4096
+    mpt = ModelSize(7_000_000_000, 50_432, 4096, 32, eager_heads=32)
+    plain = activation_bytes(SEVEN_B, tokens=4096, dtype="bfloat16", checkpointing=False)
+    # Two rows of 2048 tokens, 32 heads: 2·32·2048² probabilities of 2 bytes in each of 32 layers.
+    kept = activation_bytes(mpt, tokens=4096, dtype="bfloat16", checkpointing=False, length=2048) - plain
+    assert kept == 32 * 2 * 32 * 2048**2 * 2
+
+
+_SIZES = {"vocab_size": 300, "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3}
+LLAMA = LlamaConfig(**_SIZES, intermediate_size=256)
+NEOX = GPTNeoXConfig(**_SIZES, intermediate_size=384)
+MPT = MptConfig(vocab_size=300, d_model=96, n_layers=3, n_heads=3, expansion_ratio=4, max_seq_len=128)
+
+
+@pytest.mark.parametrize("config", [LLAMA, NEOX, MPT], ids=lambda config: config.model_type)
+def test_activations_are_those_that_autograd_keeps(config: PretrainedConfig) -> None:
+    rows, length = 4, 96
+    lm = AutoModelForCausalLM.from_config(config)
+    weights = {p.untyped_storage().data_ptr() for p in lm.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        hidden = head_of(lm).backbone(torch.randint(0, 300, (rows, length)), None)
+    size = ModelSize(0, 300, 96, 3, gated=config is LLAMA, eager_heads=3 if config is MPT else 0)
+    expected = activation_bytes(size, tokens=rows * length, dtype="float32", checkpointing=False, length=length)
+    assert hidden.shape == (rows, length, 96)
+    assert expected == pytest.approx(sum(kept.values()), rel=0.15)
 
 
 def test_loss_chunk() -> None:
