@@ -8,7 +8,7 @@ from urllib.error import URLError
 SERVER_URL = "http://127.0.0.1:4200/api"
 # On a CPU, oneDNN and torch's layer above it each keep 1,024 compiled kernels, one for every shape of a batch: in time, hundreds
 # of megabytes that few batches use again. 64 hold those of one step, and cost no time (docs/performance.md).
-_KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 
 
 def set_environment(root: Path, *, quiet: bool = True) -> str:
@@ -31,7 +31,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "passive",
-        **dict.fromkeys(_KERNEL_CACHES, "64"),
+        **KERNEL_CACHES,
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
