@@ -54,10 +54,10 @@ def reward_sizes(ctx: StageContext) -> list[ModelSize]:
 
 
 def hinted_size(ctx: StageContext, name: str, *, dtype: Any) -> ModelSize | None:
-    """Return the size that `planning.sizes` gives for a model."""
+    """Return the size that `planning.sizes` gives for a model, which is taken to be like Llama."""
     for hint in ctx.params.planning.sizes:
         if hint.name == name:
-            return ModelSize(hint.num_parameters, hint.vocab_size, hint.hidden_size, hint.num_layers, dtype=dtype)
+            return ModelSize(hint.num_parameters, hint.vocab_size, hint.hidden_size, hint.num_layers, dtype=dtype, gated=True)
     return None
 
 
@@ -72,7 +72,7 @@ def folder_size(folder: Path, *, dtype: Any) -> ModelSize:
     """Return the size of a model folder from its config and the headers of its safetensors files."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     counts = [prod(t["shape"]) for file in sorted(folder.glob("*.safetensors")) for t in _header(file).values()]
-    kind = _layer_kind(config["model_type"], _first(config, _HEADS))
+    kind = _layer_kind(config.get("model_type", ""), next((int(config[name]) for name in _HEADS if name in config), 0))
     return ModelSize(sum(counts), config["vocab_size"], _first(config, _WIDTH), _first(config, _LAYERS), dtype=dtype, **kind)
 
 
