@@ -43,7 +43,8 @@ def warm_started(ctx: StageContext) -> Artifact:
     run = ctx.run(WARM_START, experiment="dialogue")
     content = model_content(ctx, cfg.encoder, revision=cfg.revision, key="retriever.encoder")
     data = ctx.input("prepare", "dialogues")
-    warm = retriever_warm_start(cfg, data, encoder=content, runtime=ctx.params.runtime, run=run)
+    setting = ctx.params.dialogues.setting
+    warm = retriever_warm_start(cfg, data, setting=setting, encoder=content, runtime=ctx.params.runtime, run=run)
     finish_stage(run, output=warm.sha256, params={"variant": WARM_START}, metrics={}, history=warm.path / "history.jsonl")
     return warm
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from models.params.dialogue import DialogueParams, Variant
+from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Runtime
@@ -16,7 +17,14 @@ from tasks.workspace import project_root
 
 @step("retriever-warm-start")
 def retriever_warm_start(
-    cfg: RetrieverParams, data: Artifact, *, encoder: str, runtime: Runtime, run: StageRun, work: Work
+    cfg: RetrieverParams,
+    data: Artifact,
+    *,
+    setting: Setting,
+    encoder: str,
+    runtime: Runtime,
+    run: StageRun,
+    work: Work,
 ) -> Mapping[str, Any]:
     """Train the retriever on pseudo positives (App. D of MK-TOD); `encoder` is the digest of its folder, if it has one."""
     from models.training.history import HistorySink, write_history
@@ -27,6 +35,7 @@ def retriever_warm_start(
         record = warm_start(
             cfg,
             data.path,
+            setting=setting,
             root=project_root(),
             runtime=runtime,
             out=work.out,
@@ -45,7 +54,7 @@ def retriever_training(
     warm: Artifact,
     *,
     variant: Variant,
-    setting: Literal["large_scale", "condensed"],
+    setting: Setting,
     generator: str,
     runtime: Runtime,
     run: StageRun,

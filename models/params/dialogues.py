@@ -10,6 +10,9 @@ DialogueFormat = Literal["embedded", "smd", "camrest", "multiwoz", "maker", "jso
 DistractorKind = Literal["alike", "apart"]
 
 
+Setting = Literal["large_scale", "condensed"]
+
+
 class TownParams(Section):
     """The embedded town's knowledge base and dialogues."""
 
@@ -41,7 +44,7 @@ class DialoguesParams(Section):
     )
     town: TownParams = Field(default_factory=TownParams, description="The embedded town.")
     path: str = Field("", description="Folder of the files, relative to the project root.")
-    setting: Literal["large_scale", "condensed"] = Field(
+    setting: Setting = Field(
         "large_scale",
         description="`large_scale`: one knowledge base for all dialogues; `condensed`: each dialogue has its own rows.",
     )

@@ -14,6 +14,7 @@ from models.generation.loading import pick_device
 from models.generation.seq2seq import Seq2SeqGenerator
 from models.metrics_sink import MetricsSink, NullSink
 from models.params.dialogue import DialogueParams, Variant
+from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
 from models.retrieval.encoder import Retriever
@@ -26,7 +27,7 @@ from models.training.dialogue_module import DialogueModule
 from models.training.dialogue_record import META, DialogueRecord
 from models.training.dialogue_schedule import DialogueSchedule
 from models.training.dialogue_selection import KINDS, Selection
-from models.training.dialogue_setup import DialogueData, Setting, make_generator, make_meta, measured_edges
+from models.training.dialogue_setup import DialogueData, make_generator, make_meta, measured_edges
 from models.training.dialogue_trainer import DialogueTrainer, StepEvents
 from models.training.dialogue_turns import DialogueTurns
 from models.training.dialogue_validation import DialogueValidation
@@ -179,9 +180,8 @@ class _Run:
 
     def _positives(self) -> list[int | None]:
         data = self._data
-        sessions = [
-            data.kb.rows(dict.fromkeys(turn.kb)) or None if self._job.setting == "condensed" else None for turn in data.train
-        ]
+        condensed = self._job.setting == "condensed"
+        sessions = [data.kb.rows(dict.fromkeys(turn.kb)) if condensed else None for turn in data.train]
         return [pseudo_positive(turn, data.value_index, rows=rows) for turn, rows in zip(data.train, sessions, strict=True)]
 
     def _validation_step(self, module: DialogueModule, *, meta: MetaKnowledge, main: bool, device: str) -> ValidationStep:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from models.data.dialogue_files import KB, VALUES, file_digest, splits_of
 from models.params.dialogue import DialogueParams, Variant
+from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
 from models.training.checkpoints import tree_digest
-from models.training.dialogue_setup import Setting
 
 # How a step is cut up changes nothing but rounding; the first run's value is kept. Checkpoints are refreshes, so they do count.
 _NOT_IN_FINGERPRINT = {"joint": {"micro_batch_size"}}

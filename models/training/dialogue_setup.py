@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from models.data.dialogue import Turn
 from models.data.dialogue_files import KB, VALUES, splits_of
@@ -15,6 +14,7 @@ from models.data.turn_file import TurnFile
 from models.errors import ArtifactError, DataError, Problem
 from models.generation.seq2seq import Seq2SeqGenerator
 from models.params.dialogue import DialogueParams, Variant
+from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.retrieval.embedding import embed_contexts
 from models.retrieval.encoder import Retriever
@@ -23,8 +23,6 @@ from models.retrieval.meta_knowledge import Edges, EntityMeta, MetaKnowledge, ca
 from models.training.index_refresh import IndexRefresher
 
 logger = logging.getLogger(__name__)
-
-Setting = Literal["large_scale", "condensed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,27 +76,34 @@ class WarmExamples(Sequence[WarmExample]):
 
 
 def warm_examples(
-    turns: Iterable[Turn], kb: KnowledgeBase, *, index: ValueIndex, retriever: Retriever, cfg: WarmStartParams
+    turns: Iterable[Turn],
+    kb: KnowledgeBase,
+    *,
+    index: ValueIndex,
+    retriever: Retriever,
+    cfg: WarmStartParams,
+    condensed: bool = False,
 ) -> WarmExamples:
     """Find the positives of the training turns and tokenise their contexts; turns without one are left out.
 
     Raises:
         DataError: A turn's own knowledge base names an entity that the knowledge base lacks.
     """
-    return WarmExamples(_examples(turns, kb, index=index, retriever=retriever, recent=cfg.positive == "recent"))
+    recent = cfg.positive == "recent"
+    return WarmExamples(_examples(turns, kb, index=index, retriever=retriever, recent=recent, condensed=condensed))
 
 
-def find_positives(turn: Turn, index: ValueIndex, *, session: Sequence[int], recent: bool) -> list[int]:
+def find_positives(turn: Turn, index: ValueIndex, *, session: Sequence[int] | None, recent: bool) -> list[int]:
     """Return the entities that a turn speaks of: the pseudo positive, and what else the response names; empty if nothing.
 
     Args:
         turn: The turn.
         index: Values of the knowledge base.
-        session: Rows to choose from; empty = all.
+        session: Rows to choose from; None = all.
         recent: Where the response names nothing, let the latest entity that the context names and that has as much of the
             response take the place of the published choice.
     """
-    row = pseudo_positive(turn, index, rows=session or None)
+    row = pseudo_positive(turn, index, rows=session)
     if row is None:
         return []
     names = index.names_in(turn.response)
@@ -104,12 +111,12 @@ def find_positives(turn: Turn, index: ValueIndex, *, session: Sequence[int], rec
         rows = index.rows_with(names)
         rows = rows[index.named(rows, names)]
         # A name shared by many (branches of a chain) does not tell which is meant.
-        others = [int(r) for r in rows if r != row and (not session or r in session)]
+        others = [int(r) for r in rows if r != row and (session is None or r in session)]
         return [row, *others] if len(others) < len(names) else [row]
     return [_latest_named(turn, index, session=session, fallback=row)] if recent else [row]
 
 
-def _latest_named(turn: Turn, index: ValueIndex, *, session: Sequence[int], fallback: int) -> int:
+def _latest_named(turn: Turn, index: ValueIndex, *, session: Sequence[int] | None, fallback: int) -> int:
     values = index.values_in(turn.response)
     said = values[[bool(index.hits(np.array([fallback]), values[i : i + 1])[0]) for i in range(len(values))]]
     for utterance in reversed(turn.context):
@@ -118,7 +125,7 @@ def _latest_named(turn: Turn, index: ValueIndex, *, session: Sequence[int], fall
             continue
         rows = index.rows_with(names)
         rows = rows[index.named(rows, names) & (index.hits(rows, said) == len(said))]
-        if session:
+        if session is not None:
             rows = rows[np.isin(rows, session)]
         if len(rows):
             return fallback if fallback in rows else int(rows[0])
@@ -126,15 +133,15 @@ def _latest_named(turn: Turn, index: ValueIndex, *, session: Sequence[int], fall
 
 
 def _examples(
-    turns: Iterable[Turn], kb: KnowledgeBase, *, index: ValueIndex, retriever: Retriever, recent: bool
+    turns: Iterable[Turn], kb: KnowledgeBase, *, index: ValueIndex, retriever: Retriever, recent: bool, condensed: bool
 ) -> Iterator[WarmExample]:
     stream = iter(turns)
     while chunk := list(islice(stream, _CHUNK)):
         found = []
         for turn in chunk:
-            session = kb.rows(dict.fromkeys(turn.kb))
+            session = kb.rows(dict.fromkeys(turn.kb)) if condensed else None
             if positives := find_positives(turn, index, session=session, recent=recent):
-                found.append((turn, session, positives))
+                found.append((turn, session or [], positives))
         tokens = retriever.tokenise_contexts([retriever.context_text(turn.context) for turn, _, _ in found])
         for (turn, session, positives), ids in zip(found, tokens, strict=True):
             said = index.values_in(turn.response).tolist()

@@ -22,6 +22,7 @@ from models.errors import DataError, NumericsError, Problem
 from models.free_memory import give_back_after
 from models.generation.loading import pick_device
 from models.metrics_sink import MetricsSink
+from models.params.dialogues import Setting
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Runtime
 from models.retrieval.encoder import Retriever, build_retriever
@@ -47,6 +48,7 @@ def warm_start(
     cfg: RetrieverParams,
     data: Path,
     *,
+    setting: Setting = "large_scale",
     root: Path,
     runtime: Runtime,
     out: Path,
@@ -58,6 +60,8 @@ def warm_start(
     Args:
         cfg: The section `retriever`.
         data: Dialogue artifact: `kb.jsonl`, `train.jsonl`, `valid.jsonl`.
+        setting: `large_scale`: entities compete in the whole knowledge base; `condensed`: in each dialogue's own rows, and a turn
+            of a dialogue without rows is neither taught nor found.
         root: What a relative encoder folder starts at.
         runtime: Device and threads.
         out: Gets `retriever/` and, last, `record.json`.
@@ -76,7 +80,7 @@ def warm_start(
     """
     digests = [file_digest(path) for path in (data / KB, *(splits_of(data)[s] for s in ("train", "valid")))]
     device = pick_device(runtime.device)
-    folder = CheckpointFolder(resume_dir, fingerprint=_fingerprint(cfg, digests), keep=_KEPT_CHECKPOINTS)
+    folder = CheckpointFolder(resume_dir, fingerprint=_fingerprint(cfg, digests, setting), keep=_KEPT_CHECKPOINTS)
     threads = folder.execution(
         Execution(
             fingerprint=folder.fingerprint,
@@ -88,27 +92,38 @@ def warm_start(
         )
     ).threads
     with use_threads(threads), torch.random.fork_rng(devices=[]):
-        return _WarmStart(cfg, data, root=root, device=device, folder=folder, sink=sink).run(out)
+        return _WarmStart(cfg, data, setting=setting, root=root, device=device, folder=folder, sink=sink).run(out)
 
 
 class _WarmStart:
     """One training in memory."""
 
     def __init__(
-        self, cfg: RetrieverParams, data: Path, *, root: Path, device: str, folder: CheckpointFolder, sink: MetricsSink
+        self,
+        cfg: RetrieverParams,
+        data: Path,
+        *,
+        setting: Setting,
+        root: Path,
+        device: str,
+        folder: CheckpointFolder,
+        sink: MetricsSink,
     ) -> None:
+        condensed = setting == "condensed"
         self._cfg, self._device, self._folder, self._sink = cfg.warm_start, device, folder, sink
         self._kb = KnowledgeBase.load(data / KB)
         train = splits_of(data)["train"]
         self._retriever = build_retriever(cfg, texts=_texts(cfg, self._kb, train), root=root).to(device)
         index = ValueIndex(self._kb)
         self._num_turns = sum(1 for _ in read_turns(train))
-        self._examples = warm_examples(read_turns(train), self._kb, index=index, retriever=self._retriever, cfg=cfg.warm_start)
+        self._examples = warm_examples(
+            read_turns(train), self._kb, index=index, retriever=self._retriever, cfg=cfg.warm_start, condensed=condensed
+        )
         if cfg.warm_start.steps and not len(self._examples):
             rule = "must have a turn whose response holds a value of an entity"
             raise DataError("The warm start has nothing to learn from", [Problem(str(train), rule, f"{self._num_turns} without")])
         self._batches = WarmBatches(self._examples, index, cfg.warm_start)
-        self._validation = WarmValidation(read_turns(splits_of(data)["valid"]), self._kb, device=device)
+        self._validation = WarmValidation(read_turns(splits_of(data)["valid"]), self._kb, device=device, condensed=condensed)
         self._optimiser = make_optimiser(self._retriever, cfg.warm_start)
         self._state = WarmState()
         self._best: Path | None = None
@@ -247,8 +262,8 @@ def lr_factor(step: int, *, total: int, warmup: int) -> float:
     return (total - step) / max(1, total - warmup)
 
 
-def _fingerprint(cfg: RetrieverParams, digests: list[str]) -> str:
-    row = [cfg.model_dump(mode="json"), digests]
+def _fingerprint(cfg: RetrieverParams, digests: list[str], setting: Setting) -> str:
+    row = [cfg.model_dump(mode="json"), digests, setting]
     return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from models.data.dialogue import Turn
 from models.data.knowledge_base import KnowledgeBase
@@ -12,7 +11,6 @@ from models.params.index import IndexParams
 from models.retrieval.embedding import embed_contexts, embed_entities
 from models.retrieval.encoder import Retriever
 from models.retrieval.faiss_index import EntityIndex
-from models.retrieval.hits import Hits
 from models.retrieval.recall_rule import RecallRule
 
 CUTOFFS = (1, 3, 5, 7)
@@ -54,14 +52,15 @@ class RecallScores:
 class WarmValidation:
     """Scores an encoder, and ranks entities for contexts with it."""
 
-    def __init__(self, turns: Iterable[Turn], kb: KnowledgeBase, *, device: str, batch_size: int = 64) -> None:
-        """Keep the turns that can be scored."""
+    def __init__(
+        self, turns: Iterable[Turn], kb: KnowledgeBase, *, device: str, condensed: bool = False, batch_size: int = 64
+    ) -> None:
+        """Keep the turns that can be scored; `condensed`: each searches its own session, and finds nothing in an empty one."""
         self._turns = [turn for turn in turns if turn.gold_values or turn.gold_entities]
         self._kb, self._rule, self._device, self._batch_size = kb, RecallRule(kb), device, batch_size
-        self._sessions = [kb.rows(dict.fromkeys(turn.kb)) for turn in self._turns]
-        # Where each dialogue has its own knowledge base, the entities of all the others need not be embedded.
-        condensed = bool(self._turns) and all(self._sessions)
-        self._rows = sorted({row for rows in self._sessions for row in rows}) if condensed else None
+        self._sessions = [kb.rows(dict.fromkeys(turn.kb)) for turn in self._turns] if condensed else None
+        # The entities of other dialogues need not be embedded.
+        self._rows = None if self._sessions is None else sorted({row for rows in self._sessions for row in rows})
 
     @property
     def num_by_value(self) -> int:
@@ -80,7 +79,7 @@ class WarmValidation:
         if not turns:
             return recall_scores(turns, [], self._rule), index
         q_reps = embed_contexts(retriever, [turn.context for turn in turns], batch_size=self._batch_size, device=self._device)
-        hits = search_in(index, q_reps, k=max(CUTOFFS), sessions=self._sessions)
+        hits = index.search(q_reps, max(CUTOFFS), within=self._sessions)
         return recall_scores(turns, [[row for row, _ in hits.of(b)] for b in range(len(turns))], self._rule), index
 
 
@@ -91,13 +90,6 @@ def exact_index(
     e_reps = embed_entities(retriever, kb, rows=rows, batch_size=batch_size, device=device)
     ids = np.arange(len(kb), dtype=np.int64) if rows is None else np.array(rows, dtype=np.int64)
     return EntityIndex.build(IndexParams(kind="flat"), e_reps, ids=ids, encoder_digest="", kb_digest=kb.digest)
-
-
-def search_in(index: EntityIndex, q_reps: npt.NDArray[np.float32], *, k: int, sessions: Sequence[Sequence[int]]) -> Hits:
-    """Search, each query in its own session if there are any (a query without one then searches everything)."""
-    if not any(sessions):
-        return index.search(q_reps, k)
-    return index.search(q_reps, k, within=[session or range(len(index)) for session in sessions])
 
 
 def recall_scores(turns: Sequence[Turn], ranked: Sequence[Sequence[int]], rule: RecallRule) -> RecallScores:

@@ -25,7 +25,7 @@ def _turn(response: str, *context: str, kb: tuple[str, ...] = ()) -> Turn:
     return Turn("t#0", "t", 0, "restaurant", context or ("hi",), response, kb=kb)
 
 
-def _positive(turn: Turn, *, recent: bool = True, session: Sequence[int] = ()) -> str | None:
+def _positive(turn: Turn, *, recent: bool = True, session: Sequence[int] | None = None) -> str | None:
     found = find_positives(turn, INDEX, session=session, recent=recent)
     return KB[found[0]].id if found else None
 
@@ -58,11 +58,12 @@ def test_session_limits_the_choice() -> None:
     turn = _turn("chinese food", "rice house")
     assert _positive(turn, session=[0, 2]) == "a"
     assert _positive(turn, session=[2]) is None
+    assert _positive(turn, session=[]) is None, "a dialogue without entities of its own speaks of none"
 
 
 def test_every_entity_that_the_response_names_is_one() -> None:
     turn = _turn("rice house and gandhi are in the centre")
-    assert {KB[row].id for row in find_positives(turn, INDEX, session=[], recent=True)} == {"b", "c"}
+    assert {KB[row].id for row in find_positives(turn, INDEX, session=None, recent=True)} == {"b", "c"}
     assert find_positives(turn, INDEX, session=[2, 3], recent=True) == [2]
 
 
@@ -70,7 +71,7 @@ def test_shared_names_are_one_positive() -> None:
     chain = KnowledgeBase(
         [Entity(str(i), "restaurant", {"name": "pizza hut", "area": a}) for i, a in enumerate(("north", "south"))]
     )
-    assert find_positives(_turn("pizza hut in the south"), ValueIndex(chain), session=[], recent=True) == [1]
+    assert find_positives(_turn("pizza hut in the south"), ValueIndex(chain), session=None, recent=True) == [1]
 
 
 def test_examples_keep_what_a_batch_needs() -> None:
@@ -80,7 +81,9 @@ def test_examples_keep_what_a_batch_needs() -> None:
     examples = warm_examples(iter(turns), KB, index=INDEX, retriever=retriever, cfg=WarmStartParams())
     assert len(examples) == 2
     first, second = examples
-    assert (first.positive, first.session, second.positive, second.session) == (1, [], 0, [2, 0])
+    assert (first.positive, first.session, second.positive, second.session) == (1, [], 0, [])
     assert first.said == INDEX.values_in("chinese", "222").tolist()
     assert first.tokens == retriever.tokenise_contexts(["user north"])[0]
     assert examples.lengths.tolist() == [len(first.tokens), len(second.tokens)]
+    condensed = warm_examples(iter(turns), KB, index=INDEX, retriever=retriever, cfg=WarmStartParams(), condensed=True)
+    assert [(e.positive, e.session) for e in condensed] == [(0, [2, 0])], "the second turn has no knowledge base to learn from"

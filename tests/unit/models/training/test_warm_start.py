@@ -132,7 +132,9 @@ def test_condensed_turns_are_scored_inside_their_own_knowledge_base(data: Path, 
     for split in ("train", "valid"):
         lines = [Turn.from_json(json.loads(line)) for line in (data / f"{split}.jsonl").read_text().splitlines()]
         write_turns(data / f"{split}.jsonl", [replace(t, kb=t.gold_entities) for t in lines])
-    record = _run(_warm(steps=0), data, tmp_path)
+    out, resume = tmp_path / "out", tmp_path / "resume"
+    args = {"root": tmp_path, "runtime": RUNTIME, "out": out, "resume_dir": resume, "sink": _Sink()}
+    record = warm_start(_warm(steps=0), data, setting="condensed", **args)
     assert record.recall["retriever/recall_id@1"] == 1.0
 
 

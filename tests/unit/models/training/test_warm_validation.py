@@ -1,12 +1,14 @@
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from models.data.dialogue import Entity, Turn
 from models.data.knowledge_base import KnowledgeBase
-from models.params.index import IndexParams
-from models.retrieval.faiss_index import EntityIndex
+from models.params.retriever import PicoEncoder, RetrieverParams
+from models.retrieval.encoder import build_retriever
 from models.retrieval.recall_rule import RecallRule
-from models.training.warm_validation import recall_scores, search_in
+from models.training.warm_validation import WarmValidation, recall_scores
 
 KB = KnowledgeBase([Entity(str(i), "hotel", {"name": f"h{i}", "area": "north" if i < 4 else "south"}) for i in range(8)])
 
@@ -35,10 +37,15 @@ def test_choice_falls_back_to_ids_and_then_to_nothing() -> None:
     assert nothing.metrics() == {}
 
 
-def test_turns_without_a_session_search_everything() -> None:
-    reps = np.eye(8, dtype=np.float32)
-    index = EntityIndex.build(IndexParams(kind="flat"), reps, ids=np.arange(8), encoder_digest="", kb_digest="")
-    hits = search_in(index, reps[[5, 5]], k=3, sessions=[[1, 2], []])
-    assert [row for row, _ in hits.of(0)] == [1, 2]
-    assert hits.of(1)[0][0] == 5
-    assert search_in(index, reps[[5]], k=3, sessions=[[]]).of(0)[0][0] == 5
+@pytest.mark.parametrize("condensed", [True, False])
+def test_turns_retrieve_from_their_session_only_where_dialogues_have_one(condensed: bool) -> None:
+    cfg = RetrieverParams(pico=PicoEncoder(vocab_size=200, hidden_size=32, num_layers=1, num_heads=2))
+    retriever = build_retriever(cfg, texts=["name h1 ; area north"], root=Path())
+    # The first finds what its two entities hold, the second has no entities (a calendar that is still empty).
+    turns = [replace(_turn(ids=("1",)), kb=("1", "5")), _turn(ids=("1",))]
+    validation = WarmValidation(turns, KB, device="cpu", condensed=condensed)
+    scores, index = validation.score(retriever)
+    assert len(index) == (2 if condensed else 8)
+    # Without sessions both search the same entities with the same words.
+    assert scores.by_id[3] in ({0.5} if condensed else {0.0, 1.0})
+    assert scores.num_by_id == 2
