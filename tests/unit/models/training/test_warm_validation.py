@@ -49,3 +49,10 @@ def test_turns_retrieve_from_their_session_only_where_dialogues_have_one(condens
     # Without sessions both search the same entities with the same words.
     assert scores.by_id[3] in ({0.5} if condensed else {0.0, 1.0})
     assert scores.num_by_id == 2
+
+
+def test_where_no_turn_has_entities_nothing_is_found() -> None:
+    cfg = RetrieverParams(pico=PicoEncoder(vocab_size=200, hidden_size=32, num_layers=1, num_heads=2))
+    retriever = build_retriever(cfg, texts=["name h1 ; area north"], root=Path())
+    scores, index = WarmValidation([_turn(ids=("1",))], KB, device="cpu", condensed=True).score(retriever)
+    assert (len(index), scores.by_id[7], scores.num_by_id) == (0, 0.0, 1)
