@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from flows.context import StageContext
 from models.data.corpus import count_examples, read_examples
 from models.params.sources import PicoSpec
-from models.reporting.estimate import CorpusSize
+from models.reporting.corpus_size import CorpusSize
 from models.reporting.footprint import ModelSize
 
 # The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; the longest row.

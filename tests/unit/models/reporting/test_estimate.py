@@ -6,10 +6,10 @@ from models.fusion.schedule import resolve_schedule
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import FusionParams, LoraParams
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
+from models.reporting.corpus_size import CorpusSize
 from models.reporting.estimate import (
     PROCESS_BYTES,
     START_SECONDS,
-    CorpusSize,
     StageEstimate,
     estimate_stages,
     fuse_device_bytes,
