@@ -221,13 +221,16 @@ def results(
     profile: Profile = None,
     overrides: Overrides = None,
     check_only: Annotated[bool, typer.Option("--check", help="Only say whether README and docs tables are current.")] = False,
+    note: Annotated[str | None, typer.Option(help="Measure nothing: put this sentence under the tables of NAME.")] = None,
 ) -> None:
     """Write a finished profile's figures to docs/results/NAME.json and renew the tables in README and docs."""
     place = root()
     from flows.context import StageContext
-    from flows.results_files import renew_tables, write_results
+    from flows.results_files import annotate, renew_tables, write_results
 
-    if not check_only:
+    if note is not None:
+        annotate(place, name, note)
+    elif not check_only:
         write_results(StageContext.load(profile=profile, overrides=overrides or ()), name)
     stale = renew_tables(place, write=not check_only)
     for line in stale:

@@ -3,12 +3,14 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext, git_commit
 from flows.params_file import load_params
+from flows.stages import Half
 from flows.summary import agreement_rows, scored_rows
 
 if TYPE_CHECKING:
@@ -25,27 +27,46 @@ def write_results(ctx: StageContext, name: str) -> Path:
     """
     from models.reporting.results import Result, write_result
 
-    rows, command = (_dialogue if name.startswith("dialogue-") else _fusion)(ctx)
+    half: Half = "dialogue" if name.startswith("dialogue-") else "fusion"
+    command = f"python -m flows run {half} --profile {ctx.params.profile}{overrides(ctx)}"
     today = datetime.now(UTC).date().isoformat()
-    return write_result(ctx.root / "docs" / "results", Result(name, command, git_commit(ctx.root), today, rows))
+    return write_result(ctx.root / "docs" / "results", Result(name, command, git_commit(ctx.root), today, rows_of(ctx, half)))
 
 
-def _fusion(ctx: StageContext) -> "tuple[tuple[ResultRow, ...], str]":
+def annotate(root: Path, name: str, note: str) -> Path:
+    """Put a note under the tables of figures that stand, such as what has changed since; measuring them again takes it away.
+
+    Raises:
+        ArtifactError: There are no such figures.
+    """
+    from models.reporting.results import read_result, write_result
+
+    folder = root / "docs" / "results"
+    return write_result(folder, replace(read_result(folder / f"{name}.json"), note=note))
+
+
+def rows_of(ctx: StageContext, half: Half) -> "tuple[ResultRow, ...]":
+    """Return all figures of a finished half: systems, paired differences, agreement of the modes.
+
+    Raises:
+        ArtifactError: The half is not finished.
+    """
+    return (_dialogue if half == "dialogue" else _fusion)(ctx)
+
+
+def _fusion(ctx: StageContext) -> "tuple[ResultRow, ...]":
     from models.reporting.results import comparison_result_rows, table_result_rows
 
     table, differences = scored_rows(ctx)
-    rows = (*table_result_rows(table), *comparison_result_rows(differences), *agreement_rows(ctx))
-    methods = ",".join(ctx.params.methods)
-    return rows, f"python -m flows run fusion --profile {ctx.params.profile} -S 'methods=[{methods}]'"
+    return (*table_result_rows(table), *comparison_result_rows(differences), *agreement_rows(ctx))
 
 
-def _dialogue(ctx: StageContext) -> "tuple[tuple[ResultRow, ...], str]":
+def _dialogue(ctx: StageContext) -> "tuple[ResultRow, ...]":
     from flows.report_dialogue import scored_dialogues
     from models.reporting.dialogue_results import dialogue_comparison_result_rows, dialogue_result_rows
 
     table, differences, _ = scored_dialogues(ctx)
-    rows = (*dialogue_result_rows(table), *dialogue_comparison_result_rows(differences))
-    return rows, f"python -m flows run dialogue --profile {ctx.params.profile}{overrides(ctx)}"
+    return (*dialogue_result_rows(table), *dialogue_comparison_result_rows(differences))
 
 
 def overrides(ctx: StageContext) -> str:

@@ -31,7 +31,7 @@ class Stale:
 
 
 def render_result(result: Result, *, where: Mapping[str, str] | None = None, columns: Iterable[str] | None = None) -> str:
-    """Return the Markdown table of a result, with its command, commit and date underneath.
+    """Return the Markdown table of a result, with its command, commit, date and note underneath.
 
     Args:
         result: The measured figures.
@@ -59,7 +59,8 @@ def render_result(result: Result, *, where: Mapping[str, str] | None = None, col
     header = ("", *chosen, "value", "n") if any(row.num is not None for row in rows) else ("", *chosen, "value")
     shown_title = ", ".join(f"{key} {value}" for key, value in (where or {}).items()) or result.name
     grid = Grid(shown_title, header, tuple(line[: len(header)] for line in lines), num_text=1 + len(chosen))
-    return f"{to_markdown(grid)}\n\n`{result.command}`, commit {result.commit[:10]}, {result.date}."
+    note = f" {result.note}" if result.note else ""
+    return f"{to_markdown(grid)}\n\n`{result.command}`, commit {result.commit[:10]}, {result.date}.{note}"
 
 
 def render_document(text: str, *, results: Path, document: Path) -> str:

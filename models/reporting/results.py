@@ -62,6 +62,7 @@ class Result:
         commit: Commit of the code.
         date: ISO date of the measurement.
         rows: The figures.
+        note: What a reader must know about all of them; stands under each of their tables. Empty for nothing.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Result:
     commit: str
     date: str
     rows: tuple[ResultRow, ...]
+    note: str = ""
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -83,6 +85,7 @@ def write_result(folder: Path, result: Result) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.name}.json"
     head = {"name": result.name, "command": result.command, "commit": result.commit, "date": result.date}
+    head |= {"note": result.note} if result.note else {}
     text = json.dumps(head | {"rows": [row.to_json() for row in result.rows]}, ensure_ascii=False, indent=1, allow_nan=False)
     temporary = path.with_suffix(".json.part")
     temporary.write_text(text + "\n", encoding="utf-8")
@@ -99,7 +102,7 @@ def read_result(path: Path) -> Result:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(ResultRow.from_json(row) for row in raw["rows"])
-        return Result(raw["name"], raw["command"], raw["commit"], raw["date"], rows)
+        return Result(raw["name"], raw["command"], raw["commit"], raw["date"], rows, raw.get("note", ""))
     except FileNotFoundError as err:
         raise ArtifactError(f"The result file `{path}` must exist, but does not. Run the command that measures it.") from err
     except (KeyError, TypeError, ValueError) as err:

@@ -41,6 +41,16 @@ def test_a_block_is_rendered_from_its_file(document: Path) -> None:
     assert update_documents([document], results=results) == []
 
 
+def test_a_note_stands_under_every_table_of_its_figures(document: Path) -> None:
+    results = document.parent / "results"
+    write_result(results, replace(_RESULT, note="Measured before the labels of endings changed."))
+    update_documents([document], results=results)
+    text = document.read_text(encoding="utf-8")
+    assert "commit 0123456789, 2026-01-31. Measured before the labels of endings changed.\n" in text
+    write_result(results, _RESULT)
+    assert len(check_documents([document], results=results)) == 1
+
+
 def test_a_stale_block_is_found_and_named(document: Path) -> None:
     results = document.parent / "results"
     stale = check_documents([document], results=results)

@@ -1,6 +1,7 @@
 """Result files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def test_a_result_comes_back_and_its_file_is_readable(tmp_path: Path) -> None:
     }
     assert path.read_text(encoding="utf-8").count("\n") > 10
     assert [p.name for p in path.parent.iterdir()] == ["alignment-speed.json"]
+
+
+def test_a_note_comes_back(tmp_path: Path) -> None:
+    noted = replace(_result(_ROW), note="Measured before.")
+    assert read_result(write_result(tmp_path, noted)) == noted
 
 
 @pytest.mark.parametrize(
