@@ -7,8 +7,9 @@ Every format takes an optional `id`, and an optional `reference`: what `check` l
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from models.data.number_answer import number_in
 from models.data.validate import BadRecord, optional_text, require_text, shown
 from models.params.corpus import CorpusSet
 from models.schema import Check, Example, Message
@@ -23,8 +24,6 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "gpt": "assistant",
 }
-# A sign counts only where it cannot be a minus between two operands ("5-3").
-_NUMBER = re.compile(r"(?:(?<![\w.)])-)?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 class LeftOut(Exception):
@@ -67,20 +66,20 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
 def reference_answer(row: Mapping[str, Any], response: str, check: Check) -> str:
     """Return what a correct response must hold.
 
-    The field `reference` if there is one, else the response itself. For `number` it is the number behind the last `####` (as in
-    GSM8K), or without such a mark the last number; without thousands separators.
+    The field `reference` if there is one, else the response itself. For `number` it is the number in it, as
+    `evaluate` will read it in a model's response.
 
     Raises:
         BadRecord: `check` is `number` and there is none.
     """
-    text = str(optional_text(row, "reference")) or response
+    reference = str(optional_text(row, "reference"))
+    text = reference if reference.strip() else response
     if check != "number":
         return text
-    found = _NUMBER.findall(text.rpartition("####")[2])
-    if not found:
+    number = number_in(text)
+    if number is None:
         raise BadRecord("must have a number in the answer, as `check` is `number`", shown(text))
-    # Behind the mark stands the answer alone, in running text the answer comes last.
-    return cast(str, found[0] if "####" in text else found[-1]).replace(",", "")
+    return number
 
 
 def _alpaca(row: Mapping[str, Any], _: CorpusSet) -> Parts:

@@ -2,29 +2,12 @@
 
 import re
 import unicodedata
-from decimal import Decimal
 
+from models.data.number_answer import last_number
 from models.errors import DataError, Problem
 from models.schema import Example
 
-# A sign counts only where it cannot be a minus between two operands ("5-3"),
-# a leading point only where it is no full stop ("No.5").
-_PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
-_NUMBER = re.compile(rf"(?<![\w.)])[-−]?\$?{_PLAIN}|(?<!\w)[-−]?\.\d+|{_PLAIN}")
-_MARKED = re.compile(rf"####\s*([-−]?\$?{_PLAIN})")
 _SPACE = re.compile(r"\s+")
-
-
-def last_number(text: str) -> Decimal | None:
-    """Return the number behind the first `####` (the answer mark of GSM8K) if there is one, else the last number, or None.
-
-    Thousands separators, a dollar sign and trailing zeros do not matter: `$1,200.00` equals `1200`.
-    """
-    marked = _MARKED.search(text)
-    if marked:
-        return _decimal(marked.group(1))
-    found = _NUMBER.findall(text)
-    return _decimal(found[-1]) if found else None
 
 
 def normalise_answer(text: str) -> str:
@@ -60,10 +43,6 @@ def is_correct(example: Example, text: str) -> bool | None:
 
 def _flatten(text: str) -> str:
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
-
-
-def _decimal(number: str) -> Decimal:
-    return Decimal(number.replace(",", "").replace("$", "").replace("−", "-"))
 
 
 def _strip_punctuation(text: str) -> str:
