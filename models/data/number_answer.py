@@ -1,12 +1,13 @@
 """The one reading of numbers in texts: what `prepare` keeps as a row's answer and what `evaluate` reads in a model's response.
 
-Read as a number: digits of any script, thousands separators (`1,200`, `1'200`, `1,00,000`), a sign (also `−` and `–`), a currency
-before or behind the sign, a leading point, a power of ten (`6e23`) and a fraction of whole numbers (`5/6`). What follows (units,
-`%`, a full stop) does not matter. A sign counts only where it cannot be a minus between two operands (`5-3`), a leading point only
-where it is no full stop (`No.5`). Blanks do not group digits: `rooms 12 345` are two numbers.
+Read as a number: digits of any script, thousands separators (`1,200`, `1'200`, `1,00,000`), a sign (also `−` and `–`), a
+currency before or behind the sign, a leading point, a power of ten (`6e23`) and a fraction of whole numbers (`5/6`). What follows
+(units, `%`, a full stop) does not matter. A sign counts only where it cannot be a minus between two operands (`5-3`), a leading
+point only where it is no full stop (`No.5`). Blanks do not group digits: `rooms 12 345` are two numbers.
 """
 
 import re
+from collections import deque
 from decimal import Decimal
 
 # Minus signs: hyphen-minus, minus, en dash, full-width and small hyphen-minus.
@@ -20,9 +21,7 @@ _POWER = rf"(?:[eE](?:{_SIGN}|\+)?\d{{1,3}}(?!\w))?"
 _FRACTION = r"(?<![\d/])\d{1,18}/0*[1-9]\d{0,17}(?![\d/]|\.\d)"
 _PLAIN = rf"(?:{_FRACTION}|{_WHOLE}(?:\.\d+)?{_POWER})"
 _POINT = rf"\.\d+{_POWER}"
-_NUMBER = re.compile(
-    rf"(?<![\w.)])(?:{_SIGN}{_CURRENCY}|[$€£¥₹]{_SIGN})(?:{_PLAIN}|{_POINT})|(?<![\w.)]){_POINT}|{_PLAIN}"
-)
+_NUMBER = re.compile(rf"(?<![\w.)])(?:{_SIGN}{_CURRENCY}|[$€£¥₹]{_SIGN})(?:{_PLAIN}|{_POINT})|(?<![\w.)]){_POINT}|{_PLAIN}")
 _MARKED = re.compile(rf"####[^\w#]*?({_NUMBER.pattern})")
 _DROPPED = str.maketrans({**dict.fromkeys(_SEPARATORS + "$€£¥₹"), **dict.fromkeys(_MINUS, "-")})
 
@@ -36,10 +35,8 @@ def number_in(text: str) -> str | None:
     marked = _MARKED.search(text)
     if marked:
         return _plain(marked.group(1))
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
-    return _plain(last.group()) if last else None
+    last = deque(_NUMBER.finditer(text), maxlen=1)
+    return _plain(last[0].group()) if last else None
 
 
 def last_number(text: str) -> Decimal | None:
