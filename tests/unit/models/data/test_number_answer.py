@@ -11,7 +11,6 @@ from models.data.number_answer import last_number, number_in
 from models.data.validate import BadRecord
 from models.evaluation.accuracy import is_correct
 from models.params.corpus import CorpusSet
-from models.schema import Check
 
 
 @pytest.mark.parametrize(
