@@ -10,6 +10,7 @@ from rich.console import Console
 
 from flows.environment import set_environment
 from flows.known_errors import explain, quiet_known_errors
+from flows.secrets import guard_secrets
 from models.errors import FusedialError
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ def root() -> Path:
 
     place = project_root()
     set_environment(place)
+    guard_secrets()
     return place
 
 

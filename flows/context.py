@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows.params_file import load_params
 from models.params.root import Params
+from models.redaction import hide_address
 from tasks.artifact import Artifact, adopt, adopt_all
 from tasks.tracking import StageRun, parent_run, tracking_uri
 from tasks.workspace import project_root
@@ -32,7 +33,10 @@ class StageContext:
             ParamsError: With every finding.
         """
         root = project_root()
-        return cls(root=root, params=load_params(root, profile=profile, overrides=overrides).params)
+        params = load_params(root, profile=profile, overrides=overrides).params
+        for address in (params.tracking.uri or "", *params.runtime.endpoints.values()):
+            hide_address(address)
+        return cls(root=root, params=params)
 
     def out(self, stage: str, *parts: str) -> Path:
         """Return the DVC out of a stage, or a place in it."""

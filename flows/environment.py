@@ -29,6 +29,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(cache / "results"),
         "PREFECT_LOGGING_LEVEL": "WARNING" if quiet else "INFO",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server's address may hold a password
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "passive",
         **KERNEL_CACHES,

@@ -6,9 +6,17 @@ Grammar: `` `fusion.phases[1].lr` must be greater than 0, but is -1e-05 (params.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.redaction import redact
+
 
 class FusedialError(Exception):
-    """Base of every error a user can cause or cure; the command line prints it without a traceback."""
+    """Base of every error a user can cause or cure; the command line prints it without a traceback.
+
+    Its text is redacted as it is made, so that no one who keeps it (a log, a record of Prefect) keeps a secret.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 @dataclass(frozen=True, slots=True)

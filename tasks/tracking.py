@@ -9,13 +9,14 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.params.runtime import Runtime, Tracking
+from models.redaction import hide_address, redact, redacted
 from tasks.caching import Execution
-from tasks.tracking_params import flatten, redacted
+from tasks.tracking_params import flatten
 from tasks.workspace import project_root
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _PARAM_LIMIT = 500
 class StageRun(Execution):
     """Address of a stage's run: found or created by (parent, name) in whatever process needs it."""
 
-    uri: str
+    uri: str = field(repr=False)  # may hold a password
     experiment: str
     parent_id: str
     name: str
@@ -39,8 +40,13 @@ class StageRun(Execution):
 
 
 def tracking_uri(tracking: Tracking) -> str:
-    """Return the MLflow URI: params, then MLFLOW_TRACKING_URI, then mlflow.db in the project."""
-    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    """Return the MLflow URI: params, then MLFLOW_TRACKING_URI, then mlflow.db in the project.
+
+    Its password, if it has one, is known from then on to whatever logs or shows text.
+    """
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    hide_address(uri)
+    return uri
 
 
 def _client(uri: str) -> "MlflowClient":
@@ -108,7 +114,7 @@ def parent_run(
     if found is not None:
         return str(found.info.run_id)
     run = client.create_run(
-        place, run_name=name, tags={"fusedial.key": key, _NAME: "pipeline", "mlflow.note.content": note, **tags}
+        place, run_name=name, tags={"fusedial.key": key, _NAME: "pipeline", "mlflow.note.content": redact(note), **redacted(tags)}
     )
     run_id = str(run.info.run_id)
     kept = redacted(params)
@@ -121,7 +127,7 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params
-    rows = [Param(k, str(v)[:_PARAM_LIMIT]) for k, v in params.items() if k not in known]
+    rows = [Param(k, redact(str(v))[:_PARAM_LIMIT]) for k, v in params.items() if k not in known]
     for start in range(0, len(rows), 100):
         client.log_batch(run_id, params=rows[start : start + 100])
 
@@ -261,7 +267,7 @@ def finish_stage(
     if history is not None and history.is_file():
         _replay(client, run_id, history)
     for key, value in {_OUTPUT: output, **(tags or {})}.items():
-        client.set_tag(run_id, key, value)
+        client.set_tag(run_id, key, redact(value))
     _log_params(client, run_id, params)
     _log_final(client, run_id, metrics)
     for file in files:

@@ -1,17 +1,7 @@
-"""Params as a tracker wants them: flat, short, and without passwords."""
+"""Params as a tracker wants them: flat and short."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
-
-
-def redacted(tree: Any) -> Any:
-    """Return params with user and password taken out of every address (`scheme://user:password@host`)."""
-    if isinstance(tree, Mapping):
-        return {key: redacted(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [redacted(value) for value in tree]
-    return re.sub(r"://[^/@\s]+@", "://***@", tree) if isinstance(tree, str) else tree
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

@@ -8,7 +8,7 @@ import pytest
 from models.params.runtime import Runtime, Tracking
 from tasks import tracking, workspace
 from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, parent_run
-from tasks.tracking_params import flatten, redacted
+from tasks.tracking_params import flatten
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +101,15 @@ def test_flatten_keeps_numbers_as_numbers() -> None:
     assert flatten(tree) == {"a.b": 1, "a.c": "null", "d.0.e": 2.5, "f": "x,y", "g": True}
 
 
-def test_passwords_in_addresses_are_not_logged() -> None:
-    tree = {"tracking": {"uri": "postgresql://me:secret@host/db"}, "list": ["http://k@h/v1", 3], "plain": "a@b"}
-    assert redacted(tree) == {
-        "tracking": {"uri": "postgresql://***@host/db"},
-        "list": ["http://***@h/v1", 3],
-        "plain": "a@b",
-    }
+def test_no_password_reaches_params_tags_or_notes() -> None:
+    canary = "cAnArY"
+    address = f"postgresql://me:a/{canary}@{canary}@host/db?token={canary}"
+    params = {"tracking": {"uri": address}, "list": [f"http://{canary}@h/v1", "x" * 490 + f" http://u:{canary}@h"], "plain": "a@b"}
+    key = f"secrets-{canary}"[:7]
+    run_id = parent_run(Tracking(), experiment="fusion", name="n", key=key, params=params, tags={"from": address}, note=address)
+    run = StageRun(tracking.tracking_uri(Tracking()), "fusion", run_id, "prepare")
+    child = finish_stage(run, output="o", params={"uri": address}, metrics={}, tags={"data.from": address})
+    for kept in (read(run_id), read(child)):
+        assert canary not in str(kept.to_dictionary())
+    assert read(run_id).data.params["plain"] == "a@b"
+    assert read(child).data.tags["data.from"] == "postgresql://***@host/db?token=***"
