@@ -36,8 +36,12 @@ _FIELD = re.compile(
          (?: (?P<quote>\\*["'])(?:(?!(?P=quote)).)+(?P=quote) | (?![\s"'\\*\[{{(]) [^\s"'&,;}})]+ )"""
 )
 _SECRET_KEY = re.compile(rf"(?i)[\w.\-]*(?:{_NAMES})")
-_HEADER = re.compile(r"(?i)\b(?P<name>(?:proxy-)?authorization\\*[\"']?\s*[:=]\s*\\*[\"']?(?:\w+\s+)?|bearer\s+|basic\s+)[\w.~+/=\-]{6,}")
-_TOKEN = re.compile(r"\b(?:sk-[\w\-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|xox[abprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16})\b")
+_HEADER = re.compile(
+    r"(?i)\b(?P<name>(?:proxy-)?authorization\\*[\"']?\s*[:=]\s*\\*[\"']?(?:\w+\s+)?|bearer\s+|basic\s+)[\w.~+/=\-]{6,}"
+)
+_TOKEN = re.compile(
+    r"\b(?:sk-[\w\-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|xox[abprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16})\b"
+)
 
 
 def hide(*secrets: str) -> None:

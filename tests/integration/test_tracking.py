@@ -104,7 +104,11 @@ def test_flatten_keeps_numbers_as_numbers() -> None:
 def test_no_password_reaches_params_tags_or_notes() -> None:
     canary = "cAnArY"
     address = f"postgresql://me:a/{canary}@{canary}@host/db?token={canary}"
-    params = {"tracking": {"uri": address}, "list": [f"http://{canary}@h/v1", "x" * 490 + f" http://u:{canary}@h"], "plain": "a@b"}
+    params = {
+        "tracking": {"uri": address},
+        "list": [f"http://{canary}@h/v1", "x" * 490 + f" http://u:{canary}@h"],
+        "plain": "a@b",
+    }
     key = f"secrets-{canary}"[:7]
     run_id = parent_run(Tracking(), experiment="fusion", name="n", key=key, params=params, tags={"from": address}, note=address)
     run = StageRun(tracking.tracking_uri(Tracking()), "fusion", run_id, "prepare")

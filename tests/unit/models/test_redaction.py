@@ -41,7 +41,16 @@ def writings(secret: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "secret",
-    [CANARY, rf"a\{CANARY}", f'a"{CANARY}', f"it's {CANARY} ", rf'\"{CANARY}\\"', f"<{CANARY}&>", f"ü{CANARY}€😀", f"{CANARY}+/=%"],
+    [
+        CANARY,
+        rf"a\{CANARY}",
+        f'a"{CANARY}',
+        f"it's {CANARY} ",
+        rf'\"{CANARY}\\"',
+        f"<{CANARY}&>",
+        f"ü{CANARY}€😀",
+        f"{CANARY}+/=%",
+    ],
 )
 def test_a_known_secret_is_found_in_every_writing(secret: str) -> None:
     for text in writings(secret):
@@ -56,12 +65,23 @@ def test_any_known_secret_is_found(tail: str) -> None:
         assert CANARY not in redact(f"x {text} y", secrets=[secret])
 
 
-PASSWORDS = [CANARY, f"a/{CANARY}", f"{CANARY}/b", f"a@{CANARY}", f"{CANARY}@b", f"a {CANARY} b", f"{CANARY}%2Fx", f"a%40{CANARY}"]
+PASSWORDS = [
+    CANARY,
+    f"a/{CANARY}",
+    f"{CANARY}/b",
+    f"a@{CANARY}",
+    f"{CANARY}@b",
+    f"a {CANARY} b",
+    f"{CANARY}%2Fx",
+    f"a%40{CANARY}",
+]
 PASSWORDS += [f"{CANARY}:b", f"a:{CANARY}", f"a?{CANARY}#b", f"'{CANARY}\"", f"p@/ {CANARY}/@ x", f"12{CANARY}", f"a//{CANARY}"]
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
-@pytest.mark.parametrize("address", ["postgresql://{u}:{p}@127.0.0.1:5432/db", "http://{u}:{p}@host", "mysql+pymysql://{u}:{p}@[::1]/x?a=b"])
+@pytest.mark.parametrize(
+    "address", ["postgresql://{u}:{p}@127.0.0.1:5432/db", "http://{u}:{p}@host", "mysql+pymysql://{u}:{p}@[::1]/x?a=b"]
+)
 @pytest.mark.parametrize("user", ["u", "me@corp.com", ""])
 def test_no_password_of_an_address_survives(address: str, user: str, password: str) -> None:
     full = address.format(u=user, p=password)
@@ -74,7 +94,9 @@ def test_a_login_without_a_password_is_a_token() -> None:
     assert redact(f"https://{CANARY}@github.com/x/y@main") == "https://***@github.com/x/y@main"
 
 
-@pytest.mark.parametrize("name", ["token", "api_key", "key", "access_token", "X-Amz-Signature", "sig", "sslpassword", "auth[token]"])
+@pytest.mark.parametrize(
+    "name", ["token", "api_key", "key", "access_token", "X-Amz-Signature", "sig", "sslpassword", "auth[token]"]
+)
 def test_tokens_of_a_query_are_taken_out(name: str) -> None:
     assert redact(f"GET https://host/a?x=1&{name}={CANARY}%20b&y=2 failed") == f"GET https://host/a?x=1&{name}={MASK}&y=2 failed"
 
@@ -125,7 +147,13 @@ def test_what_is_hidden_once_is_known_from_then_on() -> None:
     hide(f'k"{CANARY}', "")
     assert CANARY not in redact(json.dumps(f'k"{CANARY}'))
     hide_address("postgresql://u:pa@Sesame/Simsim@host:5432/db?sslpassword=Tok%20en9")
-    for part in ("pa@Sesame/Simsim", 'could not translate host name "Sesame"', "Simsim@host", "Tok en9", quote("pa@Sesame/Simsim", safe="")):
+    for part in (
+        "pa@Sesame/Simsim",
+        'could not translate host name "Sesame"',
+        "Simsim@host",
+        "Tok en9",
+        quote("pa@Sesame/Simsim", safe=""),
+    ):
         shown = redact(part)
         assert not any(word in shown for word in ("Sesame", "Simsim", "en9")), shown
     hide_address("sqlite:////data/mlflow.db")
