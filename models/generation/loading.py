@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from models.adapters import refuse_adapter
 from models.errors import ParamsError, Problem, SourceError
 from models.generation.reasons import reason
 from models.schema import ResolvedSource
@@ -112,6 +113,7 @@ def load_source(source: ResolvedSource, *, device: str) -> LoadedSource:
 
 
 def _load(auto: Any, source: ResolvedSource, *, device: str, dtype: Dtype | torch.dtype | None) -> PreTrainedModel:
+    refuse_adapter(source.location, revision=source.revision, where=f"The model of `{source.name}`")
     wanted = dtype if isinstance(dtype, torch.dtype) else _DTYPES[dtype or source.dtype]
     try:
         model, info = auto.from_pretrained(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
+from models.adapters import refuse_adapter
 from models.errors import SourceError
 from models.generation.reasons import reason
 from models.generation.weights import folder_digest
@@ -53,6 +54,7 @@ def _resolve(
     folder = _find_folder(spec.model, spec.revision, where=where, root=root)
     location = str(folder) if folder else spec.model
     revision = None if folder else spec.revision
+    refuse_adapter(location, revision=revision, where=where)
     # A hub download of a large model happens only when it is loaded; the commit already says which weights they will be.
     digest = folder_digest(folder, where=where) if folder else ""
     config = _load_config(location, revision, trust=trust, where=where)

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
+from models.adapters import refuse_adapter
 from models.errors import SourceError
 from models.generation.reasons import reason
 from models.generation.t5_copying import teach_copying
@@ -62,6 +63,7 @@ def load_t5(
         SourceError: It cannot be found or read, is no T5, or lacks weights.
     """
     location = _locate(model, revision, root)
+    refuse_adapter(location, revision=revision, where=_WHERE)
     tokenizer = load_tokenizer(location, revision=revision, source=_WHERE)
     loaded = read_t5(location, revision=revision)
     new = add_marks(tokenizer, special_tokens)

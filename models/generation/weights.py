@@ -44,10 +44,7 @@ def folder_digest(folder: Path, *, where: str) -> str:
         SourceError: As `weight_files`, or `config.json` is missing.
     """
     if not (folder / "config.json").is_file():
-        adapter = (
-            " It holds an adapter: merge it into its base model first." if (folder / "adapter_config.json").is_file() else ""
-        )
-        raise SourceError(f"{where}: the folder {folder} must hold config.json, but does not.{adapter} Name a model folder.")
+        raise SourceError(f"{where}: the folder {folder} must hold config.json, but does not. Name a model folder.")
     files = {path.name: path for path in weight_files(folder, where=where)}
     files |= {name: folder / name for name in _CONFIGS if (folder / name).is_file()}
     files |= {path.name: path for path in folder.glob("*.py")}

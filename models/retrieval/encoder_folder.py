@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from models.adapters import refuse_adapter
 from models.errors import ParamsError, Problem, SourceError
 from models.retrieval.tokenising import TextTokeniser
 
@@ -45,6 +46,7 @@ def load_encoder(location: str, *, revision: str | None) -> tuple[PreTrainedMode
     Raises:
         SourceError: It cannot be loaded, lacks weights, or is no BERT-like encoder.
     """
+    refuse_adapter(location, revision=revision, where=WHERE)
     tokeniser = _load_tokeniser(location, revision)
     try:
         model, info = AutoModel.from_pretrained(location, revision=revision, dtype=torch.float32, output_loading_info=True)

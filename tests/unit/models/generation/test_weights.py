@@ -55,9 +55,6 @@ def test_pickles_count_where_there_is_no_safetensors(tmp_path):
 def test_errors_name_owner_folder_and_cure(tmp_path):
     with pytest.raises(SourceError, match=r"`sources\.models\[a\]`: the folder .* must hold config\.json"):
         folder_digest(tmp_path, where="`sources.models[a]`")
-    make(tmp_path, adapter_config__json="{}")
-    with pytest.raises(SourceError, match="merge it into its base model"):
-        folder_digest(tmp_path, where="x")
     make(tmp_path, config__json="{}")
     with pytest.raises(SourceError, match=r"must hold model\.safetensors or pytorch_model\.bin"):
         folder_digest(tmp_path, where="x")
