@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers.utils import find_adapter_config_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from models.errors import SourceError
 
