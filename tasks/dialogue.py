@@ -31,12 +31,14 @@ def floor_retrieval(
     cfg: DialogueEvaluationParams, data: Artifact, *, floor: str, kind: str, condensed: bool, num: int, work: Work
 ) -> Mapping[str, Any]:
     """Write the rows of an untrained retriever: `bm25` or `frequency`."""
+    from models.data.text import RULES
     from models.evaluation.dialogue_scores import write_rows
     from models.retrieval.bm25 import Bm25
     from models.retrieval.frequency import Frequency
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
-    ranker = {"bm25": Bm25, "frequency": Frequency}[floor](held_out.kb, attributes=cfg.value_attributes)
+    make = {"bm25": Bm25, "frequency": Frequency}[floor]
+    ranker = make(held_out.kb, attributes=cfg.value_attributes, rule=RULES[cfg.text_rule])
     hits = ranker.rank(held_out.contexts, num, within=held_out.within)
     return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": floor}
 
@@ -145,6 +147,7 @@ def dialogue_comparison(
     """Write dialogue_scores.json: the results table with intervals, and the paired differences the claims rest on."""
     from models.data.dialogue_files import KB
     from models.data.knowledge_base import KnowledgeBase
+    from models.data.text import RULES
     from models.evaluation.bootstrap import Resampling
     from models.evaluation.dialogue_comparison import aggregate, claim_pairs, paired
     from models.evaluation.dialogue_run import entity_list_of
@@ -153,7 +156,7 @@ def dialogue_comparison(
 
     scores = {_system(s): list(read_rows(a.path / ROWS)) for s, a in zip(systems, rows, strict=True)}
     entities = entity_list_of(data.path, cfg, kind=kind, root=project_root())
-    notes = TurnScorer(entities, KnowledgeBase.load(data.path / KB)).notes
+    notes = TurnScorer(entities, KnowledgeBase.load(data.path / KB), rule=RULES[cfg.text_rule]).notes
     how = Resampling(samples=cfg.bootstrap_samples, confidence=cfg.confidence, seed=cfg.seed)
     table = aggregate(scores, resampling=how, count_api=cfg.count_api, notes=notes)
     content = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.data.dialogue import MISSING, Entity
-from models.data.text import squeeze
+from models.data.text import PUBLISHED
 from models.data.tod_rows import load_json, plain, unreadable
 from models.data.validate import shown
 from models.errors import DataError, Problem
@@ -56,7 +56,7 @@ def _venues(path: Path, spellings: Mapping[str, str]) -> list[dict[str, str]]:
         raise unreadable(path, "must be a JSON array", shown(rows))
     if bad := list(_nameless(path, rows)):
         raise DataError("MultiWOZ's database has rows without a name", bad)
-    return sorted((_attributes(row, spellings) for row in rows), key=lambda row: squeeze(row["name"]))
+    return sorted((_attributes(row, spellings) for row in rows), key=lambda row: PUBLISHED.squeeze(row["name"]))
 
 
 def _nameless(path: Path, rows: Iterable[Any]) -> Iterable[Problem]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from models.data.dialogue import Entity
-from models.data.text import normalise
+from models.data.text import PUBLISHED
 from models.data.value_finder import ValueFinder
 
 # Ends of names that speakers leave out.
@@ -47,8 +47,8 @@ class VenueNames:
 
 def names_of(name: str) -> list[str]:
     """Return a normalised name and the shorter forms it goes by."""
-    full = normalise(name)
-    joined = normalise(name.replace(" ' s", "s").replace("'", ""))
+    full = PUBLISHED.normalise(name)
+    joined = PUBLISHED.normalise(name.replace(" ' s", "s").replace("'", ""))
     forms = [full, joined, full.replace("guesthouse", "guest house"), full.removeprefix("the ")]
     forms += [full[: -len(tail) - 1] for tail in _TAILS if full.endswith(f" {tail}")]
     return [form for form in dict.fromkeys(forms) if form == full or (len(form) >= _SHORTEST and form not in _WORDS)]
@@ -61,13 +61,13 @@ def gold_values(response: str, entities: Iterable[Entity], *, domain: str) -> tu
     found, text = _take([(form, own[n].name) for _, n, form in full_names_first], british(response))
     names = [entity.name for entity in own if entity.name in found]
     cells = [value for e in own for attribute, value in e.attributes.items() if attribute in _VALUES]
-    values, _ = _take([(normalise(value), value) for value in cells], text)
-    return (*names, *sorted(values, key=lambda value: -len(normalise(value))), *references(response))
+    values, _ = _take([(PUBLISHED.normalise(value), value) for value in cells], text)
+    return (*names, *sorted(values, key=lambda value: -len(PUBLISHED.normalise(value))), *references(response))
 
 
 def references(text: str) -> tuple[str, ...]:
     """Return the booking references (eight letters and digits) of a text, in order."""
-    words = normalise(text)
+    words = PUBLISHED.normalise(text)
     matches = [*_NAMED_REFERENCE.finditer(words), *_MIXED_REFERENCE.finditer(words)]
     return tuple(dict.fromkeys(m.group(m.lastindex or 0) for m in sorted(matches, key=lambda m: m.end())))
 
@@ -77,20 +77,20 @@ class ChoicePattern:
 
     def __init__(self, choices: Collection[str]) -> None:
         """Take the published values of `choice`."""
-        longest_first = sorted(map(normalise, choices), key=lambda value: (-len(value), value))
+        longest_first = sorted(map(PUBLISHED.normalise, choices), key=lambda value: (-len(value), value))
         self._pattern = re.compile(_OFFER.format("|".join(map(re.escape, longest_first)))) if longest_first else None
 
     def first(self, texts: Iterable[str]) -> tuple[str, ...]:
         """Return the first number of options that the texts offer, or nothing."""
         for text in texts:
-            if self._pattern and (match := self._pattern.search(normalise(text))):
+            if self._pattern and (match := self._pattern.search(PUBLISHED.normalise(text))):
                 return (match.group(1),)
         return ()
 
 
 def british(text: str) -> str:
     """Return a normalised text that spells `centre` as the venues do; the name of the help desk is no area."""
-    return f" {normalise(text)} ".replace(" center ", " centre ").replace(" towninfo centre ", " towninfo ").strip()
+    return f" {PUBLISHED.normalise(text)} ".replace(" center ", " centre ").replace(" towninfo centre ", " towninfo ").strip()
 
 
 def _take(pairs: Iterable[tuple[str, str]], text: str) -> tuple[list[str], str]:

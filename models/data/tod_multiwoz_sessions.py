@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from models.data.condensed import fill_up
 from models.data.dialogue import Entity
 from models.data.pseudo_positive import ValueIndex
-from models.data.text import normalise
+from models.data.text import PUBLISHED
 from models.data.tod_multiwoz_cdnet import CdnetTurn, Session
 from models.data.tod_multiwoz_graphdialog import TextDialogue
 from models.data.tod_multiwoz_mentions import VenueNames, british
@@ -47,7 +47,7 @@ def rebuilt(dialogue: TextDialogue, names: VenueNames, index: ValueIndex, *, key
 
 
 def _bag(*texts: str) -> Counter[str]:
-    return Counter(normalise(" ".join(texts)).split())
+    return Counter(PUBLISHED.normalise(" ".join(texts)).split())
 
 
 def _shared(one: Counter[str], other: Counter[str]) -> float:

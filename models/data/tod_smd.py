@@ -15,6 +15,7 @@ from models.data.json_array import read_array
 from models.data.knowledge_base import KnowledgeBase
 from models.data.mentions import with_mentions
 from models.data.pseudo_positive import ValueIndex
+from models.data.text import PUBLISHED
 from models.data.tod_reader import DialogueSource, ReadLog
 from models.data.tod_rows import attributes_of, load_json, plain, unreadable
 from models.data.validate import BadRecord, require_text, shown
@@ -57,7 +58,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
     values = _entity_list(folder / _ENTITY_LIST)
     entities, rows = _knowledge_base(folder, log)
     index, finder = ValueIndex(KnowledgeBase(entities)), ValueFinder()
-    numbers = {finder.add(matchable(value)): value for value in values}
+    numbers = {finder.add(matchable(value, rule=PUBLISHED)): value for value in values}
 
     def stream(split: Split) -> Iterator[Turn]:
         for dialogue in _dialogues(folder, log):
@@ -89,7 +90,7 @@ def _knowledge_base(folder: Path, log: ReadLog) -> tuple[list[Entity], dict[str,
 def _turns(dialogue: _Dialogue, kb: tuple[str, ...], finder: ValueFinder, values: Mapping[int, str]) -> Iterator[Turn]:
     for place in range(1, len(dialogue.utterances), 2):
         response = dialogue.utterances[place]
-        said = finder.longest_spans(matchable(_DEGREES.sub(r"\1f-\2f", response)))
+        said = finder.longest_spans(matchable(_DEGREES.sub(r"\1f-\2f", response), rule=PUBLISHED))
         yield Turn(
             id=f"{dialogue.id}#{place // 2}",
             dialogue=dialogue.id,

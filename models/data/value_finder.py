@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from models.data.text import normalise
+from models.data.text import ALL_SCRIPTS, TextRule
 
 _CLOCK = re.compile(r"\b(\d{1,2}) ([ap]m)\b")
 
 
-def matchable(text: str) -> str:
+def matchable(text: str, *, rule: TextRule = ALL_SCRIPTS) -> str:
     """Normalise a text for finding values in it; `7 pm` becomes `7pm`, as data sets write both."""
-    return _CLOCK.sub(r"\1\2", normalise(text))
+    return _CLOCK.sub(r"\1\2", rule.normalise(text))
 
 
 class ValueFinder:

@@ -90,7 +90,7 @@ def aggregate(
         scores: System → rows of its turns; an in-context generator may have fewer of them.
         resampling: Number of resamples, level, seed.
         count_api: Let API turns count, as the paper's CamRest figures do.
-        notes: What to know of a figure, by statistic (`TurnScorer.notes`).
+        notes: What to know of a figure, by statistic without its k (`TurnScorer.notes`).
 
     Raises:
         DataError: There is no row to score, or a turn stands twice.
@@ -106,7 +106,7 @@ def aggregate(
                 figure = samples[system].figures.get((system, metric.name))
                 if figure:
                     low, high = _percentiles(figure.draws, how.confidence)
-                    note = (notes or {}).get(metric.statistic, "")
+                    note = (notes or {}).get(metric.statistic.partition("@")[0], "")
                     table.append(DialogueTableRow(system, domain, metric.name, figure.value, low, high, figure.num, note))
     return tuple(table)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from models.data.dialogue import Turn
 from models.data.dialogue_files import KB, VALUES, read_turns
 from models.data.knowledge_base import KnowledgeBase
+from models.data.text import RULES
 from models.evaluation.dialogue_scores import DialogueRow, Retrieved
 from models.evaluation.entity_f1 import EntityList, read_entity_list
 from models.evaluation.entity_rules import rule_for
@@ -65,7 +66,8 @@ class HeldOut:
             answers: The responses; None for a system that only retrieves.
             num_read: How many of the best entities the generator read; None = all.
         """
-        scorer = TurnScorer(self.entity_list, self.kb)
+        rule = RULES[self._cfg.text_rule]
+        scorer = TurnScorer(self.entity_list, self.kb, rule=rule)
         ranked = score_retrieval(
             self.turns,
             [self.kb.rows(one.id for one in these) for these in found],
@@ -74,6 +76,7 @@ class HeldOut:
             value_attributes=self._cfg.value_attributes,
             count_api=self._cfg.count_api,
             within=self.condensed,
+            rule=rule,
         )
         spoken = iter(answers) if answers is not None else None
         for turn, these, row in zip(self.turns, found, ranked, strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from models.data.dialogue import MISSING
+from models.data.text import normalise
 from models.errors import ArtifactError
 from models.evaluation.bleu import split_punctuation
 from models.evaluation.entity_rules import CHOICE_PREFIX, EntityRule
@@ -30,9 +31,9 @@ class EntityList:
     """
 
     def __init__(self, values: Iterable[str], *, rule: EntityRule) -> None:
-        """Lower-case the values, drop missing ones, split their punctuation as that of texts, and index them."""
+        """Lower-case the values, drop missing ones and those without a letter, split punctuation as in texts, and index them."""
         self.rule = rule
-        known = {_canonical_value(value, rule) for value in values if value.strip().lower() not in MISSING}
+        known = {_canonical_value(value, rule) for value in values if value.strip().lower() not in MISSING and normalise(value)}
         self.entries = tuple(sorted(known - {""}, key=lambda entry: (-len(entry), entry)))
         self._values = tuple(rule.value_of(entry) for entry in self.entries)
         self._index = SubstringIndex(self._values)

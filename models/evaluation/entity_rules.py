@@ -6,6 +6,7 @@ that are values only in some phrases.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -54,6 +55,11 @@ class EntityRule:
         return entry.removeprefix(CHOICE_PREFIX) if self.choice else entry
 
 
+def _any_script(text: str) -> str:
+    """Write each letter in one way only (NFKC, case folded); English text stays as it is."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
 def _smd_text(text: str) -> str:
     """Write `7 pm` as `7pm` and `20-30f` as `20f-30f`."""
     return _RANGE.sub(r"\1f-\2f", _CLOCK.sub(r"\1\2", text))
@@ -71,7 +77,7 @@ _MULTIWOZ_PHRASES: dict[str, Holds] = {
     "free": lambda _, text: _FREE.search(text) is not None,
 }
 
-PLAIN = EntityRule("plain")
+PLAIN = EntityRule("plain", rewrite=_any_script)
 SMD = EntityRule("smd", rewrite=_smd_text)
 MULTIWOZ = EntityRule("multiwoz", blank_out=True, phrases=MappingProxyType(_MULTIWOZ_PHRASES), choice=_is_offered)
 

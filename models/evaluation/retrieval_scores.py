@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from models.data.dialogue import Turn
 from models.data.knowledge_base import KnowledgeBase
-from models.data.text import squeeze
+from models.data.text import ALL_SCRIPTS, TextRule
 from models.errors import DataError, Problem
 
 
@@ -19,7 +19,7 @@ class RetrievalRow:
         dialogue: Its dialogue: turns of one are resampled together.
         domain: Its domain.
         first_mention: Whether the response names an entity that the context has not named.
-        num_values: Gold values of the response; a turn without any does not count by value.
+        num_values: Gold values of the response with a letter or digit; a turn without any does not count by value.
         num_looked_for: Those of them that are values of the knowledge base and not dynamic. A turn that has gold values but
             none to look for counts as found (published rule).
         value_rank: Rank at which every value looked for is a value of some entity.
@@ -42,19 +42,23 @@ class ValueTable:
     """The values of a knowledge base as the rule compares them: normalised, without blanks.
 
     Attributes:
-        known: Every value of any entity.
+        known: Every value of any entity; none is empty.
     """
 
-    def __init__(self, kb: KnowledgeBase, *, attributes: Sequence[str] | None) -> None:
+    def __init__(self, kb: KnowledgeBase, *, attributes: Sequence[str] | None, rule: TextRule = ALL_SCRIPTS) -> None:
         """Gather the values of `attributes` (None = all)."""
-        self._kb = kb
+        self._kb, self._rule = kb, rule
         self._attributes = None if attributes is None else frozenset(attributes)
         self.known = frozenset(value for row in range(len(kb)) for value in self.of(row))
 
     def of(self, row: int) -> frozenset[str]:
         """Return the values of an entity."""
         named = self._kb[row].attributes.items()
-        return frozenset(squeeze(value) for name, value in named if self._attributes is None or name in self._attributes)
+        return self.compared(value for name, value in named if self._attributes is None or name in self._attributes)
+
+    def compared(self, values: Iterable[str]) -> frozenset[str]:
+        """Return values as they are compared; those without a letter or digit are none."""
+        return frozenset(map(self._rule.squeeze, values)) - {""}
 
 
 def score_retrieval(
@@ -66,6 +70,7 @@ def score_retrieval(
     value_attributes: Sequence[str] | None,
     count_api: bool = False,
     within: bool = False,
+    rule: TextRule = ALL_SCRIPTS,
 ) -> Iterator[RetrievalRow]:
     """Yield a row for each turn.
 
@@ -77,12 +82,13 @@ def score_retrieval(
         value_attributes: Attributes whose values can answer for a gold value; None = all.
         count_api: Also score turns that are API calls.
         within: Whether each turn was searched in its own session (`Turn.kb`) only.
+        rule: How values are compared.
 
     Raises:
         DataError: Fewer entities retrieved than the largest k needs, or a gold entity that is not in the knowledge base.
         ValueError: Numbers of turns and hits differ.
     """
-    table, most = ValueTable(kb, attributes=value_attributes), max(recall_at)
+    table, most = ValueTable(kb, attributes=value_attributes, rule=rule), max(recall_at)
     for turn, rows in zip(turns, hits, strict=True):
         found = [int(row) for row in rows if row >= 0][:most]
         _check_enough(turn, found, wanted=min(most, len(set(turn.kb)) if within else len(kb)))
@@ -91,16 +97,16 @@ def score_retrieval(
 
 
 def _row(turn: Turn, found: Sequence[int], kb: KnowledgeBase, table: ValueTable) -> RetrievalRow:
-    looked_for = _looked_for(turn, table)
+    values, looked_for = table.compared(turn.gold_values), _looked_for(turn, table)
     gold = set(kb.rows(turn.gold_entities))
     return RetrievalRow(
         id=turn.id,
         dialogue=turn.dialogue,
         domain=turn.domain,
         first_mention=turn.first_mention,
-        num_values=len(turn.gold_values),
+        num_values=len(values),
         num_looked_for=len(looked_for),
-        value_rank=_rank(looked_for, (table.of(row) for row in found)) if turn.gold_values else None,
+        value_rank=_rank(looked_for, (table.of(row) for row in found)) if values else None,
         num_entities=len(gold),
         id_rank=_rank(gold, ({row} for row in found)) if gold else None,
     )
@@ -108,8 +114,8 @@ def _row(turn: Turn, found: Sequence[int], kb: KnowledgeBase, table: ValueTable)
 
 def _looked_for(turn: Turn, table: ValueTable) -> frozenset[str]:
     """Return the gold values that retrieval can be asked for: booking references and counts come from elsewhere."""
-    dynamic = {squeeze(value) for values in turn.dynamic.values() for value in values}
-    return frozenset(squeeze(value) for value in turn.gold_values) & table.known - dynamic
+    dynamic = table.compared(value for values in turn.dynamic.values() for value in values)
+    return table.compared(turn.gold_values) & table.known - dynamic
 
 
 def _rank(wanted: AbstractSet[str] | AbstractSet[int], offered: Iterable[AbstractSet[object]]) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from models.data.dialogue import Turn
 from models.data.knowledge_base import KnowledgeBase
-from models.data.text import squeeze
+from models.data.text import ALL_SCRIPTS, TextRule
 from models.evaluation.bleu import BLEU_VERSIONS
 from models.evaluation.dialogue_metrics import ANNOTATED_F1, ENTITY_F1, HALLUCINATION, MRR, RECALL_ID, RECALL_VALUE
 from models.evaluation.dialogue_scores import DialogueRow, Retrieved, Statistics
@@ -17,21 +17,22 @@ from models.evaluation.word_values import WordValues
 class TurnScorer:
     """Scores turns against one entity list and knowledge base; what is known of a turn is computed for its first system."""
 
-    def __init__(self, entities: EntityList, kb: KnowledgeBase) -> None:
-        """Prepare for a data set."""
-        self._entities, self._kb = entities, kb
-        self._words = WordValues(entities.plain_values)
+    def __init__(self, entities: EntityList, kb: KnowledgeBase, *, rule: TextRule = ALL_SCRIPTS) -> None:
+        """Prepare for a data set; `rule` says how annotated values are compared."""
+        self._entities, self._kb, self._rule = entities, kb, rule
+        self._words = WordValues(entities.plain_values, rule=rule)
         self._support = SupportCheck(self._words)
         self._wanted: dict[str, tuple[str, ...]] = {}
 
     @property
     def notes(self) -> dict[str, str]:
-        """What one must know to compare a figure, by statistic: BLEU's signatures, the entity list."""
-        listed = f"list of {len(self._entities):,} values, sha256 {self._entities.sha256[:12]}"
+        """What one must know to compare a figure, by statistic: BLEU's signatures, the entity list, the rule for texts."""
+        listed = f"list of {len(self._entities):,} values, sha256 {self._entities.sha256[:12]}; texts: {self._rule.name}"
         return {version.name: version.signature for version in BLEU_VERSIONS} | {
             ENTITY_F1: self._entities.note,
             ANNOTATED_F1: f"annotated values by whole words; {listed}",
             HALLUCINATION: f"by whole words; {listed}",
+            RECALL_VALUE: f"texts: {self._rule.name}",
         }
 
     def score(
@@ -73,7 +74,7 @@ class TurnScorer:
         support = self._support.check(turn, response, retrieved=[self._kb[row] for row in rows])
         if turn.id not in self._wanted:
             self._wanted[turn.id] = self._entities.extract(turn.response)
-        gold = frozenset(squeeze(value) for value in turn.gold_values) - {""}
+        gold = self._words.squeezed(turn.gold_values)
         counts = {
             ENTITY_F1: count_values(self._entities.extract(response), self._wanted[turn.id]),
             ANNOTATED_F1: count_values(self._words.maximal(response, extra=turn.gold_values), gold),

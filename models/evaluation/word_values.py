@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from models.data.text import normalise, squeeze
+from models.data.text import ALL_SCRIPTS, TextRule
 
 
 class WordValues:
@@ -11,14 +11,19 @@ class WordValues:
     A value stands in a text where words in a row, written together, equal it.
     """
 
-    def __init__(self, values: Iterable[str]) -> None:
+    def __init__(self, values: Iterable[str], *, rule: TextRule = ALL_SCRIPTS) -> None:
         """Index the values that hold a letter or digit."""
-        self._values = frozenset(squeezed for value in values if (squeezed := squeeze(value)))
+        self._rule = rule
+        self._values = self.squeezed(values)
         self._lengths = _lengths(self._values)
 
     def __len__(self) -> int:
         """Return how many different values there are."""
         return len(self._values)
+
+    def squeezed(self, values: Iterable[str]) -> frozenset[str]:
+        """Return values as they are compared; those without a letter or digit are none."""
+        return frozenset(map(self._rule.squeeze, values)) - {""}
 
     def maximal(self, text: str, *, extra: Iterable[str] = ()) -> frozenset[str]:
         """Return the values in `text`, squeezed; the longest first, and a word belongs to one value only.
@@ -29,7 +34,7 @@ class WordValues:
         """
         taken: set[int] = set()
         found: set[str] = set()
-        spans = self._spans(text, frozenset(squeezed for value in extra if (squeezed := squeeze(value))))
+        spans = self._spans(text, self.squeezed(extra))
         for value, start, end in sorted(spans, key=lambda span: (-len(span[0]), span[1])):
             if taken.isdisjoint(range(start, end)):
                 taken.update(range(start, end))
@@ -42,7 +47,7 @@ class WordValues:
 
     def _spans(self, text: str, extra: Collection[str]) -> Iterator[tuple[str, int, int]]:
         """Yield (value, first word, word after the last)."""
-        words = normalise(text).split()
+        words = self._rule.normalise(text).split()
         more = _lengths(extra)
         for start, word in enumerate(words):
             longest = max(self._lengths.get(word[0], 0), more.get(word[0], 0))

@@ -54,6 +54,12 @@ class DialogueEvaluationParams(Section):
     value_attributes: tuple[str, ...] | None = Field(
         None, description="Attributes whose values recall by value and the floors look at; null = all."
     )
+    text_rule: Literal["all_scripts", "published"] = Field(
+        "all_scripts",
+        description="How values and words are compared in recall by value, the floors, annotated F1 and hallucination: "
+        "`all_scripts` keeps letters and digits of every script (and finds values inside text without blanks); `published` "
+        "keeps a–z, 0–9 and `:` only, as the published figures of the English data sets do.",
+    )
     entity_list: str = Field("", description="JSON list of the values Entity F1 looks for; empty = those of the knowledge base.")
     in_context: tuple[InContextParams, ...] = Field((), description="Further generators over a trained retriever.")
     unseen: UnseenParams = Field(default_factory=UnseenParams, description="Retrieval of entities never seen in training.")

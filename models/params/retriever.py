@@ -84,7 +84,7 @@ class RetrieverParams(Section):
     role_marks: bool = Field(True, description="Write `user` or `system` before each utterance.")
     normalise: bool = Field(
         False,
-        description="Read a–z, 0–9 and `:` only, in lower case: where training and test text differ in punctuation.",
+        description="Read letters and digits only, in lower case: where training and test text differ in punctuation.",
     )
     warm_start: WarmStartParams = Field(default_factory=WarmStartParams, description="Distant supervision.")
     seed: int = Field(0, description="Seed of what is initialised at random.")

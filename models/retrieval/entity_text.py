@@ -15,7 +15,7 @@ def entity_text(
         entity: The entity; values that it lacks are left out.
         attributes: Attributes to write, in this order; the name comes first in any case. None = all, in the entity's order.
         domain: Write the entity's domain after the name.
-        normalised: Keep a–z, 0–9 and `:` only.
+        normalised: Keep letters and digits only (`models.data.text`).
     """
     values = entity.attributes
     name = next(iter(values), None)
@@ -36,7 +36,7 @@ def context_text(
         context: Utterances; the last one is the user's, and user and system take turns.
         max_utterances: Latest utterances to keep; None = all.
         role_marks: Write `user` or `system` before each.
-        normalised: Keep a–z, 0–9 and `:` only.
+        normalised: Keep letters and digits only (`models.data.text`).
     """
     latest = context if max_utterances is None else context[-max_utterances:]
     texts = [normalise(text) for text in latest] if normalised else list(latest)

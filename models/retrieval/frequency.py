@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.knowledge_base import KnowledgeBase
-from models.data.text import normalise
+from models.data.text import ALL_SCRIPTS, TextRule
 from models.data.value_finder import ValueFinder
 from models.retrieval.hits import Hits
 from models.retrieval.ranking import rank_dense
@@ -22,14 +22,14 @@ class Frequency:
     Values are found by an inverted index: a query costs its words and the entities that have the values found.
     """
 
-    def __init__(self, kb: KnowledgeBase, *, attributes: Sequence[str] | None = None) -> None:
+    def __init__(self, kb: KnowledgeBase, *, attributes: Sequence[str] | None = None, rule: TextRule = ALL_SCRIPTS) -> None:
         """Index the values of `attributes` (None = all): 8 bytes for each value of an entity, and the distinct values."""
-        self._num = len(kb)
+        self._num, self._rule = len(kb), rule
         self._finder = ValueFinder()
         rows, numbers = array("q"), array("q")
         for row, entity in enumerate(kb.entities):
             values = entity.attributes.items()
-            distinct = {normalise(value) for name, value in values if attributes is None or name in attributes}
+            distinct = {rule.normalise(value) for name, value in values if attributes is None or name in attributes}
             for value in sorted(distinct - {""}):
                 rows.append(row)
                 numbers.append(self._finder.add(value))
@@ -51,7 +51,7 @@ class Frequency:
         return rank_dense(map(self._scores, contexts), k=min(k, self._num), within=within)
 
     def _scores(self, context: Sequence[str]) -> Floats:
-        found = {number for *_, number in self._finder.spans(normalise(" ".join(context)))}
+        found = {number for *_, number in self._finder.spans(self._rule.normalise(" ".join(context)))}
         held = [self._postings[self._starts[n] : self._starts[n + 1]] for n in sorted(found)]
         rows = np.concatenate(held) if held else np.empty(0, dtype=np.int64)
         return np.bincount(rows, minlength=self._num).astype(np.float32)

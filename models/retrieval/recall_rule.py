@@ -13,13 +13,14 @@ class RecallRule:
     def __init__(self, kb: KnowledgeBase) -> None:
         """Gather the distinct values of the knowledge base; those of a row are made when they are asked for."""
         self._kb = kb
-        self._known = frozenset(squeeze(value) for entity in kb.entities for value in entity.attributes.values())
+        self._known = frozenset(squeeze(value) for entity in kb.entities for value in entity.attributes.values()) - {""}
 
     def value_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:
         """Return the smallest k for which `rows[:k]` hold every gold value of the response, or None where no k does.
 
-        Values are compared without blanks and punctuation; those that no entity has (such as a booking's reference) and those
-        that a real-time query gave are free. 0 where nothing has to be found: such a turn is a hit at every k.
+        Values are compared without blanks and punctuation. Free are those that no entity has (such as a booking's reference),
+        those that a real-time query gave, and those without a letter or digit. 0 where nothing has to be found: such a turn is a
+        hit at every k.
         """
         free = {squeeze(value) for values in turn.dynamic.values() for value in values}
         wanted = {squeeze(value) for value in turn.gold_values} & self._known - free
@@ -40,8 +41,8 @@ class RecallRule:
 
 
 def value_hit(turn: Turn, rows: Sequence[int], rule: RecallRule) -> bool | None:
-    """Whether the retrieved rows hold all gold values of a turn; None where it has none and is not counted."""
-    return rule.value_rank(turn, rows) is not None if turn.gold_values else None
+    """Whether the retrieved rows hold all gold values of a turn; None where it has none (with a letter or digit) to count."""
+    return rule.value_rank(turn, rows) is not None if any(map(squeeze, turn.gold_values)) else None
 
 
 def id_hit(turn: Turn, rows: Sequence[int], rule: RecallRule) -> bool | None:

@@ -150,13 +150,13 @@ def test_the_derived_files_are_reproduced(real: DialogueSource, split: Any, name
 
 
 def test_the_pseudo_positives_of_the_derived_file_are_reproduced(real: DialogueSource) -> None:
-    """In weather dialogues they count parts of a day's forecast, against their own description."""
+    """In weather dialogues they count parts of a day's forecast, against their own description; a colon is part of a word."""
     index = ValueIndex(KnowledgeBase(real.entities))
     with gzip.open(REAL / "derived/test.jsonl.gz", "rt") as lines:
         derived = [json.loads(line) for line in lines]
     compared = 0
     for turn, row in zip(real.turns("test"), derived, strict=True):
-        if row["domain"] != "weather" and not re.search(r"\d ?[ap]m", " ".join([*row["context"], row["response"]])):
+        if row["domain"] != "weather" and not re.search(r"\d ?[ap]m|\w:|:\w", " ".join([*row["context"], row["response"]])):
             found = pseudo_positive(turn, index, rows=index.kb.rows(turn.kb))
             assert (None if found is None else int(index.kb[found].id.partition("/")[2])) == row["pos"]
             compared += found is not None

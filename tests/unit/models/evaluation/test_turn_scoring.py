@@ -55,7 +55,7 @@ def test_notes_name_signature_and_list() -> None:
     notes = _SCORER.notes
     assert notes["bleu"] == BLEU.signature
     assert "rule plain; list of 4 values, sha256 " in notes["entity_f1"]
-    assert set(notes) == {"bleu", "bleu_maker", "entity_f1", "annotated_f1", "hallucination"}
+    assert set(notes) == {"bleu", "bleu_maker", "entity_f1", "annotated_f1", "hallucination", "recall_value"}
 
 
 @pytest.mark.parametrize(("ranks", "expected"), [
