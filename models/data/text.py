@@ -23,7 +23,6 @@ _SPACED = rf"(?:[{_LETTER}--{_UNSPACED}]\p{{M}}*+)++"
 _WORD = regex.compile(rf"(?V1)[{_UNSPACED}&&{_LETTER}]\p{{M}}*+|{_SPACED}(?:(?<=[0-9]):(?=[0-9]){_SPACED})*+")
 # How an emoji or a letter is drawn, not which it is. The blank of width zero (U+200B) is a blank.
 _UNSEEN = regex.compile(r"(?V1)[[\p{Cf}\p{Me}\p{Variation_Selector}]--[\u200b]]")
-_DIGIT = regex.compile(r"(?V1)[\p{Nd}--[0-9]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,11 @@ def _folded(text: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", _UNSEEN.sub("", text)).casefold())
     text = unicodedata.normalize("NFD", text.casefold()).replace("i\u0307", "i")
     text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text))
-    return _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), text)
+    return "".join(_digit(sign) for sign in text)
+
+
+def _digit(sign: str) -> str:
+    return str(unicodedata.decimal(sign)) if sign.isdecimal() else sign
 
 
 def _published(text: str) -> str:
