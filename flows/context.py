@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.params_file import load_params
+from models.errors import SourceError
+from models.generation.source_file import SOURCE_FILE
 from models.params.root import Params
 from models.redaction import hide_address
 from tasks.artifact import Artifact, adopt, adopt_all
@@ -50,11 +52,30 @@ class StageContext:
 
     def input(self, stage: str, *parts: str) -> Artifact:
         """Return an upstream artifact, verified."""
-        return adopt(self.out(stage, *parts), stage=f"{stage} --profile {self.params.profile}")
+        found = adopt(self.out(stage, *parts), stage=f"{stage} --profile {self.params.profile}")
+        if stage in ("sources", "fuse"):
+            self._refuse_code(found, parts)
+        return found
 
     def inputs(self, stage: str, *parts: str) -> dict[str, Artifact]:
         """Return all artifacts below an upstream folder by relative path, verified."""
         return adopt_all(self.out(stage, *parts), stage=f"{stage} --profile {self.params.profile}")
+
+    def _refuse_code(self, model: Artifact, parts: Sequence[str]) -> None:
+        """Refuse a model whose record asks for its repository's own code, unless the params trust that very model.
+
+        Records travel (a DVC remote, a colleague's archive): they may say what a model is, but not what may run here.
+        """
+        records = [json.loads(path.read_bytes()) for path in sorted(model.path.rglob(SOURCE_FILE))]
+        asking = [record for record in records if record.get("trust_remote_code")]
+        spec = next((s for s in self.params.sources.models if s.name == parts[-1] and parts[0] != "reward_models"), None)
+        if not asking or (spec is not None and spec.trust_remote_code):
+            return
+        raise SourceError(
+            f"`sources.models[{parts[-1]}].trust_remote_code` must be true for a model that runs its repository's own code, but is "
+            f"not, while the record of artifacts/{self.params.profile}/{'/'.join(parts)} says so. "
+            "Run the `sources` stage again, or set it if you trust that code."
+        )
 
     def run(self, name: str, *, experiment: str = "fusion") -> StageRun:
         """Return the address of the MLflow run of this stage."""

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from flows.params_schema import all_keys, keys_below
 from flows.params_tree import KeyPath, Node, Origin, format_path, lookup
 from models.errors import Problem
+from models.params.base import NAME_PATTERN
 
 _RULES = {
     "extra_forbidden": ("unknown", "is not a known key"),
@@ -22,6 +23,7 @@ _RULES = {
     "literal_error": ("choice", ""),
     "string_pattern_mismatch": ("rule", ""),
     "too_short": ("rule", ""),
+    "string_too_long": ("rule", "must have at most {max_length} characters"),
     "greater_than": ("rule", "must be greater than {gt}"),
     "greater_than_equal": ("rule", "must be at least {ge}"),
     "less_than": ("rule", "must be less than {lt}"),
@@ -39,7 +41,7 @@ _KINDS = {
 }
 _PATTERNS = {
     r"^[a-z0-9][a-z0-9-]*$": "must hold only lower-case letters, digits and hyphens",
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "must begin with a letter or digit and hold only letters, digits, `_`, `.` and `-`",
+    NAME_PATTERN: "must begin with a letter or digit and hold only letters, digits, `_`, `.` and `-`",
 }
 _YAML_NAMES = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
 _NOT_FINITE = re.compile(r"(?<![\w\"])(-?Infinity|NaN)(?![\w\"])")

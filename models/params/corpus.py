@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import Name, Section, repeated
 
 
 class CorpusSet(Section):
     """One data set: JSONL (also .gz) or a Hugging Face data set folder saved by `save_to_disk`."""
 
-    name: str = Field(description="Name; prefix of the example ids, and the family where `family` is empty.")
+    name: Name = Field(description="Name; prefix of the example ids, and the family where `family` is empty.")
     path: str = Field(description="File or folder, relative to the project root.")
     format: Literal["alpaca", "messages", "qa", "text"] = Field(
         "alpaca",
@@ -62,7 +62,6 @@ class CorpusParams(Section):
     def _sets_given(self) -> "CorpusParams":
         if self.kind == "files" and not self.sets:
             raise ValueError("`sets` must name at least one data set when `kind` is `files`")
-        names = [s.name for s in self.sets]
-        if len(set(names)) != len(names):
-            raise ValueError(f"`sets` must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
+        if twice := repeated(s.name for s in self.sets):
+            raise ValueError(f"`sets` must have distinct names, but has {twice}")
         return self

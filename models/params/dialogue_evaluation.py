@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import Name, Section, repeated
 from models.params.dialogues import DistractorKind
 
 
 class InContextParams(Section):
     """A generator that is not trained here: it reads the retrieved entities and demonstrations in its prompt."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name in tables and files.")
+    name: Name = Field(description="Name in tables and files.")
     kind: Literal["causal", "openai"] = Field("causal", description="A local causal LM, or an OpenAI-compatible endpoint.")
     model: str = Field(
         description="`causal`: `fused:<method>` (or `fused:<method>/<target>`), or `source:<name>` of `sources.models`; "
@@ -69,7 +69,6 @@ class DialogueEvaluationParams(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "DialogueEvaluationParams":
-        names = [s.name for s in self.in_context]
-        if len(set(names)) != len(names):
-            raise ValueError(f"`in_context` must have distinct names, but has {names}")
+        if twice := repeated(s.name for s in self.in_context):
+            raise ValueError(f"`in_context` must have distinct names, but has {twice}")
         return self

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from models.params.alignment import AlignmentParams
-from models.params.base import Section
+from models.params.base import Section, repeated
 from models.params.corpus import CorpusParams
 from models.params.dialogue import VARIANTS, DialogueParams, Variant
 from models.params.dialogue_evaluation import DialogueEvaluationParams
@@ -54,7 +54,12 @@ class Params(Section):
     def _cross_checks(self) -> "Params":
         """Check what spans sections; all findings in one error, one a line."""
         faults = []
+        for key, names in (("methods", self.methods), ("variants", self.variants), ("fusion.targets", self.fusion.targets)):
+            if twice := repeated(names):
+                faults.append(f"`{key}` must be distinct, but has {twice}")
         known = [s.name for s in self.sources.models]
+        if taken := sorted(set(known) & set(METHODS)):
+            faults.append(f"`sources.models` must not be called like methods, as they share tables, but has {taken}")
         missing = [t for t in self.fusion.targets if t not in known]
         if missing:
             faults.append(f"`fusion.targets` must be names of `sources.models` ({', '.join(known)}), but has {missing}")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.params.base import Section
+from models.params.base import Name, Section
 
 
 class Runtime(Section):
@@ -38,7 +38,7 @@ class Tracking(Section):
 class SizeHint(Section):
     """The size of a model, for `plan` where its config is not at hand (a hub name before it is downloaded)."""
 
-    name: str = Field(
+    name: Name = Field(
         description="Source or reward model; `encoder` (of the retriever) or `generator` (T5) of the dialogue half."
     )
     num_parameters: int = Field(gt=0, description="Parameters.")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import Name, Section, repeated
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -13,7 +13,7 @@ class PicoSpec(Section):
     """An embedded source: a small language model trained here, good at one mix of families."""
 
     architecture: Literal["llama", "mistral", "gpt_neox", "mpt"] = Field("llama", description="Model class.")
-    tokenizer: str = Field("a", description="Sources with the same letter share one tokenizer.")
+    tokenizer: Name = Field("a", description="Sources with the same letter share one tokenizer.")
     vocab_size: int = Field(512, ge=300, description="Entries of that tokenizer (byte-level BPE: 256 bytes + merges).")
     hidden_size: int = Field(96, ge=16, description="Width.")
     num_layers: int = Field(3, ge=1, description="Layers.")
@@ -39,7 +39,7 @@ class PicoSpec(Section):
 class SourceSpec(Section):
     """One source model."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Short name, used in tables and file names.")
+    name: Name = Field(description="Short name, used in tables and file names.")
     model: str = Field("embedded", description="`embedded`, a local folder, or a hub name.")
     revision: str | None = Field(None, description="Hub revision; required for hub names, so that a run can be repeated.")
     chat_template: str | None = Field(
@@ -61,7 +61,7 @@ class SourceSpec(Section):
 class RewardModelSpec(Section):
     """A sequence-classification reward model; several may vote."""
 
-    name: str = Field(description="Short name.")
+    name: Name = Field(description="Short name, used in tables and file names.")
     model: str = Field("embedded", description="`embedded` (trained here), a local folder, or a hub name.")
     revision: str | None = Field(None, description="Hub revision.")
     dtype: Dtype = Field("float32", description="Weights' dtype.")
@@ -95,9 +95,10 @@ class SourcesParams(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "SourcesParams":
-        names = [s.name for s in self.models]
-        if len(set(names)) != len(names):
-            raise ValueError(f"`models` must have distinct names, but has {sorted({n for n in names if names.count(n) > 1})}")
+        if twice := repeated(s.name for s in self.models):
+            raise ValueError(f"`models` must have distinct names, but has {twice}")
+        if twice := repeated(s.name for s in (*self.models, *self.reward_models)):
+            raise ValueError(f"`reward_models` must have names that neither they nor `models` have twice, but has {twice}")
         return self
 
     @model_validator(mode="after")

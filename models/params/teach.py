@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import Name, Section, repeated
 
 
 class ResponseParams(Section):
@@ -44,7 +44,7 @@ class ScorerSpec(Section):
         description="`reward_model`: a sequence classifier of `sources.reward_models`; `judge`: an OpenAI-compatible "
         "endpoint that grades; `reference`: chrF similarity to the ground truth (sacrebleu)."
     )
-    name: str = Field(description="Name of the reward model or endpoint, or any label for `reference`.")
+    name: Name = Field(description="Name of the reward model or endpoint, or any label for `reference`.")
     model: str = Field("", description="`judge` only: model name sent to the endpoint.")
 
 
@@ -53,6 +53,12 @@ class RewardParams(Section):
 
     scorers: tuple[ScorerSpec, ...] = Field(min_length=1, description="The voters.")
     batch_size: int = Field(32, ge=1, description="Answers scored together by a reward model.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "RewardParams":
+        if twice := repeated(s.name for s in self.scorers):
+            raise ValueError(f"`scorers` must have distinct names, but has {twice}")
+        return self
 
 
 class AdvantageParams(Section):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,19 @@ class TestMessages:
                 "`fusion.targets` must be names of `sources.models` (one, two), but has ['three'] (-S).",
             ),
             ("sources.models[1].name=one", "`sources.models` must have distinct names, but has ['one'] (params.yaml:4)."),
+            ("sources.models[1].name=ONE", "`sources.models` must have distinct names, but has ['ONE', 'one'] (params.yaml:4)."),
+            (
+                "sources.reward_models[0].name=Two",
+                "`sources.reward_models` must have names that neither they nor `models` have twice, but has ['Two', 'two'] "
+                "(params.yaml:8).",
+            ),
+            (
+                "teach.rewards.scorers=[{kind: reference, name: a}, {kind: reference, name: A}]",
+                "`teach.rewards.scorers` must have distinct names, but has ['A', 'a'] (-S).",
+            ),
+            ("fusion.targets=[one, one]", "`fusion.targets` must be distinct, but has ['one'] (-S)."),
+            ("methods=[sft, sft]", "`methods` must be distinct, but has ['sft'] (-S)."),
+            ("variants=[prompt, prompt]", "`variants` must be distinct, but has ['prompt'] (-S)."),
             ("methods=[custom]", "`fusion.schedule` must be given when `methods` has `custom` (params.yaml:14)."),
             ("corpus.kind=files", "`corpus.sets` must name at least one data set when `kind` is `files` (params.yaml:17)."),
             (
@@ -209,6 +223,33 @@ class TestMessages:
     )
     def test_one_mistake_one_line(self, project: Path, override: str, message: str) -> None:
         assert problems(project, override) == [message]
+
+    @pytest.mark.parametrize("name", ["../../x", "..", ".x", "", "a/b", "a\\b", "a b", "é", "a\n", "-a"])
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "sources.models[0].name",
+            "sources.models[0].pico.tokenizer",
+            "sources.reward_models[0].name",
+            "teach.rewards.scorers[0].name",
+            "corpus.sets=[{path: a, name: %s}]",
+            "dialogue_evaluation.in_context=[{kind: openai, model: a, name: %s}]",
+            "planning.sizes=[{num_parameters: 1, vocab_size: 1, hidden_size: 1, num_layers: 1, name: %s}]",
+        ],
+    )
+    def test_what_becomes_a_path_or_a_metric_cannot_leave_its_place(self, project: Path, key: str, name: str) -> None:
+        text = json.dumps(name)
+        found = problems(project, key % text if "%s" in key else f"{key}={text}")
+        assert any("must begin with a letter or digit and hold only letters, digits" in line for line in found)
+
+    def test_a_name_fits_a_file_system(self, project: Path) -> None:
+        (line,) = problems(project, f"sources.models[1].name={'x' * 65}")
+        assert "must have at most 64 characters" in line
+
+    def test_a_source_is_not_called_like_a_method(self, project: Path) -> None:
+        (project / "params.yaml").write_text(BASE.replace("name: one", "name: sft").replace("targets: [one]", "targets: [sft]"))
+        (line,) = problems(project)
+        assert line.startswith("`sources.models` must not be called like methods, as they share tables, but has ['sft']")
 
     def test_a_key_like_no_other_lists_what_may_stand_there(self, project: Path) -> None:
         known = ", ".join(f"`{name}`" for name in sorted(AlignmentParams.model_fields))
