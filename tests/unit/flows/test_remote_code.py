@@ -43,7 +43,9 @@ def doctored(root: Path, *parts: str, inner: str = ".") -> None:
 )
 def test_a_record_alone_lets_no_code_run(project, parts, inner):
     doctored(project, *parts, inner=inner)
-    with pytest.raises(SourceError, match=rf"`sources\.models\[{parts[-1]}\]\.trust_remote_code` must be true .*but is not, while"):
+    with pytest.raises(
+        SourceError, match=rf"`sources\.models\[{parts[-1]}\]\.trust_remote_code` must be true .*but is not, while"
+    ):
         context(project, trust=False).input(*parts)
     if parts[1] != "reward_models":
         assert context(project, trust=True).input(*parts).kind == "k"
