@@ -72,8 +72,8 @@ class StageContext:
         if not asking or (spec is not None and spec.trust_remote_code):
             return
         raise SourceError(
-            f"`sources.models[{parts[-1]}].trust_remote_code` must be true for a model that runs its repository's own code, but is "
-            f"not, while the record of artifacts/{self.params.profile}/{'/'.join(parts)} says so. "
+            f"`sources.models[{parts[-1]}].trust_remote_code` must be true for a model that runs its repository's own code, but "
+            f"is not, while the record of artifacts/{self.params.profile}/{'/'.join(parts)} says so. "
             "Run the `sources` stage again, or set it if you trust that code."
         )
 
