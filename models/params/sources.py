@@ -97,7 +97,7 @@ class SourcesParams(Section):
     def _distinct(self) -> "SourcesParams":
         if twice := repeated(s.name for s in self.models):
             raise ValueError(f"`models` must have distinct names, but has {twice}")
-        if twice := repeated(s.name for s in (*self.models, *self.reward_models)):
+        if twice := repeated([*(s.name for s in self.models), *(r.name for r in self.reward_models)]):
             raise ValueError(f"`reward_models` must have names that neither they nor `models` have twice, but has {twice}")
         return self
 
