@@ -29,6 +29,8 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(cache / "results"),
         "PREFECT_LOGGING_LEVEL": "WARNING" if quiet else "INFO",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # A server that goes away is missed after half a minute of attempts, not after four.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server's address may hold a password
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "passive",

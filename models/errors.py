@@ -70,6 +70,10 @@ class ArtifactError(FusedialError):
     """A stage's artifact is missing, incomplete, or differs from its manifest."""
 
 
+class TrackingError(FusedialError):
+    """MLflow's store cannot be reached, or refuses what it is given."""
+
+
 class NumericsError(FusedialError):
     """A loss or gradient is not finite; the message names the sample ids of the batch."""
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from models.params.runtime import Tracking
 from tasks.tracking import _client, tracking_uri
+from tasks.tracking_names import model_name
+from tasks.tracking_store import explained
 from tasks.workspace import project_root
 
 _LOGGED = "fusedial.model"
@@ -28,16 +30,17 @@ def log_agent(run_id: str, folder: Path, kb: Path, *, tracking: Tracking, name: 
 
 
 def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: dict[str, str], **more: Any) -> None:
-    client = _client(tracking_uri(tracking))
+    uri = tracking_uri(tracking)
+    client = _client(uri)
     if client.get_run(run_id).data.tags.get(_LOGGED):
         return
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.set_tracking_uri(tracking_uri(tracking))
-    with mlflow.start_run(run_id=run_id):
+    mlflow.set_tracking_uri(uri)
+    with explained(uri), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
-            name=name,
+            name=model_name(name),
             python_model=str(Path(__file__).with_name(code)),
             artifacts=artifacts,
             pip_requirements=[f"{p}=={version(p).partition('+')[0]}" for p in ("torch", "transformers", "mlflow")],

@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
-from models.redaction import hide_address, redact, redacted
+from models.redaction import hide_address, redacted
 from tasks.caching import Execution
+from tasks.tracking_log import log_metrics, log_params, replay, run_title, safe_tags
+from tasks.tracking_names import metric_key, safe_name
 from tasks.tracking_params import flatten
+from tasks.tracking_store import open_client
 from tasks.workspace import project_root
 
 if TYPE_CHECKING:
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _NAME, _OUTPUT, _PARENT = "fusedial.name", "fusedial.output", "mlflow.parentRunId"
-_PARAM_LIMIT = 500
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,7 @@ def _client(uri: str) -> "MlflowClient":
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
+    return open_client(uri)
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
@@ -67,18 +68,21 @@ def _experiment(client: "MlflowClient", name: str) -> str:
 def _experiment_at(uri: str, name: str) -> str:
     client = _client(uri)
     found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    from mlflow.exceptions import MlflowException
-
-    place = (project_root() / "mlartifacts" / name).as_uri() if not _is_server(client) else None
-    try:
-        return client.create_experiment(name, artifact_location=place)
-    except MlflowException:  # another process was first
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
+    if found is None:
+        place = (project_root() / "mlartifacts" / name).as_uri() if not _is_server(client) else None
+        try:
+            return client.create_experiment(name, artifact_location=place)
+        except TrackingError:  # another process was first
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"The experiment `{name}` of `{uri}` must be active, but was deleted. Restore it: "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`; or remove it for good: "
+            f"`mlflow gc --backend-store-uri URI --experiment-ids {found.experiment_id}`."
+        )
+    return str(found.experiment_id)
 
 
 def _is_server(client: "MlflowClient") -> bool:
@@ -113,34 +117,24 @@ def parent_run(
     found = _search(client, place, {"fusedial.key": key})
     if found is not None:
         return str(found.info.run_id)
-    run = client.create_run(
-        place, run_name=name, tags={"fusedial.key": key, _NAME: "pipeline", "mlflow.note.content": redact(note), **redacted(tags)}
-    )
+    told = {"mlflow.note.content": note, **tags}
+    run = client.create_run(place, run_name=run_title(name), tags={"fusedial.key": key, _NAME: "pipeline", **safe_tags(told)})
     run_id = str(run.info.run_id)
     kept = redacted(params)
-    _log_params(client, run_id, flatten(kept))
+    log_params(client, run_id, flatten(kept))
     client.log_dict(run_id, kept, "params.json")
     return run_id
 
 
-def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    known = client.get_run(run_id).data.params
-    rows = [Param(k, redact(str(v))[:_PARAM_LIMIT]) for k, v in params.items() if k not in known]
-    for start in range(0, len(rows), 100):
-        client.log_batch(run_id, params=rows[start : start + 100])
-
-
 def _child(client: "MlflowClient", run: StageRun, *, create: bool) -> str | None:
-    place = _experiment(client, run.experiment)
-    found = _search(client, place, {_PARENT: run.parent_id, _NAME: run.name})
+    place, name = _experiment(client, run.experiment), safe_name(run.name)
+    found = _search(client, place, {_PARENT: run.parent_id, _NAME: name})
     if found is not None:
         return str(found.info.run_id)
     if not create:
         return None
-    tags = {_PARENT: run.parent_id, _NAME: run.name, "dvc.stage": run.name}
-    return str(client.create_run(place, run_name=run.name, tags=tags).info.run_id)
+    tags = {_PARENT: run.parent_id, _NAME: name, **safe_tags({"dvc.stage": run.name})}
+    return str(client.create_run(place, run_name=run_title(run.name), tags=tags).info.run_id)
 
 
 class RunSink:
@@ -257,60 +251,29 @@ def finish_stage(
     client = _client(run.uri)
     run_id = _child(client, run, create=False)
     if run_id is None:
-        before = _search(client, _experiment(client, run.experiment), {_NAME: run.name, _OUTPUT: output})
+        before = _search(client, _experiment(client, run.experiment), {_NAME: safe_name(run.name), _OUTPUT: output})
         if before is not None:
             run_id = str(before.info.run_id)
-            client.set_tag(run.parent_id, f"linked.{run.name}", run_id)
-            _log_final(client, run_id, {k: v for k, v in metrics.items() if metric_key(k) not in before.data.metrics})
+            client.set_tag(run.parent_id, safe_name(f"linked.{run.name}"), run_id)
+            log_metrics(client, run_id, {k: v for k, v in metrics.items() if metric_key(k) not in before.data.metrics})
             return run_id
         run_id = _child(client, run, create=True) or ""
     if history is not None and history.is_file():
-        _replay(client, run_id, history)
-    for key, value in {_OUTPUT: output, **(tags or {})}.items():
-        client.set_tag(run_id, key, redact(value))
-    _log_params(client, run_id, params)
-    _log_final(client, run_id, metrics)
+        replay(client, run_id, history)
+    for key, value in {_OUTPUT: output, **safe_tags(tags or {})}.items():
+        client.set_tag(run_id, key, value)
+    log_params(client, run_id, params)
+    log_metrics(client, run_id, metrics)
     for file in files:
         client.log_artifact(run_id, str(file))
     client.set_terminated(run_id, status=status)
     return run_id
 
 
-def metric_key(name: str) -> str:
-    """Return a metric's name as MLflow takes it: `recall@1` is `recall_at_1` there."""
-    return name.replace("@", "_at_")
-
-
-def _log_final(client: "MlflowClient", run_id: str, metrics: Mapping[str, float]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(metric_key(k), float(v), now, 0) for k, v in metrics.items()])
-
-
-def _replay(client: "MlflowClient", run_id: str, history: Path) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
-    lines = [{metric_key(name): value for name, value in row.items()} for row in lines]
-    names = {name for row in lines for name in row if name != "step"}
-    known = {(name, m.step) for name in names for m in client.get_metric_history(run_id, name)}
-    rows = [
-        Metric(k, float(v), now, int(row["step"]))
-        for row in lines
-        for k, v in row.items()
-        if k != "step" and (k, int(row["step"])) not in known
-    ]
-    for start in range(0, len(rows), 500):
-        client.log_batch(run_id, metrics=rows[start : start + 500])
-
-
 def finish_parent(run_id: str, *, tracking: Tracking, metrics: Mapping[str, float], files: Iterable[Path] = ()) -> None:
     """Log the pipeline's headline figures on the parent run and end it."""
     client = _client(tracking_uri(tracking))
-    for name, value in metrics.items():
-        client.log_metric(run_id, metric_key(name), float(value))
+    log_metrics(client, run_id, metrics)
     for file in files:
         client.log_artifact(run_id, str(file))
     client.set_terminated(run_id)
@@ -346,7 +309,7 @@ def find_run(tracking: Tracking, wanted: str, *, experiment: str, names: Mapping
     name = next((n for n, about in names.items() if wanted in (n, about)), "") if wanted else list(names)[-1]
     where = [_experiment(client, experiment)]
     if name:
-        found = client.search_runs(where, filter_string=f"attributes.run_name = '{name}'", max_results=1)
-        return names[name], str(found[0].info.run_id) if found else None
+        found = _search(client, where[0], {_NAME: safe_name(name)})
+        return names[name], str(found.info.run_id) if found else None
     runs = [r for r in client.search_runs(where) if r.info.run_id == wanted]
     return (names.get(str(runs[0].info.run_name), ""), wanted) if runs else ("", None)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
 from tasks import tracking, workspace
 from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, parent_run
@@ -117,3 +118,34 @@ def test_no_password_reaches_params_tags_or_notes() -> None:
         assert canary not in str(kept.to_dictionary())
     assert read(run_id).data.params["plain"] == "a@b"
     assert read(child).data.tags["data.from"] == "postgresql://***@host/db?token=***"
+
+
+def test_names_of_any_kind_are_recorded_with_their_original(project: Path) -> None:
+    families = ["GSM8K (main)", "C++", "it's", "50%", "a//b", "x" * 260, ""]
+    run = stage_run(parent("k10"), 'reward-it\'s "Org/RM"')
+    run_id = finish(run, "output-f", **{f"accuracy_{family}": float(n) for n, family in enumerate(families)})
+    assert finish(run, "output-f") == run_id, "the run is found by its name"
+    data = read(run_id).data
+    assert sorted(data.metrics.values()) == [float(n) for n in range(len(families))]
+    kept = {value for key, value in data.tags.items() if key.startswith("original.")}
+    assert kept == {f"final/accuracy_{family}" for family in families if family}
+    assert data.tags["mlflow.runName"] == run.name
+
+
+def test_params_with_odd_keys_and_values_are_recorded(project: Path) -> None:
+    params = {"endpoints": {"gpt-4o (judge)": "http://x"}, "mix": {"a+b": "\ud800\0"}, "long": "x" * 9000}
+    run_id = parent_run(Tracking(), experiment="fusion", name="'", key="k11", params=params, tags={"a+": "x" * 9000}, note="n")
+    data = read(run_id).data
+    assert {value for key, value in data.tags.items() if key.startswith("original.")} == {"endpoints.gpt-4o (judge)", "mix.a+b"}
+    assert sorted(data.params.values(), key=len) == ["?�", "http://x", "x" * 500]
+
+
+def test_a_deleted_experiment_is_named_with_the_cure(project: Path) -> None:
+    uri = f"sqlite:///{project / 'mlflow.db'}"
+    client = tracking._client(uri)
+    number = client.create_experiment("gone")
+    client.delete_experiment(number)
+    with pytest.raises(
+        TrackingError, match=rf"`gone`.*was deleted. Restore it: `mlflow experiments restore --experiment-id {number}`"
+    ):
+        parent_run(Tracking(), experiment="gone", name="p", key="k12", params={}, tags={}, note="n")
