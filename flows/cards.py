@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext
 from flows.systems import systems_of
@@ -10,6 +10,17 @@ from tasks.resident import source_record
 
 if TYPE_CHECKING:
     from models.evaluation.scores import ComparisonRow, TableRow
+
+
+def budget_text(record: Mapping[str, Any]) -> str:
+    """Return the budget of a training, and what it spent on each mode."""
+    told = record["exposure"]
+    parts = [
+        f"{told[mode]['passes']:.3g} passes over the {name} (Σ lr {told[mode]['lr_sum']:.4g})"
+        for mode, name in (("ground_truth", "ground truth"), ("winners", "winning answers"))
+    ]
+    extra = f"; {told['extra_steps']} steps on winning answers alone come on top" if told["extra_steps"] else ""
+    return f"`{record['budget']}`: {', '.join(parts)}{extra}"
 
 
 def write_cards(
@@ -53,6 +64,7 @@ def write_cards(
             settings={
                 "optimiser steps": f"{record['total_steps']}",
                 "prompts per step": f"{record['batch_size']}",
+                "budget": budget_text(record),
                 "top-k": f"{ctx.params.teach.signals.top_k}",
                 "alignment": ctx.params.alignment.mode,
             },

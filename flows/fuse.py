@@ -9,6 +9,7 @@ from flows.context import StageContext
 from flows.parallel import Call, gather
 from flows.shards import shard_name, shards_of
 from flows.systems import run_name
+from models.fusion.schedule import resolve_schedule
 from models.params.fusion import CheckpointParams
 from tasks.alignment import alignment, vocabulary_map
 from tasks.artifact import Artifact, materialise_tree
@@ -19,12 +20,14 @@ from tasks.tracking import finish_stage
 
 def fuse_stage(ctx: StageContext, *, method: str) -> None:
     """Write artifacts/<profile>/fuse/<method>/<target>: the model of each phase and the final one."""
+    resolve_schedule(method, ctx.params.fusion)  # refused before anything is aligned
     made: dict[str, Artifact] = {}
     for target in ctx.params.fusion.targets:
         shards = aligned_shards(ctx, target)
         run = ctx.run(run_name(ctx, method, target))
-        # What does not decide the weights stays out of the identity: other targets, when checkpoints are taken.
-        cfg = ctx.params.fusion.model_copy(update={"targets": (target,), "checkpoints": CheckpointParams()})
+        # What does not decide the weights stays out of the identity: other targets, other schedules, when checkpoints are taken.
+        own = ctx.params.fusion.for_method(method)
+        cfg = own.model_copy(update={"targets": (target,), "checkpoints": CheckpointParams()})
         made[target] = fusion(
             cfg,
             ctx.input("sources", "models", target),
@@ -38,7 +41,7 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
             run,
             output=made[target].sha256,
             params=schedule_params(made[target].meta),
-            metrics={"teach/aligned_share": _aligned_share(shards)},
+            metrics={"teach/aligned_share": _aligned_share(shards), **exposure_metrics(made[target].meta)},
             history=made[target].path / "history.jsonl",
         )
         if ctx.params.tracking.log_models:
@@ -88,9 +91,17 @@ def schedule_params(record: Mapping[str, Any]) -> dict[str, Any]:
     (Everything else that was set stands on the parent run.)
     """
     params: dict[str, Any] = {"method": record["method"], "target": record["target"], "steps": record["total_steps"]}
+    params |= {"budget": record["budget"], "normalise": record["normalise"]}
     for phase in record["phases"]:
         params |= {f"phase{phase['number']}.{key}": phase[key] for key in ("w_infer", "w_train", "beta", "lr")}
     return params
+
+
+def exposure_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a training spent on each mode, as `exposure/…`: whether two methods may be compared."""
+    told = record["exposure"]
+    found = {f"exposure/{mode}_{key}": float(v) for mode in ("ground_truth", "winners") for key, v in told[mode].items()}
+    return {"exposure/extra_steps": float(told["extra_steps"]), **found}
 
 
 def _aligned_share(shards: list[Artifact]) -> float:

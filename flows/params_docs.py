@@ -36,7 +36,8 @@ and single values are replaced whole), and `-S key=value` over both: `-S fusion.
 `-S sources.models[0].pico.steps=100`, `-S 'runtime.endpoints["vicuna-v1.5"]=http://127.0.0.1:8000/v1'`. Values are YAML.
 `python -m flows params` shows what is in force and where each value was written; `--changed` only what differs from here.
 
-`profile` and `methods` cannot be set in a profile: DVC reads them from `params.yaml`. `[]` in a key stands for a list's entry.
+`profile` and `methods` cannot be set in a profile: DVC reads them from `params.yaml`. `[]` in a key stands for a list's entry,
+`<name>` for a name of your own.
 `runtime` and `tracking` say how to execute and where to record: they change no result and re-run nothing.
 """
 
@@ -103,6 +104,10 @@ def _rows(section: Section, origins: Mapping[str, Origin], docs: Mapping[str, Fi
         elif _sections(value):
             for index, entry in enumerate(value):
                 yield from _rows(entry, origins, docs, (*here, index))
+        elif isinstance(value, dict) and value and all(_sections(entries) for entries in value.values()):
+            for key, entries in value.items():
+                for index, entry in enumerate(entries):
+                    yield from _rows(entry, origins, docs, (*here, key, index))
         else:
             yield _row(here, value, field, origins, docs)
 

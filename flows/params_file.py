@@ -22,7 +22,7 @@ _ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class LoadedParams:
-    """Validated parameters, and for every key that was written (`fusion.schedule[1].lr`) where: file and line."""
+    """Validated parameters, and for every key that was written (`fusion.schedules.mine[1].lr`) where: file and line."""
 
     params: Params
     origins: Mapping[str, Origin]

@@ -1,6 +1,6 @@
 """What pydantic found, in a user's words: key as written, rule, value, file and line, and a suggestion.
 
-Example: `` `fusion.schedule[1].lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``
+Example: `` `fusion.schedules.mine[1].lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``
 """
 
 import json
@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from flows.params_schema import all_keys, keys_below
-from flows.params_tree import KeyPath, Node, Origin, format_path, lookup
+from flows.params_schema import ANY_NAME, all_keys, keys_below
+from flows.params_tree import KeyPath, Node, Origin, format_path, lookup, parse_path
 from models.errors import Problem
 from models.params.base import NAME_PATTERN
 
@@ -45,7 +45,7 @@ _PATTERNS = {
 }
 _YAML_NAMES = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
 _NOT_FINITE = re.compile(r"(?<![\w\"])(-?Infinity|NaN)(?![\w\"])")
-_OWN_KEY = re.compile(r"`([\w.]+)` (.*)", re.DOTALL)
+_OWN_KEY = re.compile(r"`([^`]+)` (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +149,12 @@ def _join(rules: Sequence[str]) -> str:
 def _own(path: KeyPath, text: str, root: Node) -> Finding:
     """A message of our own validators: it names a key below `path`, or is about `path` itself."""
     match = _OWN_KEY.match(text)
-    if match is not None:
-        path, text = (*path, *match[1].split(".")), match[2]
+    below = parse_path(match[1]) if match is not None else None
+    if match is not None and below is not None:
+        path, text = (*path, *below), match[2]
     node, _ = lookup(root, path)
+    if text.startswith("must be one of") and ", but " not in text:
+        return Finding(path, Problem(f"`{format_path(path)}`", text, f"{show(node.plain())} ({node.origin})", _hint(node, text)))
     return Finding(path, Problem(f"`{format_path(path)}`", f"{text} ({node.origin})"))
 
 
@@ -179,8 +182,15 @@ def suggest_key(path: KeyPath) -> str:
 
 
 def schema_key(path: KeyPath) -> str:
-    """A concrete path as the documentation writes it: `fusion.schedule[]`."""
-    return "".join("[]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    """A concrete path as the documentation writes it: `sources.models[].name`, `fusion.schedules.<name>[].lr`."""
+    key = ""
+    for part in path:
+        if isinstance(part, int):
+            key += "[]"
+        else:
+            named = f"{key}.{ANY_NAME}"
+            key = named if any(other.startswith(named) for other in all_keys()) else f"{key}.{part}".removeprefix(".")
+    return key
 
 
 def _hint(node: Node, rule: str) -> str:

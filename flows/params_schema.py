@@ -17,6 +17,8 @@ from models.params.root import Params
 
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+ANY_NAME = "<name>"
+"""Stands in a key for a name that the user gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class FieldDoc:
     """One key of the parameters.
 
     Attributes:
-        key: Full key with `[]` for list entries: `fusion.schedule[].lr`.
+        key: Full key with `[]` for list entries and `<name>` for names of one's own: `fusion.schedules.<name>[].lr`.
         type: In plain words.
         default: As it would be written in YAML; empty if the key must be given.
         constraints: In plain words; empty if none.
@@ -52,15 +54,17 @@ class SectionDoc:
     fields: tuple[FieldDoc, ...]
 
 
-def child_section(annotation: object) -> tuple[type[Section] | None, bool]:
-    """The section class inside an annotation, and whether it stands in a list."""
+def child_section(annotation: object) -> tuple[type[Section] | None, str]:
+    """The section class inside an annotation, and what stands between key and section: `[]` in a list, `.<name>` in a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation, False
+        return annotation, ""
+    origin = get_origin(annotation)
+    outer = "[]" if origin is tuple else f".{ANY_NAME}" if origin is dict else ""
     for inner in get_args(annotation):
-        section, in_list = child_section(inner)
+        section, below = child_section(inner)
         if section is not None:
-            return section, in_list or get_origin(annotation) is tuple
-    return None, False
+            return section, outer + below
+    return None, ""
 
 
 def is_plain_section(annotation: object) -> bool:
@@ -81,7 +85,8 @@ def type_text(annotation: Any) -> str:
         entry = type_text(inner[0]) if get_origin(inner[0]) is Literal else _PLURALS.get(inner[0], "mappings")
         return f"list of {entry}"
     if origin is dict:
-        return f"mapping of {_PLURALS[inner[0]]} to {_PLURALS[inner[1]]}"
+        values = "lists of mappings" if get_origin(inner[1]) is tuple else _PLURALS[inner[1]]
+        return f"mapping of {_PLURALS[inner[0]]} to {values}"
     return "mapping"
 
 
@@ -120,6 +125,8 @@ def value_text(value: object) -> str:
         return ""
     if isinstance(value, tuple):
         return "[" + ", ".join(value_text(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {value_text(v)}" for k, v in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -128,9 +135,9 @@ def iter_sections(section: type[Section] = Params, key: str = "") -> Iterator[Se
     prefix = f"{key}." if key else ""
     fields, below = [], []
     for name, field in section.model_fields.items():
-        child, in_list = child_section(field.annotation)
+        child, between = child_section(field.annotation)
         if child is not None:
-            below.append((child, f"{prefix}{name}{'[]' if in_list else ''}"))
+            below.append((child, f"{prefix}{name}{between}"))
         if not is_plain_section(field.annotation):
             shape = type_text(field.annotation)
             fields.append(
@@ -150,7 +157,7 @@ def all_keys() -> tuple[str, ...]:
 
 @cache
 def keys_below(section_key: str) -> tuple[str, ...]:
-    """Names that may stand directly in a section (`fusion.schedule[]`); empty if it is none."""
+    """Names that may stand directly in a section (`sources.models[]`); empty if it is none."""
     prefix = f"{section_key}." if section_key else ""
     names = (key[len(prefix) :].removesuffix("[]") for key in all_keys() if key.startswith(prefix) and key != prefix)
     return tuple(dict.fromkeys(name for name in names if name and "." not in name))

@@ -66,7 +66,7 @@ class Node:
 
 
 def format_path(path: KeyPath) -> str:
-    """Write a key path as a user would: `fusion.schedule[1].lr`, `runtime.endpoints["vicuna-v1.5"]`."""
+    """Write a key path as a user would: `fusion.schedules.mine[1].lr`, `runtime.endpoints["vicuna-v1.5"]`."""
     text = ""
     for part in path:
         if isinstance(part, int):

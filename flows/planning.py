@@ -10,6 +10,8 @@ from flows.dialogue_sizes import dialogue_estimates, uncounted
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
+from models.fusion.exposure import exposure
+from models.fusion.schedule import plan_steps, resolve_schedule
 from models.params.runtime import Planning, Runtime
 from models.reporting.estimate import StageEstimate, estimate_stages
 
@@ -47,8 +49,28 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
             out.print(f"no estimates for the {half} half: {what} cannot be read here (nothing is downloaded for a plan).")
     if known:
         out.print(_needs(known, ctx))
+    if "fusion" in halves:
+        for line in extra_steps(ctx):
+            out.print(line)
     if "dialogue" in halves and (left := uncounted(ctx)):
         out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
+
+
+def extra_steps(ctx: StageContext) -> list[str]:
+    """Return a line per method that takes steps on winning answers alone on top of the ground truth's (`fusion.budget`)."""
+    corpus, cfg, lines = corpus_size(ctx), ctx.params.fusion, []
+    if corpus is None or not corpus.num_train or cfg.budget != "ground_truth":
+        return []
+    for method in ctx.params.methods:
+        schedule = resolve_schedule(method, cfg)
+        plan = plan_steps(schedule, num_prompts=corpus.num_train, batch_size=cfg.batch_size, budget=cfg.budget)
+        told = exposure(plan, cfg)
+        if told.extra_steps:
+            rest = plan.total_steps - told.extra_steps
+            lines.append(
+                f"fuse@{method}: {told.extra_steps:,} steps on winning answers alone, on top of {rest:,} with ground truth."
+            )
+    return lines
 
 
 def estimates(ctx: StageContext, half: Half) -> tuple[StageEstimate, ...]:

@@ -119,6 +119,7 @@ def _fusion_data(
         agreement=_json(summary.path / "agreement.json"),
         histories={name: history_of(training) for name, training in fused.items()},
         coverage=_coverage(aligned),
+        trainings={name: training.meta for name, training in fused.items()},
         examples=select_examples(examples, scores, per_family=SHOWN_EXAMPLES),
         provenance={**told["provenance"], "made": made.when},
         reproduce=told["reproduce"],

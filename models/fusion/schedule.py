@@ -1,20 +1,23 @@
 """The progressive schedule: which of the two losses counts how much at which optimiser step (eq. 6 and 7 of ProFuser).
 
-Every method is a list of phases. The presets take the same `fusion.epochs`, so the same number of optimiser steps under the same
-learning-rate curve, and the same prompts in the same order: they differ in weights alone.
+Every method is a list of phases. Two budgets make methods comparable (`fusion.budget`): equal optimiser steps under one
+learning-rate curve, or equal passes over the ground truth under that curve, with the phases without ground truth on top.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import ParamsError, Problem
-from models.params.fusion import METHODS, FusionParams, Phase
+from models.fusion.learning_rate import LearningRates, LrCurve, rates_by_steps, rates_by_truth
+from models.fusion.prompt_pools import Ints, PromptPools, drawn
+from models.params.fusion import METHODS, Budget, FusionParams, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +65,42 @@ def preset_weights(method: str, *, replay: float, simul_weight: float) -> tuple[
 def resolve_schedule(method: str, cfg: FusionParams) -> Schedule:
     """Return the phases of a method.
 
+    Under `budget: ground_truth` the phases with ground truth share `fusion.epochs` in the proportion of their own epochs; the
+    others keep theirs.
+
     Args:
-        method: A preset, whose phases share `fusion.epochs` evenly, or `custom` for `fusion.schedule`, whose phases bring
-            their own epochs.
+        method: A preset, whose phases share `fusion.epochs` evenly, or a name of `fusion.schedules`, whose phases bring theirs.
         cfg: β and learning rate where a phase names none.
 
     Raises:
-        ParamsError: The method is unknown, or `custom` without a schedule.
+        ParamsError: There is no such method.
     """
-    if method == "custom":
-        if not cfg.schedule:
-            raise _error("`fusion.schedule`", "must have at least one phase for the method `custom`", "empty")
-        return tuple(_resolve(phase, cfg) for phase in cfg.schedule)
-    if method not in METHODS:
-        raise _error("`methods`", f"must be from {[*METHODS, 'custom']}", repr(method))
-    pairs = preset_weights(method, replay=cfg.replay, simul_weight=cfg.simul_weight)
-    beta = 0.0 if method == "sft" else cfg.beta
-    share = cfg.epochs / len(pairs)
-    return tuple(ResolvedPhase(w_infer, w_train, beta, share, cfg.lr) for w_infer, w_train in pairs)
+    if method in METHODS:
+        pairs = preset_weights(method, replay=cfg.replay, simul_weight=cfg.simul_weight)
+        beta = 0.0 if method == "sft" else cfg.beta
+        share = cfg.epochs / len(pairs)
+        phases = tuple(ResolvedPhase(w_infer, w_train, beta, share, cfg.lr) for w_infer, w_train in pairs)
+    elif method in cfg.schedules:
+        phases = tuple(_resolve(phase, cfg) for phase in cfg.schedules[method])
+    else:
+        known = ", ".join([*METHODS, *cfg.schedules])
+        raise _error("The method", f"must be one of {known}", f"`{method}`", "Add it to `fusion.schedules`, or name another.")
+    truth = sum(p.epochs for i, p in enumerate(phases) if has_truth(phases, i))
+    if cfg.budget == "steps" or not truth:
+        return phases
+    stretch = cfg.epochs / truth
+    return tuple(replace(p, epochs=p.epochs * stretch) if has_truth(phases, i) else p for i, p in enumerate(phases))
+
+
+def has_truth(schedule: Sequence[ResolvedPhase], index: int) -> bool:
+    """Say whether a phase trains on the ground truth at any step: by its weights, or as the weights before it fade out."""
+    return schedule[index].w_train > 0 or _fades(schedule, index)
+
+
+def _fades(schedule: Sequence[ResolvedPhase], index: int) -> bool:
+    """Say whether the ground truth of the phase before fades out in this one; its last step is then without."""
+    phase = schedule[index]
+    return index > 0 and phase.weights != "constant" and phase.w_train == 0 < schedule[index - 1].w_train
 
 
 def _resolve(phase: Phase, cfg: FusionParams) -> ResolvedPhase:
@@ -93,21 +114,42 @@ def _resolve(phase: Phase, cfg: FusionParams) -> ResolvedPhase:
     )
 
 
-@dataclass(frozen=True, slots=True)
+class _Steps(NamedTuple):
+    """Columns over the S steps: weights of the two modes, and of which stream a step takes which batch."""
+
+    w_infer: npt.NDArray[np.float64]
+    w_train: npt.NDArray[np.float64]
+    stream: npt.NDArray[np.int64]
+    batch: npt.NDArray[np.int64]
+
+
+_EITHER, _TRAIN, _INFER = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StepPlan:
     """A schedule laid out over optimiser steps, counted from 0.
 
     Attributes:
         schedule: The phases.
-        num_prompts: Prompts of one epoch.
+        pools: The prompts of each mode.
         batch_size: Prompts per optimiser step, over all processes.
         boundaries: First step of each phase, then the total: phase i owns `boundaries[i]` to `boundaries[i + 1] − 1`.
+        budget: What the steps were laid out by.
+        steps: Their columns.
     """
 
     schedule: Schedule
-    num_prompts: int
+    pools: PromptPools
     batch_size: int
     boundaries: tuple[int, ...]
+    budget: Budget
+    steps: _Steps
+
+    @property
+    def num_prompts(self) -> int:
+        """Prompts of one epoch."""
+        return len(self.pools.either)
 
     @property
     def total_steps(self) -> int:
@@ -129,75 +171,141 @@ class StepPlan:
         A phase with `linear` or `cosine` weights starts moving at its first step and has its own weights at its last; the
         first phase has no weights to come from, so it is constant.
         """
-        index = self.phase_at(step)
-        phase = self.schedule[index]
-        before = self.schedule[max(index - 1, 0)]
-        start, stop = self.boundaries[index : index + 2]
-        share = min((step - start + 1) / (stop - start), 1.0)
-        share = {"constant": 1.0, "linear": share, "cosine": 0.5 - 0.5 * math.cos(math.pi * share)}[phase.weights]
-        return Weights(
-            w_infer=before.w_infer + share * (phase.w_infer - before.w_infer) if share < 1 else phase.w_infer,
-            w_train=before.w_train + share * (phase.w_train - before.w_train) if share < 1 else phase.w_train,
-            beta=phase.beta,
-            phase=index,
-        )
+        index, at = self.phase_at(step), min(step, self.total_steps - 1)
+        return Weights(float(self.steps.w_infer[at]), float(self.steps.w_train[at]), self.schedule[index].beta, index)
 
     def lr_factor(self, step: int, cfg: FusionParams) -> float:
         """Return what `fusion.lr` is multiplied by at a step (the lambda of a `LambdaLR`).
 
         Warm-up is linear over `warmup_ratio` of the span and reaches the peak at its last step; no step has rate 0. The span
-        is the whole schedule, or one phase when `optimiser_at_switch` is `restart`. A phase's own `lr` scales its steps.
+        is the whole schedule, or one phase when `optimiser_at_switch` is `restart`. A phase's own `lr` scales its steps. Under
+        `budget: ground_truth` see `rates_by_truth`.
         """
-        index = self.phase_at(step)
-        restart = cfg.optimiser_at_switch == "restart"
-        start, stop = self.boundaries[index : index + 2] if restart else (0, self.total_steps)
-        warmup = math.ceil(cfg.warmup_ratio * (stop - start) - 1e-9)
-        done = min(step, stop) - start
-        peak = self.schedule[index].lr / cfg.lr
-        if done < warmup:
-            return peak * (done + 1) / warmup
-        progress = (done - warmup) / max(stop - start - warmup, 1)
-        decay = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress)}
-        return peak * decay[cfg.lr_schedule]
+        return float(learning_rates(self, cfg).factors[min(step, self.total_steps)])
 
-    def order_at(self, step: int, *, seed: int) -> npt.NDArray[np.int64]:
-        """Return the prompts of a step, int64[b], b ≤ `batch_size`.
+    def order_at(self, step: int, *, seed: int) -> Ints:
+        """Return the prompts of a step, int64[b], b ≤ `batch_size`, each with a sample in one of the step's modes.
 
-        Every epoch is a permutation of its own, seeded by (seed, epoch) and cut into batches; only the last batch of an epoch
-        may be smaller. Phases do not enter: all methods see the same prompts at the same step.
+        Phases do not enter: where all prompts have both samples, methods of one budget see the same prompts at the same step (of
+        the ground truth, if that is the budget).
         """
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        return _permutation(self.num_prompts, seed, epoch)[batch * self.batch_size : (batch + 1) * self.batch_size].copy()
+        stream, batch = int(self.steps.stream[step]), int(self.steps.batch[step])
+        return drawn(self._pool(stream), batch, batch_size=self.batch_size, seed=seed, stream=stream)
+
+    def _pool(self, stream: int) -> Ints:
+        if self.budget == "ground_truth" and stream == _EITHER:
+            return self.pools.train
+        return (self.pools.either, self.pools.train, self.pools.infer)[stream]
 
 
-@lru_cache(maxsize=2)
-def _permutation(num_prompts: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(num_prompts)
+def learning_rates(plan: StepPlan, cfg: FusionParams) -> LearningRates:
+    """Return the learning rates of a plan."""
+    return _rates(plan, LrCurve.of(cfg))
 
 
-def plan_steps(schedule: Sequence[ResolvedPhase], *, num_prompts: int, batch_size: int) -> StepPlan:
+@lru_cache(maxsize=8)
+def _rates(plan: StepPlan, curve: LrCurve) -> LearningRates:
+    peaks = [phase.lr for phase in plan.schedule]
+    if plan.budget == "steps":
+        return rates_by_steps(peaks, plan.boundaries, curve)
+    return rates_by_truth(peaks, plan.boundaries, plan.steps.w_train > 0, curve)
+
+
+def plan_steps(
+    schedule: Sequence[ResolvedPhase],
+    *,
+    batch_size: int,
+    num_prompts: int | None = None,
+    pools: PromptPools | None = None,
+    budget: Budget = "steps",
+) -> StepPlan:
     """Lay a schedule out over optimiser steps.
 
-    Epochs may be fractional: phases end at the step that completes their share of the prompts, rounded up, counted from the
-    beginning of the schedule, so that the total depends on the sum of the epochs alone.
+    Epochs may be fractional: phases end at the step that completes their share, rounded up, counted from the beginning of the
+    schedule, so that the total depends on the sum of the epochs alone. Under `steps` an epoch is as many steps as all prompts
+    take, whatever part of them a phase can draw from; under `ground_truth` it is a pass over the phase's own prompts, and phases
+    with ground truth are counted apart from the others.
+
+    Args:
+        schedule: The phases, as `resolve_schedule` gives them for this budget.
+        batch_size: Prompts per optimiser step, over all processes.
+        num_prompts: Prompts that all have both samples; instead of `pools`.
+        pools: The prompts of each mode.
+        budget: `fusion.budget`.
 
     Raises:
-        ParamsError: There are no prompts, or a phase is so short that it gets no step.
+        ParamsError: There are no prompts (of a mode that a phase trains on), or a phase is so short that it gets no step.
     """
-    if num_prompts < 1:
+    pools = PromptPools.whole(num_prompts or 0) if pools is None else pools
+    if not len(pools.either):
         raise _error("The training split", "must have at least one prompt with signals", "empty")
-    per_epoch = -(-num_prompts // batch_size)
-    ends = [math.ceil(sum(p.epochs for p in schedule[: i + 1]) * per_epoch - 1e-6) for i in range(len(schedule))]
-    boundaries = (0, *ends)
-    for index, phase in enumerate(schedule):
-        if boundaries[index] >= boundaries[index + 1]:
+    phases = tuple(schedule)
+    counts = _step_counts(phases, pools, batch_size=batch_size, budget=budget)
+    for index, (phase, steps) in enumerate(zip(phases, counts, strict=True)):
+        if steps < 1:
             raise _error(
-                f"Phase {index + 1} of {len(schedule)}",
-                f"must have at least one optimiser step ({num_prompts} prompts in batches of {batch_size})",
+                f"Phase {index + 1} of {len(phases)}",
+                f"must have at least one optimiser step ({len(pools.either)} prompts in batches of {batch_size})",
                 f"{phase.epochs:g} epochs, none",
                 "Raise `fusion.epochs` or lower `fusion.batch_size`.",
             )
-    return StepPlan(tuple(schedule), num_prompts, batch_size, boundaries)
+    boundaries = (0, *np.cumsum(counts).tolist())
+    w_infer, w_train = _weights(phases, boundaries)
+    stream = _streams(w_infer > 0, w_train > 0, pools, budget=budget)
+    batch = np.zeros(len(stream), np.int64)
+    for kind in np.unique(stream):
+        batch[stream == kind] = np.arange(np.count_nonzero(stream == kind))
+    return StepPlan(phases, pools, batch_size, boundaries, budget, _Steps(w_infer, w_train, stream, batch))
+
+
+def _step_counts(schedule: Schedule, pools: PromptPools, *, batch_size: int, budget: Budget) -> list[int]:
+    """Return the steps of each phase; those of one account end where the sum of its epochs so far does, rounded up."""
+    counts: list[int] = []
+    epochs, steps = [0.0, 0.0], [0, 0]
+    for index, phase in enumerate(schedule):
+        truth = has_truth(schedule, index)
+        account = int(budget == "steps" or truth)
+        pool = pools.either if budget == "steps" else pools.train if truth else pools.infer
+        for wanted, prompts, kind in (
+            (phase.w_train == 0, pools.infer, "a winning answer"),
+            (phase.w_infer == 0 or (truth and budget == "ground_truth"), pools.train, "a ground truth"),
+        ):
+            if wanted and not len(prompts):
+                raise _error(f"Phase {index + 1} of {len(schedule)}", f"must have prompts with {kind}", "without any")
+        epochs[account] += phase.epochs
+        end = math.ceil(epochs[account] * -(-len(pool) // batch_size) - 1e-6)
+        taken, steps[account] = end - steps[account], end
+        # The step at which the ground truth has faded out is none of its account.
+        counts.append(taken + int(budget == "ground_truth" and taken > 0 and _fades(schedule, index)))
+    return counts
+
+
+def _weights(schedule: Schedule, boundaries: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return w_infer[S] and w_train[S]."""
+    columns: tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]] = ([], [])
+    for index, (start, stop) in enumerate(pairwise(boundaries)):
+        phase, before = schedule[index], schedule[max(index - 1, 0)]
+        share = np.arange(1, stop - start + 1) / (stop - start)
+        share = {"constant": np.ones_like(share), "linear": share, "cosine": 0.5 - 0.5 * np.cos(np.pi * share)}[phase.weights]
+        pairs = ((before.w_infer, phase.w_infer), (before.w_train, phase.w_train))
+        for column, (old, new) in zip(columns, pairs, strict=True):
+            moved = old + share * (new - old)
+            column.append(np.where(share < 1, moved, new))
+    return np.concatenate(columns[0]), np.concatenate(columns[1])
+
+
+def _streams(
+    infer: npt.NDArray[np.bool_], train: npt.NDArray[np.bool_], pools: PromptPools, *, budget: Budget
+) -> npt.NDArray[np.int64]:
+    """Return the stream of prompts that each step draws from, int64[S]; pools that are the same are one stream.
+
+    Under `ground_truth` the steps with ground truth are one stream, so that they are the same for all methods.
+    """
+    if budget == "ground_truth":
+        return np.where(train, _EITHER, _INFER).astype(np.int64)
+    only_train = _EITHER if np.array_equal(pools.train, pools.either) else _TRAIN
+    only_infer = _EITHER if np.array_equal(pools.infer, pools.either) else _INFER
+    return np.where(infer & train, _EITHER, np.where(train, only_train, only_infer)).astype(np.int64)
 
 
 def _error(where: str, rule: str, value: str, hint: str = "") -> ParamsError:

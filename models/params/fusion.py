@@ -1,13 +1,19 @@
 """`fusion`: the target, the loss and the progressive schedule."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.params.base import Section
 
 Method = Literal["sft", "fusellm", "inference_only", "profuser", "simul", "reverse"]
 METHODS: tuple[str, ...] = ("sft", "fusellm", "inference_only", "profuser", "simul", "reverse")
+
+Budget = Literal["steps", "ground_truth"]
+Normalise = Literal["mode", "tokens"]
+# Names become folders, DVC stages, runs; no hyphen, as one stands between method and target there.
+_SCHEDULE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class Phase(Section):
@@ -16,7 +22,7 @@ class Phase(Section):
     w_infer: float = Field(ge=0, description="Weight w1 of the inference-mode loss (the winning response).")
     w_train: float = Field(ge=0, description="Weight w2 of the training-mode loss (the ground truth).")
     beta: float | None = Field(None, ge=0, description="β of this phase; null = `fusion.beta`.")
-    epochs: float = Field(1.0, gt=0, description="Passes over the prompts.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the prompts; how they count: `fusion.budget`.")
     lr: float | None = Field(None, gt=0, description="Peak learning rate of this phase; null = `fusion.lr`.")
     weights: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="Weights stay, or move from the previous phase's weights to these over the phase."
@@ -57,7 +63,19 @@ class FusionParams(Section):
         description="Probability outside the top-k: one more bucket on both sides, or dropped and renormalised.",
     )
     epochs: float = Field(2.0, gt=0, description="Passes over the prompts of every preset; split evenly over its phases.")
-    schedule: tuple[Phase, ...] | None = Field(None, description="A schedule of one's own, run under the method name `custom`.")
+    budget: Budget = Field(
+        "steps",
+        description="What all presets have in common. `steps`: optimiser steps under one learning-rate curve. `ground_truth`: "
+        "every method passes `epochs` times over the ground truth under that curve, and phases without it are steps on top.",
+    )
+    schedules: dict[str, tuple[Phase, ...]] = Field(
+        default_factory=dict, description="Schedules of one's own by name, each a list of phases; `methods` may name them."
+    )
+    normalise: Normalise = Field(
+        "mode",
+        description="What the loss of a step is divided by. `mode`: each mode by its own response tokens. `tokens`: both by all "
+        "response tokens of the step, so that every token weighs the same up to w_infer and w_train.",
+    )
     replay: float = Field(0.1, ge=0, description="Weight of the other mode in the second phase of profuser and reverse (eq. 7).")
     simul_weight: float = Field(1.0, gt=0, description="w1 = w2 of the preset `simul`.")
     optimiser_at_switch: Literal["keep", "restart"] = Field(
@@ -79,6 +97,36 @@ class FusionParams(Section):
     lora: LoraParams | None = Field(None, description="Low-rank adapters instead of full training.")
     checkpoints: CheckpointParams = Field(default_factory=CheckpointParams, description="Resume.")
     seed: int = Field(0, description="Seed of data order and dropout.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_schedules(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "schedule" in given:
+            raise ValueError(
+                "`schedule` is now one of `fusion.schedules`, by name: write `schedules: {my_schedule: [phases]}` and put "
+                "`my_schedule` into `methods`"
+            )
+        return given
+
+    @field_validator("schedules")
+    @classmethod
+    def _schedule_names(cls, schedules: dict[str, tuple[Phase, ...]]) -> dict[str, tuple[Phase, ...]]:
+        faults = []
+        for name, phases in schedules.items():
+            if name in METHODS:
+                faults.append(f"must not name a schedule like a preset, but has `{name}`. Call it something else")
+            elif not _SCHEDULE_NAME.fullmatch(name):
+                rule = "must name schedules by lower-case letters, digits and `_`, a letter first, 63 at most"
+                faults.append(f"{rule}, but has `{name}`")
+            if not phases:
+                faults.append(f"must have at least one phase in every schedule, but `{name}` has none")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return schedules
+
+    def for_method(self, method: str) -> "FusionParams":
+        """Return the section with no other method's schedule in it: editing one trains no other again."""
+        return self.model_copy(update={"schedules": {name: s for name, s in self.schedules.items() if name == method}})
 
     @model_validator(mode="after")
     def _micro_divides(self) -> "FusionParams":

@@ -1,7 +1,5 @@
 """All sections together. Only flows read this; a step receives just its own sections."""
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from models.params.alignment import AlignmentParams
@@ -11,7 +9,7 @@ from models.params.dialogue import VARIANTS, DialogueParams, Variant
 from models.params.dialogue_evaluation import DialogueEvaluationParams
 from models.params.dialogues import DialoguesParams
 from models.params.evaluation import EvaluationParams
-from models.params.fusion import METHODS, FusionParams, Method
+from models.params.fusion import METHODS, FusionParams
 from models.params.index import IndexParams
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Planning, Runtime, Tracking
@@ -23,10 +21,10 @@ class Params(Section):
     """params.yaml with its profile and overrides applied."""
 
     profile: str = Field("embedded", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Overlay profiles/<profile>.yaml.")
-    methods: tuple[Literal[Method, "custom"], ...] = Field(
+    methods: tuple[str, ...] = Field(
         ("sft", "fusellm", "profuser"),
         min_length=1,
-        description=f"Fusion methods to train: {', '.join(METHODS)}, custom.",
+        description=f"Fusion methods to train: {', '.join(METHODS)}, or names of `fusion.schedules`.",
     )
     variants: tuple[Variant, ...] = Field(
         VARIANTS,  # type: ignore[arg-type]
@@ -58,13 +56,12 @@ class Params(Section):
             if twice := repeated(names):
                 faults.append(f"`{key}` must be distinct, but has {twice}")
         known = [s.name for s in self.sources.models]
-        if taken := sorted(set(known) & set(METHODS)):
+        if taken := sorted(set(known) & {*METHODS, *self.fusion.schedules}):
             faults.append(f"`sources.models` must not be called like methods, as they share tables, but has {taken}")
         missing = [t for t in self.fusion.targets if t not in known]
         if missing:
             faults.append(f"`fusion.targets` must be names of `sources.models` ({', '.join(known)}), but has {missing}")
-        if "custom" in self.methods and self.fusion.schedule is None:
-            faults.append("`fusion.schedule` must be given when `methods` has `custom`")
+        faults += self._method_faults()
         judges = {r.name for r in self.sources.reward_models}
         lost = [s.name for s in self.teach.rewards.scorers if s.kind == "reward_model" and s.name not in judges]
         if lost:
@@ -73,6 +70,12 @@ class Params(Section):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def _method_faults(self) -> list[str]:
+        """Check that methods are presets or schedules."""
+        known = (*METHODS, *self.fusion.schedules)
+        rule = f"must be one of {', '.join(f'`{name}`' for name in known)}"
+        return [f"`methods[{i}]` {rule}" for i, method in enumerate(self.methods) if method not in known]
 
     def _dialogue_faults(self) -> list[str]:
         """Check what the dialogue half takes from other sections."""

@@ -99,7 +99,7 @@ def estimate_stages(
         teach: Answers, signals.
         fusion: Targets, batches, dtype, checkpoints.
         evaluation: Limits of the held-out scores.
-        methods: Presets or `custom`.
+        methods: Presets, or names of `fusion.schedules`.
         reward_models: Sizes of the reward models.
         pretrain_tokens: Tokens each source is trained on in `sources`; 0 = sources are taken as they are.
         in_place: Sources whose folders are used where they lie: nothing is written for them.

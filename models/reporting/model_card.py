@@ -32,8 +32,8 @@ _METHODS = {
     "profuser": "progressive fusion: inference mode, then training mode with replay of the first (ProFuser, arXiv 2408.04998)",
     "simul": "both modes at once (the ablation SimulFuse of ProFuser)",
     "reverse": "training mode first, then inference mode (the ablation ReverseFuse of ProFuser)",
-    "custom": "a schedule of its own, see below",
 }
+_OWN_SCHEDULE = "a schedule of its own, see below"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def render_model_card(card: ModelCard) -> str:
         _front_matter(card),
         f"# {card.name}",
         f"{card.target.name} ({card.target.architecture}, {card.target.num_parameters:,} parameters), taught by "
-        f"{_listed([s.name for s in card.sources])}. Method: `{card.method}`, {_METHODS[card.method]}.",
+        f"{_listed([s.name for s in card.sources])}. Method: `{card.method}`, {_METHODS.get(card.method, _OWN_SCHEDULE)}.",
         "## Scores",
         _scores(card),
         "## How it was made",

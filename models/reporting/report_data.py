@@ -59,6 +59,7 @@ class ReportData:
     agreement: Mapping[str, Any] = field(default_factory=dict)
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     coverage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    trainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     examples: Sequence[ExampleAnswers] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     reproduce: Sequence[str] = ()

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from models.errors import DataError, Problem
 from models.reporting.canvas import themed_svg
+from models.reporting.exposure_grids import exposure_grid, token_weight_grid
 from models.reporting.formatting import difference_unit, format_interval, format_metric, metric_name
 from models.reporting.pages import new_environment, template_digest, write_page
 from models.reporting.plots import plot_coverage, plot_losses
@@ -36,6 +37,8 @@ def render_report(data: ReportData) -> str:
         headlines=headlines(data.table, data.comparisons),
         metrics=metric_sections(data.table, data.comparisons),
         level=f"{100 * data.confidence:g} %",
+        exposures=exposure_grid(data.trainings) if data.trainings else None,
+        token_weights=token_weight_grid(data.trainings),
         **_teach_parts(data),
     )
     return page + "\n"

@@ -33,7 +33,7 @@ def fingerprint(cfg: Section, *, method: str, target_digest: str, store_digests:
 
     Args:
         cfg: The section `fusion`.
-        method: Preset, or `custom`.
+        method: Preset, or name of a schedule.
         target_digest: `ResolvedSource.digest` of the target.
         store_digests: `tree_digest` of the ground-truth store and of the response store.
     """

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from transformers import TrainingArguments, set_seed
 
 from models.errors import FusedialError
+from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signal import SignalStore
 from models.generation.loading import load_model, pick_device
@@ -25,7 +26,7 @@ from models.training.checkpoints import CheckpointFolder, Execution, complete_fo
 from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.training.export import export_target, no_progress_bars
 from models.training.fusion_module import FusionModule
-from models.training.fusion_record import FusionRecord, phase_records, tokens_trained
+from models.training.fusion_record import FusionRecord, phase_records
 from models.training.loss_window import LossWindow
 from models.training.prompt_signals import PairedSignals
 from models.training.run_guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
@@ -54,7 +55,7 @@ def train_fusion(
 
     Args:
         cfg: The section `fusion`.
-        method: A preset of `models.fusion.schedule`, or `custom`.
+        method: A preset of `models.fusion.schedule`, or a name of `fusion.schedules`.
         target: The model to be trained.
         train_store: Aligned signals of the ground truth with the Min-CE winner's distribution (training mode).
         infer_store: Aligned signals of the winning responses with their generators' distributions (inference mode).
@@ -108,8 +109,8 @@ class _Run:
         train, infer = (SignalStore.open(folder, expect=expect) for folder in folders)
         self._signals = PairedSignals(train, infer, max_length=min(cfg.max_length, target.context_length))
         schedule = resolve_schedule(job.method, cfg)
-        self._plan = plan_steps(schedule, num_prompts=len(self._signals), batch_size=cfg.batch_size)
-        self._phases = phase_records(self._plan)
+        self._plan = plan_steps(schedule, pools=self._signals.pools, batch_size=cfg.batch_size, budget=cfg.budget)
+        self._phases = phase_records(self._plan, self._signals, cfg)
         digests = [tree_digest(folder) for folder in folders]
         mark = fingerprint(cfg, method=job.method, target_digest=target.digest, store_digests=digests)
         self._checkpoints = CheckpointFolder(job.resume_dir, fingerprint=mark, keep=cfg.checkpoints.keep)
@@ -221,7 +222,6 @@ class _Run:
             return
         for phase in self._phases[:-1]:
             place_folder(self._checkpoints.phase(phase.number), out / phase.model)
-        infer_tokens, train_tokens = tokens_trained(signals, plan, seed=cfg.seed)
         FusionRecord(
             method=self._job.method,
             target=self._job.target.name,
@@ -230,9 +230,12 @@ class _Run:
             num_prompts=len(signals),
             batch_size=cfg.batch_size,
             total_steps=plan.total_steps,
+            budget=cfg.budget,
+            normalise=cfg.normalise,
             phases=self._phases,
-            infer_tokens=infer_tokens,
-            train_tokens=train_tokens,
+            exposure=exposure(plan, cfg),
+            infer_tokens=sum(phase.infer_tokens for phase in self._phases),
+            train_tokens=sum(phase.train_tokens for phase in self._phases),
             response=signals.infer.counts,
             ground_truth=signals.train.counts,
             final=window.last,

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from models.fusion.schedule import StepPlan
+from models.fusion.exposure import Exposure
+from models.fusion.schedule import ResolvedPhase, StepPlan, learning_rates
+from models.params.fusion import Budget, FusionParams, Normalise
 from models.training.checkpoints import write_json
 from models.training.prompt_signals import ModeCounts, PairedSignals
 
@@ -15,7 +18,14 @@ RECORD = "record.json"
 
 @dataclass(frozen=True, slots=True)
 class PhaseRecord:
-    """One phase: steps `first_step` to `last_step` (counted from 1), its weights, and the folder of the model after it."""
+    """One phase: steps `first_step` to `last_step` (counted from 1), its weights, and the folder of the model after it.
+
+    Attributes:
+        lr: Peak learning rate, as run: under `budget: ground_truth` it may have been scaled.
+        infer_tokens: Response tokens trained, end tokens included; those with weight 0 left out.
+        train_tokens: Ground-truth tokens, likewise.
+        token_weight: What a response token weighs beside a ground-truth token, both in this phase; None unless both are trained.
+    """
 
     number: int
     first_step: int
@@ -26,6 +36,9 @@ class PhaseRecord:
     beta: float
     lr: float
     model: str
+    infer_tokens: int
+    train_tokens: int
+    token_weight: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +46,17 @@ class FusionRecord:
     """The record of one training.
 
     Attributes:
-        method: Preset, or `custom`.
+        method: Preset, or name of a schedule.
         target: Name of the target.
         result: Name of the fused model as a source.
         digest: Digest of its config and weights.
         num_prompts: Prompts of one epoch.
         batch_size: Prompts per optimiser step.
         total_steps: Optimiser steps.
+        budget: `fusion.budget`.
+        normalise: `fusion.normalise`.
         phases: The schedule as run.
+        exposure: Passes and learning rates spent on each mode.
         infer_tokens: Response tokens trained over the whole schedule, end tokens included.
         train_tokens: Ground-truth tokens, likewise.
         response: What the response store held, and lacked.
@@ -55,7 +71,10 @@ class FusionRecord:
     num_prompts: int
     batch_size: int
     total_steps: int
+    budget: Budget
+    normalise: Normalise
     phases: tuple[PhaseRecord, ...]
+    exposure: Exposure
     infer_tokens: int
     train_tokens: int
     response: ModeCounts
@@ -73,6 +92,7 @@ class FusionRecord:
             **{
                 **row,
                 "phases": tuple(PhaseRecord(**phase) for phase in row["phases"]),
+                "exposure": Exposure.from_json(row["exposure"]),
                 "response": ModeCounts(**row["response"]),
                 "ground_truth": ModeCounts(**row["ground_truth"]),
             }
@@ -88,29 +108,47 @@ class FusionRecord:
         return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))
 
 
-def phase_records(plan: StepPlan) -> tuple[PhaseRecord, ...]:
-    """Describe the phases of a plan."""
-    last = len(plan.schedule)
-    return tuple(
-        PhaseRecord(
-            number=number,
-            first_step=plan.boundaries[number - 1] + 1,
-            last_step=plan.boundaries[number],
-            w_infer=phase.w_infer,
-            w_train=phase.w_train,
-            weights=phase.weights,
-            beta=phase.beta,
-            lr=phase.lr,
-            model="model" if number == last else f"phase-{number}",
+def phase_records(plan: StepPlan, signals: PairedSignals, cfg: FusionParams) -> tuple[PhaseRecord, ...]:
+    """Describe the phases of a plan, with the tokens that its steps train on."""
+    peaks, last = learning_rates(plan, cfg).peaks, len(plan.schedule)
+    records = []
+    for number, (phase, (start, stop)) in enumerate(zip(plan.schedule, pairwise(plan.boundaries), strict=True), start=1):
+        infer, train = _tokens_trained(signals, plan, range(start, stop), seed=cfg.seed)
+        records.append(
+            PhaseRecord(
+                number=number,
+                first_step=start + 1,
+                last_step=stop,
+                w_infer=phase.w_infer,
+                w_train=phase.w_train,
+                weights=phase.weights,
+                beta=phase.beta,
+                lr=peaks[number - 1],
+                model="model" if number == last else f"phase-{number}",
+                infer_tokens=infer,
+                train_tokens=train,
+                token_weight=token_weight(phase, infer_tokens=infer, train_tokens=train, normalise=cfg.normalise),
+            )
         )
-        for number, phase in enumerate(plan.schedule, start=1)
-    )
+    return tuple(records)
 
 
-def tokens_trained(signals: PairedSignals, plan: StepPlan, *, seed: int) -> tuple[int, int]:
-    """Return the response and the ground-truth tokens that all steps of a plan train on, those with weight 0 left out."""
+def token_weight(phase: ResolvedPhase, *, infer_tokens: int, train_tokens: int, normalise: Normalise) -> float | None:
+    """Return what a response token weighs beside a ground-truth token of the same phase; None unless it trains both.
+
+    Under `mode` each term is divided by its own tokens: w_infer / n_infer over w_train / n_train, so that a token weighs the
+    more, the fewer its mode has. Under `tokens` it is w_infer / w_train.
+    """
+    if not (phase.w_infer and phase.w_train and infer_tokens and train_tokens):
+        return None
+    longer = train_tokens / infer_tokens if normalise == "mode" else 1.0
+    return phase.w_infer / phase.w_train * longer
+
+
+def _tokens_trained(signals: PairedSignals, plan: StepPlan, steps: range, *, seed: int) -> tuple[int, int]:
+    """Return the response and the ground-truth tokens that steps of a plan train on, those with weight 0 left out."""
     infer = train = 0
-    for step in range(plan.total_steps):
+    for step in steps:
         weights, prompts = plan.weights_at(step), plan.order_at(step, seed=seed)
         infer += int(signals.infer.num_tokens[prompts].sum()) if weights.w_infer > 0 else 0
         train += int(signals.train.num_tokens[prompts].sum()) if weights.w_train > 0 else 0

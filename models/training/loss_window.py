@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.fusion.schedule import Weights
 from models.metrics_sink import MetricsSink
+from models.params.fusion import Normalise
 from models.training.fusion_module import FusionOutput
 
 _COMPONENTS = ("train/sft_response", "train/kl_response", "train/sft_gt", "train/kl_gt")
@@ -25,22 +26,27 @@ class StepTotals:
         num_infer: Response tokens, end tokens included, with or without a teacher.
         num_train: Ground-truth tokens, likewise.
         weights: w_infer, w_train and β of the step.
+        normalise: Whether each mode is divided by its own tokens, or both by all of them.
     """
 
     step: int
     num_infer: int
     num_train: int
     weights: Weights
+    normalise: Normalise = "mode"
 
     @property
     def scale_infer(self) -> float:
         """Factor of a summed inference-mode loss."""
-        return self.weights.w_infer / self.num_infer if self.num_infer else 0.0
+        return self.weights.w_infer / self._divisor(self.num_infer) if self.num_infer else 0.0
 
     @property
     def scale_train(self) -> float:
         """Factor of a summed training-mode loss."""
-        return self.weights.w_train / self.num_train if self.num_train else 0.0
+        return self.weights.w_train / self._divisor(self.num_train) if self.num_train else 0.0
+
+    def _divisor(self, own: int) -> int:
+        return own if self.normalise == "mode" else self.num_infer + self.num_train
 
 
 class LossWindow:

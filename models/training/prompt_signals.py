@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from models.errors import SignalError
 from models.fusion.id_table import MISSING
+from models.fusion.prompt_pools import PromptPools
 from models.fusion.signal import SignalStore
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ class PairedSignals(Dataset[PlannedPrompt]):
         for name, counts in (("ground truth", self.train.counts), ("response", self.infer.counts)):
             level = logging.WARNING if counts.missing or counts.prompt_too_long else logging.INFO
             logger.log(level, "Signals of the %s for %d prompts: %s", name, len(self), counts)
+
+    @property
+    def pools(self) -> PromptPools:
+        """The prompts that have tokens to train on, by mode."""
+        train, infer = (np.flatnonzero(mode.num_tokens) for mode in (self.train, self.infer))
+        return PromptPools.of(train=train, infer=infer)
 
     @property
     def lengths(self) -> Ints:

@@ -43,7 +43,8 @@ class FusionTrainer(Trainer):
     """Trains a `FusionModule` over a `StepPlan`.
 
     The objective of an optimiser step is w_infer · (SFT + β·KL)_infer / n_infer + w_train · (SFT + β·KL)_train / n_train with n
-    the mode's tokens over all micro-batches and ranks (eq. 6 of ProFuser). Each micro-batch contributes sums over these counts,
+    the mode's tokens over all micro-batches and ranks (eq. 6 of ProFuser; `normalise: tokens` divides both terms by n_infer +
+    n_train). Each micro-batch contributes sums over these counts,
     so that Trainer's division by the accumulation steps is switched off and DDP's (and FSDP's) mean over ranks is undone.
     """
 
@@ -63,7 +64,7 @@ class FusionTrainer(Trainer):
     ) -> None:
         """Set up; `args.output_dir` must be `checkpoints.writing`."""
         self._plan, self._cfg, self._window, self._clock, self._checkpoints = plan, cfg, window, clock, checkpoints
-        self._totals = StepTotals(0, 0, 0, plan.weights_at(0))
+        self._totals = StepTotals(0, 0, 0, plan.weights_at(0), cfg.normalise)
         self._seen: list[_Seen] = []
         self._lengths = signals.lengths
         collator = FusionCollator(signals, plan)
@@ -114,7 +115,7 @@ class FusionTrainer(Trainer):
             row = shared.tolist()
         self._clock.due = row[2] > 0
         step = int(self.state.global_step)
-        self._totals = StepTotals(step, row[0], row[1], self._plan.weights_at(step))
+        self._totals = StepTotals(step, row[0], row[1], self._plan.weights_at(step), self._cfg.normalise)
         self._seen = []
         return batches, self._totals
 

@@ -16,10 +16,15 @@ LOSSES = ("train/loss", "train/sft_gt", "train/kl_gt", "train/sft_response", "tr
 
 
 def test_two_processes_equal_one(fusion_call, recording_sink):
-    """Micro-batches of 2: the last step of an epoch (6 of 8 prompts) leaves one process an empty one."""
+    """Micro-batches of 2: the last step of an epoch (6 of 8 prompts) leaves one process an empty one.
+
+    Both modes share one denominator, whose tokens lie on both processes; with two denominators: the sharded module, below.
+    """
     sinks, results = {}, {}
     for nproc in (1, 2):
-        call = fusion_call(f"n{nproc}", micro_batch_size=2, runtime={"nproc": nproc}, checkpoints={"every_steps": 5})
+        call = fusion_call(
+            f"n{nproc}", micro_batch_size=2, runtime={"nproc": nproc}, checkpoints={"every_steps": 5}, normalise="tokens"
+        )
         sinks[nproc] = recording_sink()
         results[nproc] = train_fusion(sink=sinks[nproc], log_every=1, **call), call
     (one, one_call), (two, two_call) = results[1], results[2]

@@ -2,10 +2,13 @@
 
 import math
 
-from hypothesis import given
+import numpy as np
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.errors import ParamsError
+from models.fusion.exposure import exposure
+from models.fusion.prompt_pools import PromptPools
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.params.fusion import METHODS, FusionParams, Phase
 
@@ -30,10 +33,10 @@ phases = st.builds(
 )
 def test_weights_rates_and_boundaries_stay_in_range(schedule, num_prompts, batch_size, shape, warmup, switch):
     cfg = FusionParams(
-        targets=("t",), schedule=tuple(schedule), lr_schedule=shape, warmup_ratio=warmup, optimiser_at_switch=switch
+        targets=("t",), schedules={"mine": tuple(schedule)}, lr_schedule=shape, warmup_ratio=warmup, optimiser_at_switch=switch
     )
     try:
-        plan = plan_steps(resolve_schedule("custom", cfg), num_prompts=num_prompts, batch_size=batch_size)
+        plan = plan_steps(resolve_schedule("mine", cfg), num_prompts=num_prompts, batch_size=batch_size)
     except ParamsError:
         return
     epochs = sum(p.epochs for p in schedule)
@@ -75,3 +78,59 @@ def test_presets_share_steps_and_prompts(epochs, num_prompts, batch_size, seed):
         assert len(set(seen)) == len(seen)
         if plan.total_steps >= plan.steps_per_epoch:
             assert sorted(seen) == list(range(num_prompts))
+
+
+any_phase = st.tuples(
+    st.sampled_from([(0.0, 1.0), (1.0, 0.0), (0.1, 1.0), (1.0, 1.0), (1.0, 0.3)]),
+    st.floats(0.3, 3),
+    st.none() | st.floats(1e-5, 1e-2),
+    kinds,
+).map(lambda t: Phase(w_infer=t[0][0], w_train=t[0][1], epochs=t[1], lr=t[2], weights=t[3]))
+
+
+@given(
+    st.lists(any_phase, min_size=1, max_size=4),
+    st.integers(2, 40),
+    st.integers(2, 40),
+    st.integers(1, 8),
+    kinds,
+    st.floats(0, 0.5),
+    st.sampled_from(["keep", "restart"]),
+    st.floats(1, 4),
+)
+def test_all_methods_spend_the_same_on_the_ground_truth(schedule, truths, winners, batch, shape, warmup, switch, epochs):
+    """Under `budget: ground_truth`, whatever the schedule: the same passes, in the same order, at the same sum of rates."""
+    cfg = FusionParams(
+        targets=("t",),
+        epochs=epochs,
+        budget="ground_truth",
+        schedules={"mine": tuple(schedule)},
+        lr_schedule=shape,
+        warmup_ratio=warmup,
+        optimiser_at_switch=switch,
+    )
+    pools = PromptPools.of(train=np.arange(truths), infer=np.arange(max(truths - 3, 0), max(truths - 3, 0) + winners))
+    plans = {}
+    for method in ("sft", "mine", "profuser"):
+        try:
+            phases = resolve_schedule(method, cfg)
+            plans[method] = plan_steps(phases, pools=pools, batch_size=batch, budget="ground_truth")
+        except ParamsError:  # a phase in less than a step
+            assume(method != "mine")
+    assume(any(p.w_train for p in schedule))
+    told = {method: exposure(plan, cfg) for method, plan in plans.items()}
+    orders = {}
+    for method, plan in plans.items():
+        on_truth = [s for s in range(plan.total_steps) if plan.weights_at(s).w_train > 0]
+        rates = math.fsum(plan.lr_factor(s, cfg) for s in on_truth)
+        assert math.isclose(rates, told["sft"].ground_truth.lr_sum, rel_tol=1e-9), method
+        assert math.isclose(rates, told[method].ground_truth.lr_sum, rel_tol=1e-9)
+        assert told[method].ground_truth.passes == told["sft"].ground_truth.passes
+        assert told[method].extra_steps == plan.total_steps - len(on_truth)
+        orders[method] = [plan.order_at(s, seed=1).tolist() for s in on_truth]
+        assert all(plan.lr_factor(s, cfg) > 0 for s in range(plan.total_steps))
+        for step in range(plan.total_steps):  # no step without a sample of a mode it trains
+            weights, prompts = plan.weights_at(step), plan.order_at(step, seed=1)
+            there = [pools.train] * (weights.w_train > 0) + [pools.infer] * (weights.w_infer > 0)
+            assert len(prompts) and np.isin(prompts, np.concatenate(there)).all()
+    assert all(order == orders["sft"] for order in orders.values())

@@ -99,7 +99,7 @@ def check_value(name: str, value: str | None) -> str | None:
         "what": set(COMPOSITES),
         "variant": {*VARIANTS},
         "profile": PROFILES,
-        "method": {*METHODS, "custom"},
+        "method": {*METHODS},
     }.get(name)
     if known is not None and value not in known | PLACEHOLDERS:
         return f"`{value}` is no {name} ({sorted(known)})"

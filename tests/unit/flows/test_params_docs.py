@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedParams:
-    return load_params(ROOT, profile="embedded", overrides=["fusion.lr=0.002", "fusion.schedule=[{w_infer: 1, w_train: 0}]"])
+    return load_params(
+        ROOT, profile="embedded", overrides=["fusion.lr=0.002", "fusion.schedules.mine=[{w_infer: 1, w_train: 0}]"]
+    )
 
 
 def text(loaded: LoadedParams, *, key: str | None = None, changed: bool = False) -> str:
@@ -57,7 +59,7 @@ def test_rows_carry_value_default_and_origin(loaded: LoadedParams) -> None:
     assert (lr.value, lr.default, str(lr.origin), lr.changed) == ("0.002", "0.0005", "-S", True)
     beta = rows["fusion.temperature"]
     assert (beta.value, beta.origin, beta.changed) == ("1.0", None, False)
-    assert rows["fusion.schedule[0].w_infer"].value == "1.0"
+    assert rows["fusion.schedules.mine[0].w_infer"].value == "1.0"
     assert rows["sources.models[0].name"].origin is not None
     assert rows["sources.models[0].name"].origin.file == "params.yaml"
     assert "fusion.lora" in rows  # null: a row of its own
@@ -76,8 +78,8 @@ def test_changed_keeps_only_what_differs(loaded: LoadedParams) -> None:
     [
         ("teach.advantage", "teach.advantage.ce_unit", len(AdvantageParams.model_fields)),
         ("fusion.lr", "fusion.lr", 1),  # not fusion.lr_schedule
-        ("fusion.schedule", "fusion.schedule[0].w_infer", len(Phase.model_fields)),
-        ("fusion.schedule.0", "fusion.schedule[0].w_infer", len(Phase.model_fields)),
+        ("fusion.schedules", "fusion.schedules.mine[0].w_infer", len(Phase.model_fields)),
+        ("fusion.schedules.mine.0", "fusion.schedules.mine[0].w_infer", len(Phase.model_fields)),
         ("sources.models[1].pico.mix", "sources.models[1].pico.mix", 1),
         ("corpus.sets", "corpus.sets", 1),
     ],

@@ -95,7 +95,7 @@ class TestLayers:
             "sources.models.0.pico.steps=8",
             "methods[2]=reverse",
             "fusion.lora.rank=4",
-            "fusion.schedule[0]={w_infer: 1, w_train: 0.5}",
+            "fusion.schedules.mine[0]={w_infer: 1, w_train: 0.5}",
             "evaluation={limit: 9, answers: false}",
             "sources.models[1].pico.mix={safety: 2}",
             'tracking.uri=""',
@@ -105,13 +105,16 @@ class TestLayers:
         assert params.methods == ("sft", "profuser", "reverse")
         assert params.fusion.lora is not None
         assert params.fusion.lora.rank == 4
-        assert params.fusion.schedule is not None
-        assert params.fusion.schedule[0].w_train == 0.5
+        assert params.fusion.schedules["mine"][0].w_train == 0.5
         assert (params.evaluation.limit, params.evaluation.answers) == (9, False)
         assert params.sources.models[1].pico is not None
         assert params.sources.models[1].pico.mix == {"knowledge": 1.0, "safety": 2.0}
         assert params.tracking.uri == ""
         assert params.fusion.checkpoints.keep == 5
+
+    def test_schedules_of_ones_own_are_methods(self, project: Path) -> None:
+        given = ("fusion.schedules.mine=[{w_infer: 1, w_train: 0}]", "methods=[sft, mine]")
+        assert load(project, *given).params.methods == ("sft", "mine")
 
     def test_lists_of_a_profile_replace_the_whole_list(self, project: Path) -> None:
         (project / "profiles/plain.yaml").write_text(
@@ -126,9 +129,11 @@ class TestLayers:
 class TestMessages:
     def test_the_grammar(self, project: Path) -> None:
         (project / "profiles/small.yaml").write_text(
-            "fusion:\n  schedule:\n    - {w_infer: 1, w_train: 0}\n    - w_infer: 0\n      w_train: 1\n      lr: -1e-5\n"
+            "fusion:\n  schedules:\n    mine:\n    - {w_infer: 1, w_train: 0}\n    - {w_infer: 0, w_train: 1,\n      lr: -1e-5}\n"
         )
-        assert problems(project) == ["`fusion.schedule[1].lr` must be greater than 0, but is -1e-05 (profiles/small.yaml:6)."]
+        assert problems(project) == [
+            "`fusion.schedules.mine[1].lr` must be greater than 0, but is -1e-05 (profiles/small.yaml:6)."
+        ]
 
     @pytest.mark.parametrize(
         ("override", "message"),
@@ -161,8 +166,8 @@ class TestMessages:
             ),
             (
                 "methods=[profusr]",
-                "`methods[0]` must be one of `sft`, `fusellm`, `inference_only`, `profuser`, `simul`, `reverse`, `custom`, "
-                'but is "profusr" (-S). Did you mean `profuser`?',
+                "`methods[0]` must be one of `sft`, `fusellm`, `inference_only`, `profuser`, `simul`, `reverse`, but "
+                'is "profusr" (-S). Did you mean `profuser`?',
             ),
             (  # branches of a union in one line
                 "fusion.lora={target_modules: all-liner}",
@@ -177,13 +182,16 @@ class TestMessages:
             ("fusion.top_k=1", "`fusion.top_k` is not a known key (-S). Did you mean `teach.signals.top_k`?"),
             ("fusio.lr=1", "`fusio` is not a known key (-S). Did you mean `fusion`?"),
             (
-                "fusion.schedule=[{w_infer: 1, w_trian: 2, w_train: 1}]",
-                "`fusion.schedule[0].w_trian` is not a known key (-S). Did you mean `fusion.schedule[0].w_train`?",
+                "fusion.schedules.mine=[{w_infer: 1, w_trian: 2, w_train: 1}]",
+                "`fusion.schedules.mine[0].w_trian` is not a known key (-S). Did you mean `fusion.schedules.mine[0].w_train`?",
             ),
-            ("fusion.schedule=[{w_infer: 1}]", "`fusion.schedule[0].w_train` is missing (`fusion.schedule[0]` begins at -S)."),
             (
-                "fusion.schedule=[{w_infer: 0, w_train: 0}]",
-                "`fusion.schedule[0].w_infer` and `w_train` must not both be 0 (-S).",
+                "fusion.schedules.mine=[{w_infer: 1}]",
+                "`fusion.schedules.mine[0].w_train` is missing (`fusion.schedules.mine[0]` begins at -S).",
+            ),
+            (
+                "fusion.schedules.mine=[{w_infer: 0, w_train: 0}]",
+                "`fusion.schedules.mine[0].w_infer` and `w_train` must not both be 0 (-S).",
             ),
             (
                 "fusion.targets=[three]",
@@ -203,7 +211,20 @@ class TestMessages:
             ("fusion.targets=[one, one]", "`fusion.targets` must be distinct, but has ['one'] (-S)."),
             ("methods=[sft, sft]", "`methods` must be distinct, but has ['sft'] (-S)."),
             ("variants=[prompt, prompt]", "`variants` must be distinct, but has ['prompt'] (-S)."),
-            ("methods=[custom]", "`fusion.schedule` must be given when `methods` has `custom` (params.yaml:14)."),
+            (
+                "methods=[sft, custom]",
+                "`methods[1]` must be one of `sft`, `fusellm`, `inference_only`, `profuser`, `simul`, `reverse`, but "
+                'is "custom" (-S).',
+            ),
+            (
+                "fusion.schedules={sft: [{w_infer: 1, w_train: 0}]}",
+                "`fusion.schedules` must not name a schedule like a preset, but has `sft`. Call it something else (-S).",
+            ),
+            (
+                "fusion.schedule=[{w_infer: 1, w_train: 0}]",
+                "`fusion.schedule` is now one of `fusion.schedules`, by name: write `schedules: {my_schedule: [phases]}` and put "
+                "`my_schedule` into `methods` (-S).",
+            ),
             ("corpus.kind=files", "`corpus.sets` must name at least one data set when `kind` is `files` (params.yaml:17)."),
             (
                 "sources.models[0].model=gpt2",

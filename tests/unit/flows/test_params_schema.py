@@ -30,6 +30,7 @@ class Sample(Section):
         (tuple[Phase, ...] | None, "list of mappings or null"),
         (tuple[str, ...] | Literal["all"], "list of texts or `all`"),
         (dict[str, float], "mapping of texts to numbers"),
+        (dict[str, tuple[Phase, ...]], "mapping of texts to lists of mappings"),
         (LoraParams | None, "mapping or null"),
     ],
 )
@@ -54,14 +55,17 @@ def test_constraints_and_defaults(name: str, constraints: str, default: str) -> 
 
 
 def test_child_sections_are_found_in_lists_and_unions() -> None:
-    assert child_section(FusionParams.model_fields["schedule"].annotation) == (Phase, True)
-    assert child_section(FusionParams.model_fields["lora"].annotation) == (LoraParams, False)
-    assert child_section(tuple[str, ...]) == (None, False)
+    assert child_section(FusionParams.model_fields["schedules"].annotation) == (Phase, ".<name>[]")
+    assert child_section(tuple[Phase, ...] | None) == (Phase, "[]")
+    assert child_section(FusionParams.model_fields["lora"].annotation) == (LoraParams, "")
+    assert child_section(tuple[str, ...]) == (None, "")
 
 
 def test_keys_cover_nested_sections() -> None:
-    assert {"fusion", "fusion.lr", "fusion.schedule", "fusion.schedule[].lr", "sources.models[].pico.mix"} <= set(all_keys())
-    assert keys_below("fusion.schedule[]") == ("w_infer", "w_train", "beta", "epochs", "lr", "weights")
+    assert {"fusion", "fusion.lr", "fusion.schedules", "fusion.schedules.<name>[].lr", "sources.models[].pico.mix"} <= set(
+        all_keys()
+    )
+    assert keys_below("fusion.schedules.<name>[]") == ("w_infer", "w_train", "beta", "epochs", "lr", "weights")
     assert {"fusion", "methods", "profile"} <= set(keys_below(""))
     assert keys_below("nothing") == ()
 

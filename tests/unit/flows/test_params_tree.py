@@ -18,7 +18,7 @@ def node(value: object, origin: Origin = HERE) -> Node:
     ("text", "path"),
     [
         ("fusion.lr", ("fusion", "lr")),
-        ("fusion.schedule[1].lr", ("fusion", "schedule", 1, "lr")),
+        ("fusion.schedules.mine[1].lr", ("fusion", "schedules", "mine", 1, "lr")),
         ("a[0][12]", ("a", 0, 12)),
         ('runtime.endpoints["vicuna-7b-v1.5"]', ("runtime", "endpoints", "vicuna-7b-v1.5")),
         ("runtime.endpoints['a b']", ("runtime", "endpoints", "a b")),
@@ -36,7 +36,7 @@ def test_bad_paths_are_refused(text: str) -> None:
 
 
 def test_paths_are_written_as_a_user_would() -> None:
-    assert format_path(("fusion", "schedule", 1, "lr")) == "fusion.schedule[1].lr"
+    assert format_path(("fusion", "schedules", "mine", 1, "lr")) == "fusion.schedules.mine[1].lr"
     assert format_path(("runtime", "endpoints", "v1.5")) == 'runtime.endpoints["v1.5"]'
 
 

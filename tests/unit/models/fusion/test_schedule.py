@@ -1,13 +1,19 @@
 """Presets, steps, weights, learning rate and order."""
 
 import math
+import re
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from models.errors import ParamsError
-from models.fusion.schedule import ResolvedPhase, Weights, plan_steps, resolve_schedule
+from models.fusion.exposure import exposure
+from models.fusion.prompt_pools import PromptPools
+from models.fusion.schedule import ResolvedPhase, Weights, learning_rates, plan_steps, resolve_schedule
 from models.params.fusion import METHODS, FusionParams, Phase
+
+PHASE = {"w_infer": 1.0, "w_train": 0.0}
 
 
 def params(**changes: object) -> FusionParams:
@@ -39,19 +45,42 @@ def test_only_sft_has_no_divergence_and_epochs_are_split_evenly():
         assert {(p.lr, p.weights) for p in phases} == {(1e-3, "constant")}
 
 
-def test_custom_schedule_keeps_its_own_and_inherits_the_rest():
+def test_named_schedule_keeps_its_own_and_inherits_the_rest():
     phases = (Phase(w_infer=1, w_train=0.5, epochs=0.5), Phase(w_infer=0, w_train=1, beta=0, epochs=2, lr=1e-4, weights="cosine"))
-    assert resolve_schedule("custom", params(schedule=phases, beta=0.4)) == (
+    assert resolve_schedule("mine", params(schedules={"mine": phases}, beta=0.4)) == (
         ResolvedPhase(1, 0.5, 0.4, 0.5, 1e-3, "constant"),
         ResolvedPhase(0, 1, 0, 2, 1e-4, "cosine"),
     )
 
 
-def test_unknown_method_and_missing_schedule_are_refused():
-    with pytest.raises(ParamsError, match=r"`methods` must be from \['sft', .*'custom'\], but is 'profusser'"):
-        resolve_schedule("profusser", params())
-    with pytest.raises(ParamsError, match=r"`fusion\.schedule` must have at least one phase"):
-        resolve_schedule("custom", params())
+def test_unknown_method_is_refused_with_the_known_ones():
+    cfg = params(schedules={"mine": [Phase(w_infer=1, w_train=0)]})
+    known = r"must be one of sft, fusellm, inference_only, profuser, simul, reverse, mine, but is `profusser`"
+    with pytest.raises(ParamsError, match=known):
+        resolve_schedule("profusser", cfg)
+
+
+@pytest.mark.parametrize(
+    ("schedules", "message"),
+    [
+        ({"sft": [PHASE]}, "must not name a schedule like a preset, but has `sft`"),
+        ({"../x": [PHASE]}, "lower-case letters, digits and `_`, a letter first, 63 at most, but has `../x`"),
+        ({"a-b": [PHASE]}, "a letter first, 63 at most, but has `a-b`"),
+        ({"": [PHASE]}, "a letter first, 63 at most, but has ``"),
+        ({"x" * 64: [PHASE]}, "63 at most, but has `xxx"),
+        ({"mine": []}, "must have at least one phase in every schedule, but `mine` has none"),
+    ],
+)
+def test_names_of_schedules_are_safe(schedules, message):
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        params(schedules=schedules)
+
+
+def test_the_old_key_names_its_cure():
+    with pytest.raises(
+        ValidationError, match=r"`schedule` is now one of `fusion\.schedules`, by name: write `schedules: \{my_sched"
+    ):
+        params(schedule=[PHASE])
 
 
 @pytest.mark.parametrize("epochs", [1.0, 1.3, 2.0, 3.0])
@@ -94,7 +123,7 @@ def test_weights_switch_at_the_boundary():
 @pytest.mark.parametrize(("kind", "expected"), [("linear", [0.775, 0.55, 0.325, 0.1]), ("cosine", [0.8682, 0.55, 0.2318, 0.1])])
 def test_weights_move_from_the_phase_before(kind, expected):
     phases = (Phase(w_infer=1, w_train=0), Phase(w_infer=0.1, w_train=1, weights=kind))
-    plan = plan_steps(resolve_schedule("custom", params(schedule=phases)), num_prompts=4, batch_size=1)
+    plan = plan_steps(resolve_schedule("mine", params(schedules={"mine": phases})), num_prompts=4, batch_size=1)
     moved = [plan.weights_at(s) for s in range(4, 8)]
     assert [w.w_infer for w in moved] == pytest.approx(expected, abs=1e-4)
     assert [w.w_train for w in moved] == pytest.approx([(1 - e) / 0.9 for e in expected], abs=1e-4)
@@ -104,7 +133,7 @@ def test_weights_move_from_the_phase_before(kind, expected):
 
 def test_first_phase_has_nothing_to_move_from():
     phases = (Phase(w_infer=0.3, w_train=0.7, weights="linear"),)
-    plan = plan_steps(resolve_schedule("custom", params(schedule=phases)), num_prompts=4, batch_size=1)
+    plan = plan_steps(resolve_schedule("mine", params(schedules={"mine": phases})), num_prompts=4, batch_size=1)
     assert {(plan.weights_at(s).w_infer, plan.weights_at(s).w_train) for s in range(4)} == {(0.3, 0.7)}
 
 
@@ -132,8 +161,8 @@ def test_restart_warms_up_and_decays_in_each_phase():
 
 def test_learning_rate_of_a_phase_scales_its_steps():
     phases = (Phase(w_infer=1, w_train=0), Phase(w_infer=0, w_train=1, lr=2.5e-4))
-    cfg = params(schedule=phases, lr_schedule="constant")
-    plan = plan_steps(resolve_schedule("custom", cfg), num_prompts=2, batch_size=1)
+    cfg = params(schedules={"mine": phases}, lr_schedule="constant")
+    plan = plan_steps(resolve_schedule("mine", cfg), num_prompts=2, batch_size=1)
     assert [plan.lr_factor(s, cfg) for s in range(4)] == [1, 1, 0.25, 0.25]
 
 
@@ -160,3 +189,88 @@ def test_caller_may_write_into_an_order():
     expected = order.tolist()
     order[:] = -1
     assert plan.order_at(0, seed=0).tolist() == expected
+
+
+# --- prompts that lack a sample ----------------------------------------------------------------------------------------------
+
+SOME = PromptPools.of(train=np.arange(0, 30), infer=np.arange(20, 40))
+
+
+def drawn(plan, steps):
+    return np.concatenate([plan.order_at(s, seed=0) for s in steps])
+
+
+@pytest.mark.parametrize("budget", ["steps", "ground_truth"])
+def test_phases_draw_from_the_prompts_that_can_teach_them(budget):
+    cfg = params(epochs=4.0, budget=budget)
+    for method, pools in (("sft", [range(30)]), ("inference_only", [range(20, 40)]), ("profuser", [range(20, 40), None])):
+        plan = plan_steps(resolve_schedule(method, cfg), pools=SOME, batch_size=4, budget=budget)
+        for phase, pool in enumerate(pools):
+            found = drawn(plan, range(*plan.boundaries[phase : phase + 2]))
+            both = range(30) if budget == "ground_truth" else range(40)
+            assert set(found.tolist()) == set(pool or both), (method, phase)
+
+
+def test_equal_steps_stay_equal_where_samples_are_missing():
+    cfg = params(epochs=4.0)
+    plans = {m: plan_steps(resolve_schedule(m, cfg), pools=SOME, batch_size=4) for m in METHODS}
+    assert {plan.total_steps for plan in plans.values()} == {40}
+    told = {m: exposure(plan, cfg) for m, plan in plans.items()}
+    assert told["sft"].ground_truth.passes == pytest.approx(5, abs=0.2)  # 40 steps of 4 over 30 prompts, epochs ending in 2
+    assert told["inference_only"].winners.passes == 8
+
+
+def test_a_pass_is_one_over_the_prompts_of_its_phase_under_ground_truth():
+    cfg = params(epochs=2.0, budget="ground_truth", schedules={"mine": [{**PHASE, "epochs": 3.0}, {"w_infer": 0, "w_train": 1}]})
+    plan = plan_steps(resolve_schedule("mine", cfg), pools=SOME, batch_size=4, budget="ground_truth")
+    assert plan.boundaries == (0, 15, 31)
+    told = exposure(plan, cfg)
+    assert (told.winners.passes, told.ground_truth.passes, told.extra_steps) == (3, 2, 15)
+
+
+@pytest.mark.parametrize(("method", "kind"), [("sft", "a ground truth"), ("profuser", "a winning answer")])
+@pytest.mark.parametrize("budget", ["steps", "ground_truth"])
+def test_phase_without_any_prompt_is_refused(method, kind, budget):
+    nobody, some = np.arange(0), np.arange(8)
+    pools = PromptPools.of(train=nobody, infer=some) if method == "sft" else PromptPools.of(train=some, infer=nobody)
+    with pytest.raises(ParamsError, match=f"Phase 1 of . must have prompts with {kind}, but is without any"):
+        plan_steps(resolve_schedule(method, params(budget=budget)), pools=pools, batch_size=4, budget=budget)
+
+
+# --- equal passes over the ground truth --------------------------------------------------------------------------------------
+
+
+def test_equal_steps_are_not_equal_exposure():
+    """With the rate decaying, half of the steps on the ground truth get a fifth of its learning rate."""
+    cfg = params(epochs=8.0, warmup_ratio=0.03)
+    told = {
+        m: exposure(plan_steps(resolve_schedule(m, cfg), num_prompts=1200, batch_size=32), cfg).ground_truth
+        for m in ("sft", "profuser")
+    }
+    assert told["profuser"].passes / told["sft"].passes == 0.5
+    assert told["profuser"].lr_sum / told["sft"].lr_sum == pytest.approx(0.193, abs=0.001)
+
+
+def test_profuser_under_ground_truth_is_sft_behind_an_extra_phase():
+    cfg = params(epochs=4.0, budget="ground_truth", warmup_ratio=0.1)
+    sft, ours = (
+        plan_steps(resolve_schedule(m, cfg), num_prompts=50, batch_size=8, budget="ground_truth") for m in ("sft", "profuser")
+    )
+    assert sft.boundaries == (0, 28) and ours.boundaries == (0, 14, 42)
+    for step in range(28):
+        assert ours.lr_factor(14 + step, cfg) == sft.lr_factor(step, cfg)
+        assert ours.order_at(14 + step, seed=3).tolist() == sft.order_at(step, seed=3).tolist()
+    first = [ours.lr_factor(step, cfg) for step in range(14)]
+    assert first[1] == max(first) == 1 and 0 < first[-1] < 0.1  # a curve of its own
+    told = exposure(ours, cfg)
+    assert (told.extra_steps, told.total_steps) == (14, 42)
+    assert told.ground_truth.lr_sum == pytest.approx(exposure(sft, cfg).ground_truth.lr_sum, rel=1e-12)
+
+
+def test_rates_of_their_own_are_relative_under_ground_truth():
+    phases = [PHASE | {"lr": 5e-4}, {"w_infer": 0, "w_train": 1, "lr": 4e-3}, {"w_infer": 0, "w_train": 1, "lr": 2e-3}]
+    cfg = params(epochs=2.0, budget="ground_truth", lr_schedule="constant", schedules={"mine": phases})
+    plan = plan_steps(resolve_schedule("mine", cfg), num_prompts=40, batch_size=4, budget="ground_truth")
+    assert [p.epochs for p in plan.schedule] == [1, 1, 1]
+    assert learning_rates(plan, cfg).peaks == pytest.approx((5e-4, 4e-3 / 3, 2e-3 / 3))
+    assert exposure(plan, cfg).ground_truth.lr_sum == pytest.approx(20)

@@ -112,7 +112,31 @@ def agreement() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def trainings() -> dict[str, dict[str, Any]]:
+    """Records of two trainings at the budget of the ground truth."""
+
+    def mode(*figures: float) -> dict[str, float]:
+        return dict(zip(("steps", "passes", "lr_sum", "weighted_lr_sum"), figures, strict=True))
+
+    nothing, both = mode(0, 0, 0, 0), {"w_infer": 0.1, "w_train": 1.0, "infer_tokens": 500, "train_tokens": 2500}
+    common = {"budget": "ground_truth", "normalise": "mode"}
+    sft = {"total_steps": 304, "extra_steps": 0, "ground_truth": mode(304, 8.0, 153.0, 153.0), "winners": nothing}
+    ours = {
+        "total_steps": 1456,
+        "extra_steps": 1152,
+        "ground_truth": mode(304, 8.0, 153.0, 139.1),
+        "winners": mode(1456, 12, 9, 8),
+    }
+    alone = {"number": 1, "w_infer": 1.0, "w_train": 0.0, "infer_tokens": 500, "train_tokens": 0, "token_weight": None}
+    return {
+        "sft": {**common, "exposure": sft, "phases": [alone]},
+        "profuser": {**common, "exposure": ours, "phases": [alone, {"number": 2, **both, "token_weight": 0.5}]},
+    }
+
+
+@pytest.fixture(scope="session")
 def report(
+    trainings: dict[str, dict[str, Any]],
     table: tuple[TableRow, ...],
     comparisons: tuple[ComparisonRow, ...],
     wins: list[dict[str, Any]],
@@ -130,6 +154,7 @@ def report(
         agreement=agreement,
         histories={"sft": history, "profuser": history[30:]},
         coverage={"solver": counts},
+        trainings=trainings,
         examples=select_examples(examples, scores, per_family=2),
         provenance={"profile": "embedded", "commit": "0123456789abcdef", "date": "2026-01-31", "torch": "2.13"},
         reproduce=["dvc repro"],

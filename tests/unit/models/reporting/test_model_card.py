@@ -103,3 +103,9 @@ def test_the_loading_snippet_is_python(card: ModelCard) -> None:
     snippet = render_model_card(card).split("```python\n")[1].split("```")[0]
     compile(snippet, "card", "exec")
     assert 'folder = "scholar-profuser"' in snippet
+
+
+def test_a_schedule_of_ones_own_is_a_method(card: ModelCard) -> None:
+    table = [replace(r, system=replace(r.system, name="mine")) if r.system.name == "profuser" else r for r in card.table]
+    text = render_model_card(replace(card, method="mine", table=table))
+    assert "Method: `mine`, a schedule of its own, see below." in text

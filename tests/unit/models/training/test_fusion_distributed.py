@@ -119,4 +119,4 @@ def test_rank_leaves_its_error_behind(job):
     with pytest.raises(ParamsError):
         run_rank(path)
     row = json.loads((job.resume_dir / "error-0.json").read_text())
-    assert row["kind"] == "ParamsError" and "'alchemy'" in row["message"]
+    assert row["kind"] == "ParamsError" and "`alchemy`" in row["message"]

@@ -13,6 +13,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM
 
 from models.errors import ArtifactError, NumericsError, ParamsError, SignalError
+from models.fusion.prompt_pools import PromptPools
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signal import SignalStore
 from models.training.fusion import train_fusion
@@ -57,21 +58,30 @@ def row_sums(model, sample):
     return sft, kl, len(response)
 
 
+def pools_of(ids, stores):
+    train, infer = ([i for i, id_ in enumerate(ids) if id_ in stores[mode]] for mode in ("train", "infer"))
+    return PromptPools.of(train=np.array(train), infer=np.array(infer))
+
+
 def plain_loop(call):
     """Eq. 3 and 6 written out: returns the model after the last step, and loss and gradient norm of every step."""
     cfg, model = call["cfg"], AutoModelForCausalLM.from_pretrained(call["target"].location)
     stores = {m: SignalStore.open(call[f"{m}_store"]) for m in ("train", "infer")}
     ids = [*stores["train"].ids, *(i for i in stores["infer"].ids if i not in stores["train"])]
-    plan = plan_steps(resolve_schedule(call["method"], cfg), num_prompts=len(ids), batch_size=cfg.batch_size)
+    plan = plan_steps(
+        resolve_schedule(call["method"], cfg), pools=pools_of(ids, stores), batch_size=cfg.batch_size, budget=cfg.budget
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(cfg.adam_beta1, cfg.adam_beta2), weight_decay=0)
     losses, norms = [], []
     for step in range(plan.total_steps):
         w, prompts = plan.weights_at(step), [ids[i] for i in plan.order_at(step, seed=cfg.seed)]
-        loss = 0.0
+        loss, tokens = 0.0, 0
         for mode, weight in (("infer", w.w_infer), ("train", w.w_train)):
             sums = [row_sums(model, stores[mode][i]) for i in prompts if i in stores[mode]]
-            total = sum(n for _, _, n in sums)
-            loss = loss + weight * sum((sft + w.beta * kl) / total for sft, kl, _ in sums)
+            tokens += sum(n for _, _, n in sums) if weight else 0
+            own = sum(n for _, _, n in sums) if cfg.normalise == "mode" else 1
+            loss = loss + weight * sum((sft + w.beta * kl) / own for sft, kl, _ in sums)
+        loss = loss if cfg.normalise == "mode" else loss / tokens
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item())
         for group in optimiser.param_groups:
@@ -82,12 +92,20 @@ def plain_loop(call):
     return model.state_dict(), losses, norms
 
 
-def test_trajectory_equals_a_plain_loop(fusion_call, recording_sink):
+@pytest.mark.parametrize(
+    ("method", "more", "steps"),
+    [
+        ("profuser", {}, 6),
+        ("simul", {"normalise": "tokens"}, 6),
+        ("profuser", {"budget": "ground_truth", "normalise": "tokens"}, 9),
+    ],
+)
+def test_trajectory_equals_a_plain_loop(fusion_call, recording_sink, method, more, steps):
     # 22 prompts in batches of 8: the third step of each epoch is short, and one sample is missing on each side.
-    call, sink = fusion_call(epochs=2.0, beta=0.5), recording_sink()
+    call, sink = fusion_call(method=method, epochs=2.0, beta=0.5, **more), recording_sink()
     record = train(call, sink)
     expected, losses, norms = plain_loop(call)
-    assert record.total_steps == 6 == len(sink.rows)
+    assert record.total_steps == steps == len(sink.rows)
     # The norm too: clipping and Adam would hide a loss of the wrong scale.
     for name, values in (("train/loss", losses), ("train/grad_norm", norms)):
         np.testing.assert_allclose(curves(sink, name)[name], values, atol=1e-5, rtol=1e-5, err_msg=name)
@@ -98,11 +116,12 @@ def test_trajectory_equals_a_plain_loop(fusion_call, recording_sink):
 LOSSES = ("train/loss", "train/sft_gt", "train/kl_gt", "train/sft_response", "train/kl_response")
 
 
-@pytest.mark.parametrize("method", ["profuser", "simul"])
-def test_accumulation_changes_nothing(fusion_call, recording_sink, method):
+@pytest.mark.parametrize(("method", "normalise"), [("profuser", "mode"), ("simul", "mode"), ("simul", "tokens")])
+def test_accumulation_changes_nothing(fusion_call, recording_sink, method, normalise):
     runs = {}
     for micro in (8, 1):
-        call, sink = fusion_call(f"micro{micro}", method=method, micro_batch_size=micro), recording_sink()
+        call = fusion_call(f"micro{micro}", method=method, micro_batch_size=micro, normalise=normalise)
+        sink = recording_sink()
         train(call, sink)
         runs[micro] = curves(sink, *LOSSES)
     assert len(runs[8]["train/loss"]) == 12
@@ -166,12 +185,27 @@ def test_record_of_phases_and_tokens(fusion_call, recording_sink):
     assert {p.name for p in call["out"].iterdir()} == {"model", "phase-1", "record.json"}
 
 
+def test_record_of_a_schedule_at_the_budget_of_the_ground_truth(fusion_call, recording_sink):
+    """Phases of either mode take prompts of that mode alone; what was spent on each is kept, and what a token weighs."""
+    phases = [{"w_infer": 1.0, "w_train": 0.0}, {"w_infer": 0.5, "w_train": 1.0, "epochs": 3.0}]
+    call = fusion_call(method="mine", schedules={"mine": phases}, budget="ground_truth", epochs=1.0)
+    record = train(call, recording_sink())
+    assert [(p.first_step, p.last_step) for p in record.phases] == [(1, 3), (4, 6)]
+    told = record.exposure
+    assert (told.total_steps, told.extra_steps) == (6, 3)
+    assert (told.ground_truth.passes, told.winners.passes) == (1.0, 1 + 20 / 21)
+    assert record.phases[0].token_weight is None and record.phases[0].infer_tokens == 137
+    tokens = record.phases[1].infer_tokens, record.phases[1].train_tokens
+    assert tokens[1] == 145 and record.phases[1].token_weight == pytest.approx(0.5 * 145 / tokens[0])
+    assert FusionRecord.read(call["out"]) == record
+
+
 def test_result_of_phase_one_is_the_model_at_the_switch(fusion_call, recording_sink):
     """`inference_only` and `profuser` take the same steps until the switch; a schedule of one's own stops there."""
     both, sink = fusion_call("both", lr_schedule="constant"), recording_sink()
     train(both, sink)
     phase = {"w_infer": 1.0, "w_train": 0.0, "epochs": 2.0}
-    first = fusion_call("first", method="custom", schedule=[phase], lr_schedule="constant", warmup_ratio=0.06)
+    first = fusion_call("first", method="mine", schedules={"mine": [phase]}, lr_schedule="constant", warmup_ratio=0.06)
     train(first, recording_sink())
     assert_close(weights_of(both["out"] / "phase-1"), weights_of(first["out"] / "model"), atol=0)
 
@@ -224,10 +258,10 @@ def test_learning_rate_of_each_step(fusion_call, recording_sink):
         {"w_infer": 1.0, "w_train": 0.0, "epochs": 2.0},
         {"w_infer": 0.1, "w_train": 1.0, "epochs": 2.0, "lr": 1e-3, "beta": 0.0, "weights": "linear"},
     ]
-    call, sink = fusion_call(method="custom", schedule=phases), recording_sink()
+    call, sink = fusion_call(method="mine", schedules={"mine": phases}), recording_sink()
     record = train(call, sink)
     cfg = call["cfg"]
-    plan = plan_steps(resolve_schedule("custom", cfg), num_prompts=22, batch_size=8)
+    plan = plan_steps(resolve_schedule("mine", cfg), num_prompts=22, batch_size=8)
     assert record.phases[1].lr == 1e-3
     got = [(row["train/lr"], row["train/w_infer"]) for row in sink.rows.values()]
     expected = [(cfg.lr * plan.lr_factor(s, cfg), plan.weights_at(s).w_infer) for s in range(12)]
@@ -258,8 +292,9 @@ def test_numerics_error_names_step_phase_and_sample(fusion_call, recording_sink,
         (tmp_path / "nan" / path.name).write_bytes(path.read_bytes())
     call["target"] = resolve_source(SourceSpec(name="nan", model=str(tmp_path / "nan"), chat_template="plain"), root=tmp_path)
     cfg = call["cfg"]
-    plan = plan_steps(resolve_schedule("profuser", cfg), num_prompts=22, batch_size=8)
     ids = [*stores[0].ids, "p003"]
+    pools = pools_of(ids, dict(zip(("train", "infer"), stores, strict=True)))
+    plan = plan_steps(resolve_schedule("profuser", cfg), pools=pools, batch_size=8)
     step = next(s for s in range(6, 12) if victim in [ids[i] for i in plan.order_at(s, seed=cfg.seed)])
 
     with pytest.raises(NumericsError) as error:

@@ -1,0 +1,100 @@
+"""How much of each mode a method sees: passes over its texts, and the learning rate spent on them.
+
+Methods of equal optimiser steps may be far from equal here, as a decaying learning rate makes late steps count less.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.fusion.prompt_pools import Ints
+from models.fusion.schedule import StepPlan, learning_rates
+from models.params.fusion import FusionParams
+
+
+@dataclass(frozen=True, slots=True)
+class ModeExposure:
+    """What a method spends on the texts of one mode.
+
+    Attributes:
+        steps: Optimiser steps in which the mode has a weight.
+        passes: Texts trained on over texts there are.
+        lr_sum: Σ of the learning rate over those steps in units of `fusion.lr`: as many steps at the full rate.
+        weighted_lr_sum: The same, each step counted by the mode's share of w_infer + w_train.
+    """
+
+    steps: int
+    passes: float
+    lr_sum: float
+    weighted_lr_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What a method spends on each mode.
+
+    Attributes:
+        total_steps: Optimiser steps.
+        extra_steps: Those of them that `budget: ground_truth` puts on top: without ground truth; 0 under `steps`.
+        ground_truth: Training mode.
+        winners: Inference mode.
+    """
+
+    total_steps: int
+    extra_steps: int
+    ground_truth: ModeExposure
+    winners: ModeExposure
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Exposure":
+        """Build from `to_json` output."""
+        modes = {name: ModeExposure(**row[name]) for name in ("ground_truth", "winners")}
+        return cls(row["total_steps"], row["extra_steps"], **modes)
+
+
+def exposure(plan: StepPlan, cfg: FusionParams) -> Exposure:
+    """Return what the steps of a plan spend on each mode."""
+    rates, (infer, train) = learning_rates(plan, cfg).factors[:-1], (plan.steps.w_infer, plan.steps.w_train)
+    seen = _texts_seen(plan, seed=cfg.seed)
+    modes = [
+        _mode(weight, infer + train, rates, seen=texts, size=len(pool))
+        for weight, texts, pool in zip((train, infer), seen, (plan.pools.train, plan.pools.infer), strict=True)
+    ]
+    extra = int(np.count_nonzero(train == 0)) if plan.budget == "ground_truth" else 0
+    return Exposure(plan.total_steps, extra, *modes)
+
+
+def _mode(
+    weight: npt.NDArray[np.float64], both: npt.NDArray[np.float64], rates: npt.NDArray[np.float64], *, seen: int, size: int
+) -> ModeExposure:
+    there = weight > 0
+    return ModeExposure(
+        steps=int(np.count_nonzero(there)),
+        passes=seen / max(size, 1),
+        lr_sum=float(rates[there].sum()),
+        weighted_lr_sum=float((rates * weight / both).sum()),
+    )
+
+
+def _texts_seen(plan: StepPlan, *, seed: int) -> tuple[int, int]:
+    """Return over how many ground truths and winning answers the steps go, repetitions counted."""
+    train, infer = (_members(pool, plan.pools.either) for pool in (plan.pools.train, plan.pools.infer))
+    truths = winners = 0
+    for step in range(plan.total_steps):
+        prompts = plan.order_at(step, seed=seed)
+        truths += int(train[prompts].sum()) if plan.steps.w_train[step] > 0 else 0
+        winners += int(infer[prompts].sum()) if plan.steps.w_infer[step] > 0 else 0
+    return truths, winners
+
+
+def _members(pool: Ints, of: Ints) -> npt.NDArray[np.bool_]:
+    there = np.zeros(int(of[-1]) + 1, np.bool_)
+    there[pool] = True
+    return there
