@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -65,7 +66,7 @@ def make_page(
     title = f"{params.profile}: {names} fused into {', '.join(params.fusion.targets)}"
     several = len(params.fusion.targets) > 1
     return fusion_page(
-        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx)},
+        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx), "notes": without_answer(ctx)},
         data=ctx.input("prepare", "corpus"),
         summary=summary,
         comparison=comparison,
@@ -75,6 +76,15 @@ def make_page(
         aligned={f" → {t}" if several else "": made for (m, t), made in trained.items() if m == params.methods[0]},
         made=Made(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     )
+
+
+def without_answer(ctx: StageContext) -> list[str]:
+    """Say which sources left prompts without an answer, and why."""
+    counts: dict[str, Counter[str]] = {}
+    for place, made in ctx.inputs("teach", "responses").items():
+        counts.setdefault(place.partition("/")[0], Counter()).update(made.meta.get("problems", {}))
+    told = {name: ", ".join(f"{n} × {problem}" for problem, n in sorted(found.items())) for name, found in counts.items()}
+    return [f"Prompts without an answer of `{name}`: {text}." for name, text in told.items() if text]
 
 
 def named(ctx: StageContext, trained: Mapping[tuple[str, str], Artifact]) -> dict[str, Artifact]:

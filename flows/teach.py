@@ -29,6 +29,7 @@ def teach_stage(ctx: StageContext) -> None:
     summary = advantage_summary(judged, order=tuple(lesson.models))
     materialise_tree({**lesson.made, "summary": summary}, ctx.out("teach"))
     told = [a.meta for name, a in lesson.made.items() if name.startswith("responses/")]
+    judged_by = [a.meta for name, a in lesson.made.items() if name.startswith("rewards/")]
     finish_stage(
         ctx.run("teach"),
         output=summary.sha256,
@@ -37,6 +38,8 @@ def teach_stage(ctx: StageContext) -> None:
             "final/num_responses": float(sum(m["responses"] for m in told)),
             "final/num_truncated_prompts": float(sum(m["truncated_prompts"] for m in told)),
             "final/num_response_tokens": float(sum(m["tokens"] for m in told)),
+            "final/num_without_answer": float(sum(sum(m["problems"].values()) for m in told)),
+            "final/num_ungraded": float(sum(m["ungraded"] for m in judged_by)),
         },
         files=sorted(summary.path.glob("*.json")),
     )

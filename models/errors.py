@@ -85,3 +85,7 @@ class BackendError(FusedialError):
         """Keep whether another attempt may succeed (the server is away or busy), as `.transient`."""
         super().__init__(message)
         self.transient = transient
+
+
+class BadReplyError(BackendError):
+    """One request got no usable reply after all attempts, although the endpoint answers others: it may be left empty."""

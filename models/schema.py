@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 Check = Literal["none", "exact", "contains", "number"]
 Split = Literal["train", "valid", "test"]
+Finish = Literal["eos", "length", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,27 @@ class ResolvedSource:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What one source answered to one prompt (ỹ_i^j of the paper)."""
+    """What one source answered to one prompt (ỹ_i^j of the paper).
+
+    Attributes:
+        id: Example id.
+        source: Name of the source.
+        sample: Number of the sample.
+        text: The answer.
+        num_tokens: Tokens written, without the end token.
+        finish: `eos`; `length` or `content_filter` where something else ended it.
+        prompt_truncated: Whether the prompt lost its beginning.
+        problem: Why an endpoint gave no answer; "" where it gave one.
+    """
 
     id: str
     source: str
     sample: int
     text: str
     num_tokens: int
-    finish: Literal["eos", "length"]
+    finish: Finish
     prompt_truncated: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,7 @@ def _answered(
     """Retrieve, answer, score; the generator reads the best `num_read` entities, recall looks at all that were retrieved."""
     from models.evaluation.dialogue_run import describe, items_of
     from models.evaluation.dialogue_scores import write_rows
+    from models.generation.chat_reply import count_problems
     from models.generation.dialogue_item import total_cuts
 
     found = agent.retrieve(held_out.contexts, within=held_out.within)
@@ -243,4 +244,5 @@ def _answered(
         "response_tokens": sum(a.num_tokens for a in answers),
         "cut_demonstrations": cuts.demonstrations,
         "cut_entities": cuts.entities,
+        "problems": count_problems(a.problem for a in answers),
     }

@@ -11,19 +11,19 @@ from models.params.teach import ScorerSpec
 from tasks.endpoints import endpoint
 from tasks.resident import loading, source_record
 
-Judge = Callable[[Sequence[TextItem], Sequence[str], Callable[[int], None]], list[float]]
+Judge = Callable[[Sequence[TextItem], Sequence[str], Callable[[int], None]], Sequence[float | None]]
 _resident: dict[str, LoadedRewardModel] = {}
 
 
 def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runtime: Runtime) -> Judge:
-    """Return a function (answers, ground truths, on_progress) → one score per answer, higher is better."""
+    """Return a function (answers, ground truths, on_progress) → one score per answer, higher is better; None = ungraded."""
     if scorer.kind == "reference":
         return lambda items, truths, _: reference_scores(items, truths)
     if scorer.kind == "judge":
 
-        def ask(items: Sequence[TextItem], _: Sequence[str], moved: Callable[[int], None]) -> list[float]:
+        def ask(items: Sequence[TextItem], _: Sequence[str], moved: Callable[[int], None]) -> list[float | None]:
             with endpoint(scorer.name, runtime=runtime, model=scorer.model) as client:
-                return judge_scores(client, items, on_progress=moved)
+                return judge_scores(client, items, max_tokens=scorer.max_tokens, on_progress=moved)
 
         return ask
     if folder is None:

@@ -40,7 +40,7 @@ def fusion_page(
     """Write index.html and one PNG per plot.
 
     Args:
-        told: `title`, `provenance`, `reproduce`.
+        told: `title`, `provenance`, `reproduce`, `notes`.
         data: Corpus, of whose test split examples are shown.
         summary: Win table and agreement of `teach`.
         comparison: Scores and differences.
@@ -123,7 +123,7 @@ def _fusion_data(
         examples=select_examples(examples, scores, per_family=SHOWN_EXAMPLES),
         provenance={**told["provenance"], "made": made.when},
         reproduce=told["reproduce"],
-        notes=seen_notes(examples),
+        notes=[*seen_notes(examples), *told["notes"]],
         confidence=scored["confidence"],
     )
 

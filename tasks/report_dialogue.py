@@ -1,7 +1,7 @@
 """Task `dialogue-page`: the result page of the dialogue half; drawn anew where something it shows has changed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.artifact import Artifact
@@ -10,6 +10,7 @@ from tasks.dialogue import ROWS, SCORES
 from tasks.report import history_of
 
 if TYPE_CHECKING:
+    from models.evaluation.dialogue_scores import DialogueSystem
     from models.reporting.dialogue_report_data import DialogueReportData
 
 SHOWN_EXAMPLES = 2
@@ -53,6 +54,14 @@ def dialogue_page(
     return {}
 
 
+def _without_answer(systems: "Iterable[DialogueSystem]", rows: Sequence[Artifact]) -> list[str]:
+    """Say which systems gave how many empty answers, and why."""
+    from models.generation.chat_reply import describe_problems
+
+    found = [(system, made.meta.get("problems", {}), made.meta["rows"]) for system, made in zip(systems, rows, strict=True)]
+    return [f"{system.label}: {describe_problems(problems, total=total)}" for system, problems, total in found if problems]
+
+
 def _dialogue_data(
     told: Mapping[str, Any],
     *,
@@ -85,6 +94,6 @@ def _dialogue_data(
         examples=select_dialogue_examples(turns, said, KnowledgeBase.load(data.path / KB), per_domain=SHOWN_EXAMPLES),
         provenance=told["provenance"],
         reproduce=told["reproduce"],
-        notes=told["notes"],
+        notes=[*told["notes"], *_without_answer(said, rows)],
         confidence=scored["confidence"],
     )

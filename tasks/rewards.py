@@ -25,7 +25,10 @@ def rewards(
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write rewards.jsonl: {id, scores: {source#sample: score}} for every example of the shard."""
+    """Write rewards.jsonl: {id, scores: {source#sample: score}} for every example of the shard.
+
+    A scorer that leaves an answer ungraded abstains on the example: there are no scores.
+    """
     from models.data.corpus import read_slice
     from models.fusion.rewards import TextItem, candidate_key
     from models.generation.response_file import read_responses
@@ -40,7 +43,15 @@ def rewards(
         truths = [examples[r.id].response for r in answers]
         values = judge(items, truths, lambda done: sink.progress(done, len(items), unit="answers"))
     for answer, value in zip(answers, values, strict=True):
-        table[answer.id][candidate_key(answer)] = value
+        if value is not None:
+            table[answer.id][candidate_key(answer)] = value
+    ungraded = {answer.id for answer, value in zip(answers, values, strict=True) if value is None}
+    table |= {id_: {} for id_ in ungraded}
     with (work.out / "rewards.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": id_, "scores": scores}) + "\n" for id_, scores in table.items())
-    return {"scorer": scorer.name, "answers": len(answers)}
+    return {
+        "scorer": scorer.name,
+        "answers": len(answers),
+        "ungraded": sum(value is None for value in values),
+        "abstained": len(ungraded),
+    }

@@ -28,6 +28,7 @@ def teacher_inference(
 ) -> Mapping[str, Any]:
     """Write responses.jsonl for the training examples `start` to `stop`."""
     from models.data.corpus import read_slice
+    from models.generation.chat_reply import count_problems
     from models.generation.http_teacher import http_responses
     from models.generation.loading import load_codec
     from models.generation.prompts import PromptItem, lead_of
@@ -46,8 +47,16 @@ def teacher_inference(
         if cfg.backend == "http":
             with endpoint(name, runtime=runtime) as client:
                 record = source_record(source.path)
-                lead = lead_of(record, load_codec(record))
-                answers = http_responses(client, items, cfg, source=name, lead=lead, on_progress=moved)
+                codec = load_codec(record)
+                answers = http_responses(
+                    client,
+                    items,
+                    cfg,
+                    source=name,
+                    lead=lead_of(record, codec),
+                    count_text=lambda text: len(codec.encode_ids([text])[0]),
+                    on_progress=moved,
+                )
         else:
             loaded = resident_source(source.path, runtime=runtime)
             answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)
@@ -58,4 +67,5 @@ def teacher_inference(
         "truncated_prompts": sum(a.prompt_truncated for a in answers),
         "unfinished": sum(a.finish == "length" for a in answers),
         "tokens": sum(a.num_tokens for a in answers),
+        "problems": count_problems(a.problem for a in answers),
     }

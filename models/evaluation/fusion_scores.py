@@ -16,8 +16,8 @@ from models.params.evaluation import EvaluationParams
 from models.params.teach import ResponseParams
 from models.schema import Example, Response
 
-AnswerScorer = Callable[[Sequence[TextItem], Sequence[str]], Sequence[float]]
-"""Prompts with the answers to be scored, and the ground truths beside them → one score each."""
+AnswerScorer = Callable[[Sequence[TextItem], Sequence[str]], Sequence[float | None]]
+"""Prompts with the answers to be scored, and the ground truths beside them → one score each; None where there is none."""
 
 _WINDOW = 1024  # examples in memory; long enough to bucket by length
 
@@ -101,10 +101,12 @@ def _rewards(
 ) -> list[dict[str, float]]:
     items = [TextItem(e.id, e.messages, a.text) for e, a in zip(window, answers, strict=True)]
     references = [e.response for e in window]
-    columns = {name: score(items, references) for name, score in scorers.items()}
-    return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)] or [
-        {} for _ in items
-    ]
+    rewards: list[dict[str, float]] = [{} for _ in items]
+    for name, score in scorers.items():
+        for row, value in zip(rewards, score(items, references), strict=True):
+            if value is not None:
+                row[name] = float(value)
+    return rewards
 
 
 def _judged(row: ScoreRow, example: Example, answer: Response, rewards: Mapping[str, float]) -> ScoreRow:

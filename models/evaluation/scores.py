@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import ArtifactError
+from models.schema import Finish
 
 Kind = Literal["source", "untrained", "method"]
 
@@ -51,7 +52,7 @@ class ScoreRow:
         num_tokens: Tokens summed (end token included).
         lossless: Whether the tokenizer reproduces the ground truth; else `nll` covers only what it can represent.
         correct: Whether the answer is right; None without a check or without answers.
-        rewards: Scorer name → score of the answer.
+        rewards: Scorer name → score of the answer; a scorer that gave none is absent.
         text: The answer, greedy; None if models were not asked.
         finish: Why the answer ended.
     """
@@ -65,7 +66,7 @@ class ScoreRow:
     correct: bool | None = None
     rewards: Mapping[str, float] = field(default_factory=dict)
     text: str | None = None
-    finish: Literal["eos", "length"] | None = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)

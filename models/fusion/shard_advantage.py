@@ -32,7 +32,7 @@ def judge_shard(
     Args:
         examples: (id, family) in corpus order.
         scores: Source → its scores.jsonl.
-        rewards: Scorer → its rewards.jsonl, rows {id, scores: {source#sample: reward}}.
+        rewards: Scorer → its rewards.jsonl, rows {id, scores: {source#sample: reward}}, without scores where it abstains.
         unit: Unit of Min-CE.
         order: Sources; the first of equals wins.
 
@@ -52,7 +52,7 @@ def judge_shard(
     votes = {scorer: {row["id"]: row["scores"] for row in _rows(path)} for scorer, path in rewards.items()}
     _require_all([id_ for id_, _ in examples], {"scores": truths, "answers": answers, **votes})
     return [
-        _judge(id_, family, truths[id_], answers[id_], {s: v[id_] for s, v in votes.items()}, unit=unit, order=order)
+        _judge(id_, family, truths[id_], answers[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, unit=unit, order=order)
         for id_, family in examples
     ]
 

@@ -72,6 +72,7 @@ class AnswerCache:
             "num_prompt_tokens": answer.num_prompt_tokens,
             "num_tokens": answer.num_tokens,
             "finish": answer.finish,
+            **({"problem": answer.problem} if answer.problem else {}),
         }
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         with self._guard:
@@ -101,4 +102,5 @@ class AnswerCache:
 
 
 def _answer(row: Mapping[str, Any]) -> Answer:
-    return Answer(str(row["text"]), int(row["num_prompt_tokens"]), int(row["num_tokens"]), row["finish"])
+    counts = int(row["num_prompt_tokens"]), int(row["num_tokens"])
+    return Answer(str(row["text"]), *counts, row["finish"], problem=str(row.get("problem", "")))

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from models.data.dialogue import Entity, Turn
 from models.retrieval.meta_knowledge import EntityMeta
+from models.schema import Finish
 
 Progress = Callable[[int], None]
 
@@ -84,15 +85,17 @@ class Answer:
         text: The response.
         num_prompt_tokens: Tokens read, as the generator (or its server) counts.
         num_tokens: Tokens written, without the end token.
-        finish: `eos`, or `length` where the longest response ended it.
+        finish: `eos`, or `length` where the longest response ended it, or `content_filter`.
         cuts: What did not fit into the prompt.
+        problem: Why an endpoint gave no answer; "" where it gave one.
     """
 
     text: str
     num_prompt_tokens: int
     num_tokens: int
-    finish: Literal["eos", "length"]
+    finish: Finish
     cuts: PromptCuts = NO_CUTS
+    problem: str = ""
 
 
 class Responder(Protocol):

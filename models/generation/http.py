@@ -1,25 +1,35 @@
 """A client of OpenAI-compatible servers: bounded concurrency, retries that listen to the server, errors without secrets."""
 
+import json
 import logging
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from models.errors import BackendError
+from models.errors import BackendError, BadReplyError
+from models.generation.chat_reply import whole_text
+from models.generation.endpoint_address import Address
+from models.generation.endpoint_failure import Failure, Fate, error_status, refusal, refused_option
+from models.generation.http_loop import HttpLoop
+from models.generation.secrets_in_text import SecretFilter, Secrets
 from models.schema import Message
 
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_EXCERPT = 300  # characters of a body shown in an error
+_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
+_EXCERPT = 300  # characters of a reply shown in an error
+# What every server answers; sent to see whether it does.
+_HELLO: Mapping[str, Mapping[str, object]] = {
+    "/chat/completions": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
+    "/completions": {"prompt": "Hello", "max_tokens": 1},
+}
+_NEWER_NAMES = {"max_tokens": "max_completion_tokens"}
+_MAY_GO = frozenset({"temperature", "top_p", "seed"})
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -38,18 +48,13 @@ class RetryPolicy:
     max_retry_after_s: float = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    what: str
-    cure: str
-    retry: bool
-    retry_after_s: float | None = None
-
-
 class OpenAiClient:
     """Talks to one model of one server. Safe to share between threads; a context manager.
 
-    Neither `repr` nor any error or log line holds the API key, even where a server echoes it.
+    A request that fails for good is told apart from a server that is away: where the server still answers another request,
+    this one is at fault (`BadReplyError`), and the others may go on.
+
+    Neither `repr` nor any error or log line holds the API key or a password of the address, even where a server echoes them.
     """
 
     def __init__(
@@ -67,29 +72,37 @@ class OpenAiClient:
         Args:
             base_url: Such as `http://127.0.0.1:8000/v1`; without a path, `/v1` is added.
             model: Model name sent with each request.
-            api_key: Sent as a bearer token; None sends none.
-            timeout_s: Seconds until one request is given up (and retried).
+            api_key: Sent as a bearer token, unless the address has a login; None sends none.
+            timeout_s: Seconds until one request is given up (and retried), whole reply included.
             concurrency: Requests in flight.
             retry: When to try again.
 
         Raises:
             BackendError: `base_url` is no http(s) URL, or the key is not printable ASCII (a header could not carry it).
         """
+        self._address = Address.parse(base_url)
+        self.base_url = self._address.shown
         key = (api_key or "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise BackendError(f"The API key for {base_url} must be printable ASCII, but is not. Set it again without line ends.")
-        self.base_url = _normalised(base_url)
+            raise BackendError(
+                f"The API key for {self.base_url} must be printable ASCII, but is not. Set it again without line ends."
+            )
         self.model = model
         self.concurrency = concurrency
-        self._secret = key
+        self._secrets = Secrets([key, *self._address.secrets])
         self._retry = retry or RetryPolicy()
-        self._warned, self._guard = 0, threading.Lock()  # last attempt that was told of
+        self._guard = threading.Lock()
+        self._warned, self._answered = 0, 0  # last attempt that was told of; requests that got a reply
+        self._good: dict[str, Mapping[str, object]] = {}  # path → a request that was answered
+        self._refused: set[str] = set()  # options that the model does not take
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        self._http = httpx.Client(headers=headers, timeout=timeout_s, limits=limits)
+        self._http = HttpLoop(headers=headers, login=self._address.login, timeout_s=timeout_s, connections=concurrency)
+        self._filter = SecretFilter(self._secrets)
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._filter)
 
     def __repr__(self) -> str:
-        return f"OpenAiClient({_without_login(self.base_url)!r}, model={self.model!r})"
+        return f"OpenAiClient({self.base_url!r}, model={self.model!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +113,17 @@ class OpenAiClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._filter)
 
     def chat(self, messages: Sequence[Message], **options: object) -> dict[str, Any]:
         """POST `/chat/completions` and return the first choice, with the reply's `usage` under that key.
 
+        Where a model takes `max_completion_tokens` only, `max_tokens` is sent under that name.
+
         Raises:
-            BackendError: No usable answer after all attempts.
+            BadReplyError: This request got no usable reply after all attempts, but others do.
+            BackendError: The server does not answer, or refuses key, model or address.
         """
         turns = [{"role": m.role, "content": m.content} for m in messages]
         return self._first_choice("/chat/completions", {"model": self.model, "messages": turns, **options})
@@ -114,7 +132,7 @@ class OpenAiClient:
         """POST `/completions` with a text or token ids and return the first choice, with the reply's `usage` under that key.
 
         Raises:
-            BackendError: No usable answer after all attempts.
+            BadReplyError, BackendError: As in `chat`.
         """
         sent = prompt if isinstance(prompt, str) else [int(i) for i in prompt]
         return self._first_choice("/completions", {"model": self.model, "prompt": sent, **options})
@@ -135,30 +153,67 @@ class OpenAiClient:
                 raise
         return [future.result() for future in futures]
 
+    def excerpt(self, value: object, *, limit: int = _EXCERPT) -> str:
+        """Return the beginning of a reply for a message; secrets are blanked before it is cut."""
+        if isinstance(value, str):
+            return repr(self._secrets.excerpt(whole_text(value), limit=limit))
+        return self._secrets.excerpt(whole_text(json.dumps(value, ensure_ascii=False, default=repr)), limit=limit)
+
     def error(self, path: str, what: str, *, cure: str, transient: bool = False) -> BackendError:
         """Build the error of a reply that breaks the interface; secrets in `what` are blanked."""
-        where = f"{_without_login(self.base_url)}{path} (model `{self.model}`)"
-        return BackendError(f"{where} {self._redacted(what)}. {cure}", transient=transient)
+        return BackendError(self._line(path, what, cure), transient=transient)
+
+    def _line(self, path: str, what: str, cure: str) -> str:
+        return f"{self._address.show(path)} (model `{self.model}`) {self._secrets.hide(what)}. {cure}"
 
     def _first_choice(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         reply = self._post(path, body)
-        choices = reply.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            raise self.error(path, f"must answer with `choices`, but answers {reply!r:.{_EXCERPT}}", cure="Check the base URL.")
-        return {**choices[0], "usage": reply.get("usage")}
+        choices = reply["choices"]
+        first = choices[0] if choices and isinstance(choices[0], dict) else {}
+        return {**first, "usage": reply.get("usage")}
 
     def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         attempt = 1
-        while isinstance(outcome := self._try(path, body), _Failure):
-            if not outcome.retry or attempt >= self._retry.attempts:
-                tries = f" (after {attempt} attempts)" if attempt > 1 else ""
-                raise self.error(path, outcome.what + tries, cure=outcome.cure, transient=outcome.retry)
+        while True:
+            before, outcome = self._answered, self._try(path, body)
+            if not isinstance(outcome, Failure):
+                self._note(path, body)
+                return outcome
+            if outcome.fate is Fate.STOP:
+                raise BackendError(self._line(path, outcome.what, outcome.cure))
+            if outcome.fate is Fate.REFUSED or attempt >= self._retry.attempts:
+                return self._give_up(path, body, outcome, attempts=attempt, before=before)
             delay = self._delay(attempt, outcome.retry_after_s)
-            self._warn(f"{self}{path} {self._redacted(outcome.what)}; trying again in {delay:.1f} s", attempt)
+            self._warn(f"{self._line(path, outcome.what, f'Trying again in {delay:.1f} s.')}", attempt)
             time.sleep(delay)
             attempt += 1
-        self._warned = 0
-        return outcome
+
+    def _give_up(self, path: str, body: Mapping[str, object], failure: Failure, *, attempts: int, before: int) -> dict[str, Any]:
+        """Find out whether the request or the server is at fault, and raise the one error or the other."""
+        tries = f" (after {attempts} attempts)" if attempts > 1 else ""
+        line = self._line(path, failure.what + tries, failure.cure)
+        if self._answered == before and not self._alive(path):
+            raise BackendError(line, transient=failure.fate is Fate.PASSING)
+        if failure.fate is Fate.PASSING:  # the server may have been away until just now
+            again = self._try(path, body)
+            if not isinstance(again, Failure):
+                self._note(path, body)
+                return again
+        raise BadReplyError(line)
+
+    def _alive(self, path: str) -> bool:
+        """Whether the server answers a request it has answered before (or a greeting)."""
+        known = self._good.get(path, {"model": self.model, **_HELLO[path]})
+        alive = not isinstance(self._try(path, known), Failure)
+        if alive:
+            self._note(path, known)
+        return alive
+
+    def _note(self, path: str, body: Mapping[str, object]) -> None:
+        with self._guard:
+            self._warned = 0
+            self._answered += 1
+            self._good[path] = body
 
     def _warn(self, text: str, attempt: int) -> None:
         """Tell of a failed attempt, but only once for all the requests in flight that meet the same outage."""
@@ -167,74 +222,61 @@ class OpenAiClient:
         if first:
             _log.warning("%s", text)
 
-    def _try(self, path: str, body: Mapping[str, object]) -> dict[str, Any] | _Failure:
+    def _try(self, path: str, body: Mapping[str, object]) -> dict[str, Any] | Failure:
+        """Send a request once; again without an option that the model refuses, if that is what is wrong."""
+        while True:
+            sent = self._accepted(body)
+            outcome = self._send(path, sent)
+            if not isinstance(outcome, Failure) or outcome.fate is not Fate.REFUSED:
+                return outcome
+            option = refused_option(outcome.body, {o: sent[o] for o in (*_NEWER_NAMES, *_MAY_GO) if o in sent})
+            if option is None:
+                return outcome
+            with self._guard:
+                told, self._refused = option in self._refused, self._refused | {option}
+            if not told:
+                instead = f"sent as `{_NEWER_NAMES[option]}`" if option in _NEWER_NAMES else "left out: the server decides"
+                _log.warning("%r does not take `%s`, which is %s", self, option, instead)
+
+    def _accepted(self, body: Mapping[str, object]) -> dict[str, object]:
+        kept = {k: v for k, v in body.items() if k not in self._refused}
+        return kept | {_NEWER_NAMES[k]: body[k] for k in self._refused & _NEWER_NAMES.keys() & body.keys()}
+
+    def _send(self, path: str, body: Mapping[str, object]) -> dict[str, Any] | Failure:
+        content = whole_text(json.dumps(body, ensure_ascii=False)).encode()
         try:
-            reply = self._http.post(self.base_url + path, json=body)
-        except httpx.TimeoutException as err:
+            reply = self._http.post(self._address.of(path), content)
+        except TimeoutError:
             cure = "Raise `runtime.timeout_s`, lower `runtime.concurrency`, or see why the server is slow."
-            return _Failure(f"must answer in time, but timed out ({type(err).__name__})", cure, retry=True)
+            return Failure("must answer in time, but timed out", cure, Fate.PASSING)
+        except httpx.DecodingError as err:
+            cure = "Check that the base URL is that of an OpenAI-compatible API."
+            return Failure(f"must answer in its `Content-Encoding`, but does not ({err})", cure, Fate.PASSING)
         except httpx.HTTPError as err:
             cure = "Check that the server runs and that `runtime.endpoints` names its address."
-            return _Failure(f"must be reachable, but is not ({type(err).__name__}: {err})", cure, retry=True)
+            return Failure(f"must be reachable, but is not ({type(err).__name__}: {err})", cure, Fate.PASSING)
+        return self._read(reply)
+
+    def _read(self, reply: httpx.Response) -> dict[str, Any] | Failure:
+        text = reply.content.decode("utf-8-sig", "replace")
+        excerpt = self._secrets.excerpt(text, limit=_EXCERPT)
         if reply.status_code != 200:
-            return _refusal(reply)
+            headers = {"retry_after": reply.headers.get("Retry-After"), "location": reply.headers.get("Location", "")}
+            return refusal(reply.status_code, excerpt, body=text, **headers)
         try:
-            value = reply.json()
-        except ValueError:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            what = f"must answer with a JSON object, but answers {_excerpt(reply)}"
-            return _Failure(what, "Check that the base URL is that of an OpenAI-compatible API.", retry=True)
-        return value
+        if isinstance(value, dict) and isinstance(value.get("choices"), list):
+            return value
+        status = error_status(value) if isinstance(value, dict) else None
+        if status is not None:
+            return refusal(status, excerpt, body=text)
+        form = "`choices`" if isinstance(value, dict) else "a JSON object"
+        cure = "Check that the base URL is that of an OpenAI-compatible API."
+        return Failure(f"must answer with {form}, but answers {excerpt!r}", cure, Fate.PASSING)
 
     def _delay(self, attempt: int, retry_after_s: float | None) -> float:
         if retry_after_s is not None:
-            return min(max(retry_after_s, 0.0), self._retry.max_retry_after_s)
+            return min(retry_after_s, self._retry.max_retry_after_s)
         return float(min(self._retry.base_s * 2 ** (attempt - 1), self._retry.max_s) * random.uniform(0.5, 1.0))
-
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text
-
-
-def _normalised(base_url: str) -> str:
-    try:
-        url = httpx.URL(base_url.strip().rstrip("/"))
-    except httpx.InvalidURL as err:
-        raise BackendError(f"`runtime.endpoints` must hold http(s) URLs, but {base_url!r} is none ({err}).") from err
-    if url.scheme not in ("http", "https") or not url.host:
-        raise BackendError(f"`runtime.endpoints` must hold http(s) URLs, but {base_url!r} is none. Write http://host:port/v1.")
-    return str(url).rstrip("/") + ("/v1" if url.path in ("", "/") else "")
-
-
-def _without_login(url: str) -> str:
-    parsed = httpx.URL(url)
-    return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url
-
-
-def _refusal(reply: httpx.Response) -> _Failure:
-    what = f"must answer with HTTP 200, but answers HTTP {reply.status_code}: {_excerpt(reply)}"
-    cures = {
-        400: "The server refuses the request itself: see its message.",
-        401: "Check the API key in the environment.",
-        403: "Check the API key and what it may use.",
-        404: "Check the base URL in `runtime.endpoints` and the model name.",
-        429: "Lower `runtime.concurrency`, or ask for a higher rate limit.",
-    }
-    cure = cures.get(reply.status_code, "See the server's log.")
-    return _Failure(what, cure, retry=reply.status_code in _RETRIED, retry_after_s=_retry_after(reply.headers.get("Retry-After")))
-
-
-def _retry_after(value: str | None) -> float | None:
-    if value is None:
-        return None
-    if value.strip().isdecimal() or re.fullmatch(r"\d+\.\d+", value.strip()):
-        return float(value)
-    try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # neither seconds nor a date with a zone: back off as usual
-        return None
-
-
-def _excerpt(reply: httpx.Response) -> str:
-    text = " ".join(reply.text.split())
-    return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")

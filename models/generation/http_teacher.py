@@ -1,19 +1,24 @@
 """A source behind an HTTP endpoint: its responses (inference mode) and its signals (teacher forcing)."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from models.errors import BadReplyError
 from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
+from models.generation.chat_reply import count_problems, describe_problems, read_reply
 from models.generation.http import OpenAiClient
 from models.generation.prompts import FittedText, Overflow, PromptItem, TextItem, fit_texts
 from models.generation.sampling import sample_seed
+from models.generation.token_estimate import CountText, bytes_as_tokens
 from models.params.teach import ResponseParams
 from models.schema import ResolvedSource, Response
 from models.tokenization.codec import TokenCodec
 
 _WINDOW = 256  # texts whose replies are held at once
+_log = logging.getLogger(__name__)
 _NEVER = -1e4  # below it a server means "impossible" (vLLM writes -9999)
 Progress = Callable[[int], None]
 
@@ -25,6 +30,7 @@ def http_responses(
     *,
     source: str,
     lead: str = "",
+    count_text: CountText = bytes_as_tokens,
     on_progress: Progress | None = None,
 ) -> list[Response]:
     """Let a server answer every prompt `cfg.num_samples` times through `/chat/completions` (its own chat template).
@@ -35,22 +41,26 @@ def http_responses(
         cfg: Length, temperature, top-p, seed (each request sends its own seed).
         source: Name written into the responses.
         lead: `prompts.lead_of` the source's template: taken off the front of an answer where a server leaves it.
+        count_text: Tokens of a text by the source's tokenizer, where the server counts none.
         on_progress: Called with the number of finished responses.
 
     Returns:
         Responses; `num_tokens` is `usage.completion_tokens`, as the server counts. A prompt that is too long is refused by
-        the server, so none is truncated.
+        the server, so none is truncated. A request without a usable reply gets an empty answer with its `problem`.
 
     Raises:
-        BackendError: The endpoint does not answer as the interface promises.
+        BackendError: The endpoint is away, or refuses key, model or address.
     """
     rows = [(item, sample) for item in items for sample in range(cfg.num_samples)]
 
     def ask(row: tuple[PromptItem, int]) -> Response:
         item, sample = row
-        return _ask(client, item, sample, cfg, source=source, lead=lead)
+        return _ask(client, item, sample, cfg, source=source, lead=lead, count_text=count_text)
 
-    return client.map(ask, rows, on_progress=on_progress)
+    responses = client.map(ask, rows, on_progress=on_progress)
+    if problems := count_problems(r.problem for r in responses):
+        _log.warning("%s: %s", source, describe_problems(problems, total=len(responses)))
+    return responses
 
 
 def http_signals(
@@ -96,18 +106,27 @@ def http_signals(
         yield from client.map(ask, list(zip(window, texts, strict=True)), on_progress=tell)
 
 
-def _ask(client: OpenAiClient, item: PromptItem, sample: int, cfg: ResponseParams, *, source: str, lead: str) -> Response:
+def _ask(
+    client: OpenAiClient,
+    item: PromptItem,
+    sample: int,
+    cfg: ResponseParams,
+    *,
+    source: str,
+    lead: str,
+    count_text: CountText,
+) -> Response:
     options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
     if cfg.temperature > 0:
         options |= {"top_p": cfg.top_p, "seed": sample_seed(cfg.seed, item.id, sample) % 2**31}
-    choice = client.chat(item.messages, **options)
-    text = (choice.get("message") or {}).get("content")
-    count = (choice.get("usage") or {}).get("completion_tokens")
-    if not isinstance(text, str) or not isinstance(count, int):
-        what = f"must answer with `message.content` and `usage.completion_tokens`, but answers {choice!r:.300} for `{item.id}`"
-        raise client.error("/chat/completions", what, cure="Check that it is an OpenAI-compatible chat endpoint.")
-    finish: Literal["eos", "length"] = "length" if choice.get("finish_reason") == "length" else "eos"
-    return Response(item.id, source, sample, text.removeprefix(lead), count, finish)
+    try:
+        reply = read_reply(client.chat(item.messages, **options))
+    except BadReplyError as error:
+        _log.warning("%s has no answer to `%s`: %s", source, item.id, error)
+        return Response(item.id, source, sample, "", 0, "eos", problem="no reply")
+    text = reply.text.removeprefix(lead)
+    count = count_text(text) if reply.num_tokens is None else reply.num_tokens
+    return Response(item.id, source, sample, text, count, reply.finish, problem=reply.problem)
 
 
 def _force(client: OpenAiClient, item_id: str, text: FittedText, *, top_k: int, vocab_size: int) -> SampleSignals:
@@ -115,7 +134,7 @@ def _force(client: OpenAiClient, item_id: str, text: FittedText, *, top_k: int, 
     choice = client.complete(ids.tolist(), max_tokens=1, temperature=0.0, prompt_logprobs=top_k)
     rows = choice.get("prompt_logprobs")
     if not isinstance(rows, list) or len(rows) != len(ids):
-        seen = f"{len(rows)} rows for {len(ids)} tokens" if isinstance(rows, list) else repr(rows)[:100]
+        seen = f"{len(rows)} rows for {len(ids)} tokens" if isinstance(rows, list) else client.excerpt(rows, limit=100)
         cure = "Signals need a server with vLLM's `prompt_logprobs`, started with `--max-logprobs` ≥ `teach.signals.top_k`."
         raise client.error("/completions", f"must return `prompt_logprobs` for every token, but returns {seen}", cure=cure)
     count = len(text.labels)
@@ -140,7 +159,8 @@ def _parse_row(client: OpenAiClient, row: Any, label: int, item_id: str) -> dict
         if not np.isfinite(known[label]) or known[label] <= _NEVER:
             raise ValueError(f"log-probability {known[label]} of token {label}")
     except (AttributeError, KeyError, TypeError, ValueError) as err:
-        what = f"must return `prompt_logprobs` as token id → {{logprob}}, the prompt's own token included, but `{item_id}` has "
+        seen = f"{client.excerpt(row, limit=200)} ({type(err).__name__}: {err})"
+        what = "must return `prompt_logprobs` as token id → {logprob}, the prompt's own token included"
         cure = "Check that the endpoint's tokenizer is the source's, and its vLLM version."
-        raise client.error("/completions", f"{what}{row!r:.200} ({type(err).__name__}: {err})", cure=cure) from err
+        raise client.error("/completions", f"{what}, but `{item_id}` has {seen}", cure=cure) from err
     return {i: v for i, v in known.items() if np.isfinite(v)}

@@ -1,12 +1,13 @@
 """Any OpenAI-compatible endpoint as a response generator: the role ChatGPT has in MK-TOD."""
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from models.errors import BackendError
+from models.errors import BackendError, BadReplyError
 from models.generation.answer_cache import AnswerCache, request_key
 from models.generation.chat_prompt import FittedChat, tidy
+from models.generation.chat_reply import count_problems, describe_problems, read_reply
 from models.generation.dialogue_item import Answer, DialogueItem, Progress
 from models.generation.http import OpenAiClient
 from models.generation.in_context import InContext, report_cuts
@@ -15,7 +16,6 @@ from models.generation.token_estimate import CountText, text_counter
 from models.schema import Message
 
 _log = logging.getLogger(__name__)
-_PATH = "/chat/completions"
 _TOKENS_PER_MESSAGE = 4  # role and marks around a message, as OpenAI counts them
 
 
@@ -52,8 +52,10 @@ class OpenAiResponder:
     def respond(self, items: Sequence[DialogueItem], *, on_progress: Progress | None = None) -> list[Answer]:
         """Return one answer for each item, in order; requests run side by side.
 
+        A request without a usable reply gets an empty answer with its `problem`.
+
         Raises:
-            BackendError: The endpoint does not answer as its interface promises; the answers so far are in the cache.
+            BackendError: The endpoint is away, or refuses key, model or address; the answers so far are in the cache.
         """
         fitted = self._in_context.fit(items, count=self._count)
         try:
@@ -64,6 +66,8 @@ class OpenAiResponder:
             kept = f"{error} Finished answers are kept: the same command asks for the missing ones only."
             raise BackendError(kept, transient=error.transient) from error
         report_cuts(answers, model=self._client.model)
+        if problems := count_problems(a.problem for a in answers):
+            _log.warning("%s: %s", self._client.model, describe_problems(problems, total=len(answers)))
         read, written = sum(a.num_prompt_tokens for a in answers), sum(a.num_tokens for a in answers)
         _log.info("%s: %d answers, %d tokens read, %d written", self._client.model, len(answers), read, written)
         return answers
@@ -74,31 +78,21 @@ class OpenAiResponder:
         known = self._cache.get(key) if self._cache is not None else None
         if known is None:
             self._limit.acquire()
-            known = self._parse(self._client.chat(chat.messages, **self._options), item, chat)
+            try:
+                choice = self._client.chat(chat.messages, **self._options)
+            except BadReplyError as error:  # not kept: the next run asks again
+                _log.warning("`%s` has no answer: %s", item.id, error)
+                return Answer("", chat.num_tokens, 0, "eos", chat.cuts, "no reply")
+            known = self._read(choice, chat)
             if self._cache is not None:
                 self._cache.put(key, known)
-        return Answer(tidy(known.text), known.num_prompt_tokens, known.num_tokens, known.finish, chat.cuts)
+        return replace(known, text=tidy(known.text), cuts=chat.cuts)
 
-    def _parse(self, choice: dict[str, Any], item: DialogueItem, chat: FittedChat) -> Answer:
-        message = choice.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(text, str):
-            what = f"must answer with `message.content`, but answers {choice!r:.300} for `{item.id}`"
-            raise self._client.error(_PATH, what, cure="Check that it is an OpenAI-compatible chat endpoint.")
-        said = choice.get("usage")
-        usage = said if isinstance(said, dict) else {}
-        finish: Literal["eos", "length"] = "length" if choice.get("finish_reason") == "length" else "eos"
-        return Answer(
-            text,
-            _counted(usage.get("prompt_tokens"), chat.num_tokens),
-            _counted(usage.get("completion_tokens"), self._count_text(text)),
-            finish,
-        )
+    def _read(self, choice: Mapping[str, object], chat: FittedChat) -> Answer:
+        reply = read_reply(choice)
+        read = chat.num_tokens if reply.num_prompt_tokens is None else reply.num_prompt_tokens
+        written = self._count_text(reply.text) if reply.num_tokens is None else reply.num_tokens
+        return Answer(reply.text, read, written, reply.finish, problem=reply.problem)
 
     def _count(self, messages: Sequence[Message]) -> int:
         return sum(self._count_text(m.content) + _TOKENS_PER_MESSAGE for m in messages)
-
-
-def _counted(value: object, estimate: int) -> int:
-    """Return the server's count, or the estimate where it gives none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else estimate

@@ -46,6 +46,7 @@ class ScorerSpec(Section):
     )
     name: Name = Field(description="Name of the reward model or endpoint, or any label for `reference`.")
     model: str = Field("", description="`judge` only: model name sent to the endpoint.")
+    max_tokens: int = Field(256, ge=1, description="`judge` only: longest reply in tokens; a model that reasons needs thousands.")
 
 
 class RewardParams(Section):

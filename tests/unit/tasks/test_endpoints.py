@@ -45,5 +45,5 @@ def test_the_key_comes_from_the_environment_by_name(monkeypatch: pytest.MonkeyPa
     runtime = Runtime(endpoints={"my-judge.1": "http://127.0.0.1:1", "other": "http://127.0.0.1:1"})
     for name, key in (("my-judge.1", "sk-special"), ("other", "sk-general")):
         with endpoint(name, runtime=runtime) as client:
-            assert client._http.headers["Authorization"] == f"Bearer {key}"
+            assert client._http._headers["Authorization"] == f"Bearer {key}"
             assert key not in repr(client) and client.model == name

@@ -73,3 +73,16 @@ def test_files_come_back_as_written(files: dict[str, Path], tmp_path: Path) -> N
 def test_a_missing_example_is_named(files: dict[str, Path]) -> None:
     with pytest.raises(SignalError, match=r"`scores` must hold every example.*first z"):
         judged(files, examples=("x", "y", "z"))
+
+
+def test_a_scorer_without_scores_abstains(files: dict[str, Path], tmp_path: Path) -> None:
+    plain = judged(files)
+    mute = write(tmp_path / "mute.jsonl", [{"id": "x", "scores": {}}, {"id": "y", "scores": {"a#0": 9.0, "b#0": 1.0}}])
+    x, y = judge_shard(
+        [("x", "f"), ("y", "f")],
+        scores={n: files[n] for n in ("a", "b")},
+        rewards={"rm": files["rm"], "mute": mute},
+        unit="byte",
+        order=("a", "b"),
+    )
+    assert x == plain[0] and sum(y.infer_votes.values()) == 2

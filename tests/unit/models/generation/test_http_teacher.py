@@ -46,11 +46,33 @@ def test_greedy_sends_no_seed(endpoint):
     assert response.finish == "eos" and "seed" not in endpoint.seen[0][1] and endpoint.seen[0][1]["temperature"] == 0
 
 
-@pytest.mark.parametrize("reply", [chat_reply(None), (200, {}, b'{"choices": [{"message": {"content": "x"}}]}')])
-def test_answers_that_break_the_interface(endpoint, replies, reply):
-    endpoint.answer = replies(reply)
-    with pytest.raises(BackendError, match=r"`message\.content` and `usage\.completion_tokens`.* for `row-0`"):
-        http_responses(client_of(endpoint), prompts(1), ResponseParams(), source="owl")
+def test_a_bad_answer_is_an_empty_one_with_its_reason(endpoint, caplog):
+    bad = {
+        "question 1": chat_reply(None, "length"),
+        "question 2": (400, {}, b"too long"),
+        "question 3": (200, {}, b"<html>"),
+        "question 4": (200, {}, b'{"choices": []}'),
+    }
+    endpoint.answer = lambda _path, body: bad.get(body["messages"][-1]["content"], chat_reply("fine"))
+    responses = http_responses(client_of(endpoint), prompts(6), ResponseParams(), source="owl")
+    assert [r.problem for r in responses] == ["", "length", "no reply", "no reply", "no message", ""]
+    assert [r.text for r in responses] == ["fine", "", "", "", "", "fine"] and responses[1].finish == "length"
+    assert "owl: 4 of 6 answers are empty: 1 × length, 1 × no message, 2 × no reply." in caplog.text
+
+
+def test_tokens_are_counted_here_where_the_server_does_not(endpoint):
+    endpoint.answer = lambda _path, body: chat_reply("one two three", tokens=None)
+    settings = {"source": "owl", "count_text": lambda text: len(text.split())}
+    (response,) = http_responses(client_of(endpoint), prompts(1), ResponseParams(), **settings)
+    assert response.num_tokens == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_wrong_key_or_model_stops_at_once(endpoint, status):
+    endpoint.answer = lambda _path, body: (status, {}, b"no")
+    with pytest.raises(BackendError, match=f"HTTP {status}"):
+        http_responses(client_of(endpoint), prompts(40), ResponseParams(), source="owl")
+    assert len(endpoint.seen) < 20
 
 
 def vllm(source, *, entries: int = 10**6):
@@ -112,7 +134,7 @@ def test_own_token_outside_the_top_k_counts_only_for_the_cross_entropy(pico, end
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (None, "must return `prompt_logprobs` for every token, but returns None.*--max-logprobs"),
+        (None, "must return `prompt_logprobs` for every token, but returns null.*--max-logprobs"),
         ([None, {}], "but returns 2 rows for"),
         ("missing", "`row-0` has .*KeyError"),
         ("null", "`row-0` has .*log-probability -10000.0 of token"),

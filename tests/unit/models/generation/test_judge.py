@@ -29,6 +29,11 @@ def chat_reply(text):
         ('The form is {"score": 1..10}, so: {"score": 9}', 9.0),
         ("Score: 6/10", 6.0),
         ("score = 2", 2.0),
+        ("**Score:** 8", 8.0),
+        (" 8/10.", 8.0),
+        ('<think>I would say {"score": 3} at first</think>{"score": 8}', 8.0),
+        ('<think>I would say {"score": 3}', None),
+        ('{"score": 7.5, "why": "a {b}"}', 7.5),
         ('{"score": 11}', None),
         ('{"score": 0}', None),
         ('{"score": -4}', None),
@@ -67,10 +72,28 @@ def test_nonsense_is_asked_again_with_a_remark(endpoint, replies):
     assert len({body["seed"] for _, body, _ in endpoint.seen}) == 3
 
 
-def test_lasting_nonsense_is_an_error_with_the_reply(endpoint, replies):
-    endpoint.answer = replies(chat_reply("No."))
-    with pytest.raises(BackendError, match=r"must grade with .* but answers 'No\.' for `row-0` after 3 requests"):
-        judge_scores(client_of(endpoint), [ITEM])
+@pytest.mark.parametrize(
+    "reply", [chat_reply("No."), chat_reply(None), (200, {}, b'{"choices": []}'), chat_reply("<think>9/10")], ids=str
+)
+def test_lasting_nonsense_leaves_an_answer_without_a_grade(endpoint, reply, caplog):
+    endpoint.answer = lambda _path, body: reply if "bad" in body["messages"][1]["content"] else chat_reply('{"score": 4}')
+    items = [TextItem(str(i), ITEM.messages, text) for i, text in enumerate(("good", "bad", "good"))]
+    assert judge_scores(client_of(endpoint), items) == [4.0, None, 4.0]
+    assert "`1` has no grade" in caplog.text and "1 of 3 answers stay without a grade" in caplog.text
+
+
+def test_one_request_that_fails_for_good_leaves_an_answer_without_a_grade(endpoint):
+    def answer(_path, body):
+        return (400, {}, b"too long") if "bad" in body["messages"][-1]["content"] else chat_reply('{"score": 4}')
+
+    endpoint.answer = answer
+    assert judge_scores(client_of(endpoint), [ITEM, TextItem("1", ITEM.messages, "bad")]) == [4.0, None]
+
+
+def test_the_longest_reply_is_a_setting(endpoint):
+    endpoint.answer = lambda _path, body: chat_reply('{"score": 4}')
+    judge_scores(client_of(endpoint), [ITEM], max_tokens=2048)
+    assert endpoint.seen[0][1]["max_tokens"] == 2048
 
 
 def test_judge_that_is_down_is_an_error(endpoint, replies):
