@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TurnKind = Literal["response", "api_call"]
-# What stands for a missing value in every published knowledge base; readers leave such attributes out.
-MISSING = frozenset({"", "-", "?", "none", "null", "dontknow", "<dontknow>", "dont_know", "don't know", "not mentioned"})
+# What stands for a missing value in published data and in tables written by programs (docs/tutorial.md lists it); readers leave
+# such attributes out. `na` and `unknown` are not among them: they may be meant.
+_MISSING_WORDS = ("none", "null", "nil", "nan", "n/a", "#n/a", "<na>", "undefined", "dontknow", "<dontknow>", "dont_know")
+MISSING = frozenset({"", "-", "--", "–", "—", "?", *_MISSING_WORDS, "dont know", "don't know", "not mentioned"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,37 @@
 """Records of dialogue data of one's own: what a line must and may hold (`tod_jsonl`), and every finding about a line at once."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from models.data.dialogue import MISSING, Entity, Turn, TurnKind
-from models.data.tod_rows import plain
+from models.data.dialogue import Entity, Turn, TurnKind
+from models.data.tod_rows import attribute_name, cell_text, plain, same_names
+from models.data.utterances import SPEAKERS, join_speakers
 from models.data.validate import shown
 from models.errors import Problem
 
 TURN_FIELDS = ("dialogue", "context", "response", "turn", "domain", "kind", "entities", "values", "kb", "dynamic")
-_SPEAKERS = {"user": "user", "assistant": "system", "system": "system"}
 # An unknown field this like a known one is a slip of the pen; others are the author's own and left alone.
 _LIKENESS = 0.8
 # Looking for a similar id among more takes seconds for each finding.
 _MOST_COMPARED = 20_000
+# From here on, not every whole number is a float.
+_EXACT = 2**53
+
+
+class Fields(dict[str, Any]):
+    """A JSON object that knows which of its fields stand in it more than once, of which Python keeps the last one alone.
+
+    Attributes:
+        repeated: Their names.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.repeated = [] if len(self) == len(names) else [name for name in self if names.count(name) > 1]
 
 
 @dataclass(slots=True)
@@ -47,7 +63,7 @@ class Known:
         if not isinstance(ids, list) or not all(_is_id(id) for id in ids):
             found.add(f"must have a list of entity ids in `{name}`", _seen(ids))
             return ()
-        texts = tuple(dict.fromkeys(str(id) for id in ids))
+        texts = tuple(dict.fromkeys(map(_id_text, ids)))
         for unknown in (id for id in texts if id not in self.domains):
             found.add(f"must name entities of kb.jsonl in `{name}`", repr(unknown), _similar(unknown, self.domains))
         return texts
@@ -67,14 +83,21 @@ def parse_entity(row: object, found: Findings) -> Entity | None:
     if not isinstance(row, Mapping):
         found.add("must be a JSON object", _seen(row))
         return None
-    if not _is_id(row.get("id")):
-        found.add("must have text or a whole number in `id`", _seen(row.get("id")))
-    attributes = {"name": _text(row, "name", found)}
-    for name in (key for key in row if key not in ("id", "name", "domain")):
-        if (value := _cell(row[name], name, found)) not in MISSING:
-            attributes[name.strip().lower()] = value
-    domain = _optional_text(row, "domain", "entity", found)
-    return None if found.problems else Entity(str(row["id"]), domain, attributes)
+    _repeated(row, found)
+    if same := same_names(row):
+        hint = "Blanks around a name and upper case do not count. Rename or remove one."
+        found.add("must have fields of different names", ", ".join(map(repr, same)), hint)
+    cells = {attribute_name(key): value for key, value in row.items()}
+    if "" in cells:
+        found.add("must have a name for each field", repr(""))
+    if not _is_id(cells.get("id")):
+        found.add("must have text or a whole number in `id`", _seen(cells.get("id")))
+    attributes = {"name": _name(cells.get("name"), found)}
+    for name in (key for key in cells if key not in ("", "id", "name", "domain")):
+        if value := _cell(cells[name], name, found):
+            attributes[name] = value
+    domain = _optional_text(cells, "domain", "entity", found)
+    return None if found.problems else Entity(_id_text(cells["id"]), domain, attributes)
 
 
 def parse_turn(row: object, found: Findings, known: Known) -> tuple[Turn, frozenset[str]] | None:
@@ -82,6 +105,7 @@ def parse_turn(row: object, found: Findings, known: Known) -> tuple[Turn, frozen
     if not isinstance(row, Mapping):
         found.add("must be a JSON object", _seen(row))
         return None
+    _repeated(row, found)
     _misspelt(row, found)
     if not _is_id(row.get("dialogue")):
         found.add("must have text or a whole number in `dialogue`", _seen(row.get("dialogue")))
@@ -90,12 +114,14 @@ def parse_turn(row: object, found: Findings, known: Known) -> tuple[Turn, frozen
     kb = known.resolve(row.get("kb", None if known.condensed else []), "kb", found)
     if known.condensed and kb and (outside := [id for id in entities if id not in kb]):
         found.add("must have its `entities` among its `kb`", ", ".join(map(repr, outside)))
-    number = row.get("turn", len(context) // 2)
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-        found.add("must have a whole number from 0 in `turn`", _seen(number))
+    number = _whole(row.get("turn", len(context) // 2))
+    if number is None or number < 0:
+        found.add("must have a whole number from 0 in `turn`", _seen(row.get("turn")))
+        number = 0
+    dialogue = _id_text(row.get("dialogue"))
     turn = Turn(
-        id=f"{row.get('dialogue')}#{number}",
-        dialogue=str(row.get("dialogue")),
+        id=f"{dialogue}#{number}",
+        dialogue=dialogue,
         turn=number,
         domain=_domain(row, entities, known, found),
         kind=_kind(row, found),
@@ -109,8 +135,33 @@ def parse_turn(row: object, found: Findings, known: Known) -> tuple[Turn, frozen
     return None if found.problems else (turn, frozenset(TURN_FIELDS).intersection(row))
 
 
+def _repeated(row: Mapping[str, Any], found: Findings) -> None:
+    if names := getattr(row, "repeated", []):
+        found.add("must have each field once", ", ".join(f"`{name}` more than once" for name in names), "Remove all but one.")
+
+
 def _is_id(value: object) -> bool:
-    return (isinstance(value, str) and bool(value.strip())) or (isinstance(value, int) and not isinstance(value, bool))
+    return (isinstance(value, str) and bool(value.strip())) or _whole(value) is not None
+
+
+def _id_text(value: object) -> str:
+    number = _whole(value)
+    return str(value).strip() if number is None else str(number)
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number, also where a table made `1.0` of it; None for anything else."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _name(value: object, found: Findings) -> str:
+    """Return the name of an entity; one may be a number, but no word that stands for a missing value."""
+    text = "" if isinstance(value, bool | list | Mapping) else cell_text(value)
+    if not text:
+        found.add("must have text in `name`", _seen(value))
+    return text
 
 
 def _text(row: Mapping[str, Any], name: str, found: Findings) -> str:
@@ -126,45 +177,50 @@ def _optional_text(row: Mapping[str, Any], name: str, default: str, found: Findi
 
 
 def _cell(value: object, name: str, found: Findings) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is not None and not isinstance(value, str | int | float):
+    try:
+        return cell_text(value)
+    except TypeError:
         found.add(f"must have text, a number, true, false or null in `{name}`", _seen(value))
-    return "" if value is None else plain(str(value))
+        return ""
 
 
 def _texts(values: object, name: str, found: Findings) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        found.add(f"must have a list of texts in `{name}`", _seen(values))
+    if not isinstance(values, list) or not all(_is_value(value) for value in values):
+        found.add(f"must have a list of texts or numbers in `{name}`", _seen(values))
         return ()
-    return tuple(plain(value) for value in values)
+    return tuple(plain(value) if isinstance(value, str) else cell_text(value) for value in values)
+
+
+def _is_value(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def _context(value: object, found: Findings) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         found.add("must have the utterances before the response in `context`", _seen(value))
         return ()
-    said = [_utterance(item, place) for place, item in enumerate(value)]
-    for place, (speaker, text) in enumerate(said):
-        expected = ("user", "system")[place % 2]
-        if text is None:
+    said: list[tuple[str, str]] = []
+    for place, item in enumerate(value):
+        utterance = _utterance(item, said[-1][0] if said else "system")
+        if utterance is None:
             hint = 'Write a text, or {"role": "user" or "assistant", "content": "…"}.'
-            found.add(f"must have an utterance in `context[{place}]`", _seen(value[place]), hint)
-        elif speaker != expected:
-            found.add(f"must have an utterance of the {expected} in `context[{place}]`", f"one of the {speaker}")
-    if len(value) % 2 == 0:
+            found.add(f"must have an utterance in `context[{place}]`", _seen(item), hint)
+        said.append(utterance or (("user", "system")[place % 2], ""))
+    if said[0][0] != "user":
+        found.add("must have an utterance of the user in `context[0]`", f"one of the {said[0][0]}")
+    elif said[-1][0] != "user":
         hint = "User and system take turns, the user first and last."
         found.add("must end with an utterance of the user in `context`", f"{len(value)} utterances", hint)
-    return tuple(text or "" for _, text in said)
+    return tuple(text for _, text in join_speakers(said))
 
 
-def _utterance(item: object, place: int) -> tuple[str, str | None]:
-    """Return who speaks (in a plain text: whoever's turn it is) and what, None if that is no utterance."""
-    speaker: object = ("user", "system")[place % 2]
+def _utterance(item: object, before: str) -> tuple[str, str] | None:
+    """Return who speaks (in a plain text: the other one than `before`) and what, or None if that is no utterance."""
+    speaker: str | None = "system" if before == "user" else "user"
     if isinstance(item, Mapping):
-        speaker, item = _SPEAKERS.get(str(item.get("role"))), item.get("content")
+        speaker, item = SPEAKERS.get(str(item.get("role"))), item.get("content")
     text = plain(item) if isinstance(item, str) else ""
-    return str(speaker), text if text and speaker else None
+    return (speaker, text) if text and speaker else None
 
 
 def _domain(row: Mapping[str, Any], entities: Sequence[str], known: Known, found: Findings) -> str:
@@ -189,7 +245,7 @@ def _kind(row: Mapping[str, Any], found: Findings) -> TurnKind:
 
 def _dynamic(value: object, found: Findings) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
-        found.add("must have an object (name → text or list of texts) in `dynamic`", _seen(value))
+        found.add("must have an object (name → text, number or list) in `dynamic`", _seen(value))
         return {}
     return {str(name): _texts(v if isinstance(v, list) else [v], f"dynamic.{name}", found) for name, v in value.items()}
 

@@ -17,7 +17,7 @@ from models.data.knowledge_base import KnowledgeBase
 from models.data.mentions import with_mentions
 from models.data.pseudo_positive import ValueIndex
 from models.data.tod_reader import DialogueSource, ReadLog
-from models.data.tod_rows import attributes_of, load_json, plain, texts_of, unreadable
+from models.data.tod_rows import attributes_of, load_json, plain, texts_of, unreadable, values_of
 from models.data.validate import BadRecord, require_text, shown
 from models.errors import DataError, Problem
 from models.params.dialogues import DialoguesParams
@@ -106,7 +106,7 @@ def _parse(record: object, name: str, where: str) -> _Said:
         kind="api_call" if output.startswith(_API) else "response",
         context=tuple(map(plain, context)),
         response=plain(output),
-        gold_values=tuple(map(plain, texts_of(record, "gold_entities"))),
+        gold_values=tuple(values_of(record, "gold_entities")),
     )
     return _Said(turn, tuple(plain(require_text(row, "name")) for row in rows), where)
 

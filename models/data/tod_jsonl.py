@@ -5,22 +5,26 @@ A line of `kb.jsonl` is an entity:
     id        required; text or whole number, unique
     name      required; what users and system call it
     domain    kind of entity, such as "hotel"; default "entity". Scores are per domain
-    …         every other field is an attribute: text, number, true/false (yes/no). Missing values: null, "",
-              and what published data writes for them ("?", "-", "none", "dontknow")
+    …         every other field is an attribute: text, number (40.0 is 40), true/false (yes/no). Missing values: null, NaN,
+              ±Infinity, "", and what data writes for them, in upper or lower case: "?", "-", "none", "null", "nil", "nan",
+              "n/a", "<na>", "undefined", "dontknow", "don't know", "not mentioned". An attribute that means it should say "no"
+
+Upper case and blanks around the name of a field do not count: two fields that become one are an error.
 
 A line of a split is one turn of the system:
 
     dialogue  required; text or whole number; the turns of a dialogue stand together, in one split
     context   required; all utterances before the response, oldest first: texts, the user's and the system's by turns, the user's
-              first and last; or messages {"role": "user" | "assistant", "content": text}
+              first and last; or messages {"role": "user" | "assistant", "content": text}, of which those of one speaker in a row
+              are joined
     response  required; what the system says
     turn      number of the system turn from 0; default: what follows from the length of the context
     domain    default: the domain of the turn's entities, or of all entities if there is one only
     kind      "response" (default) or "api_call" (the system queries: not scored as text)
     entities  ids of the entities that the response speaks of; default: those whose names it has
-    values    values that the response gives; default: values of the knowledge base found in it
+    values    values that the response gives (texts or numbers); default: values of the knowledge base found in it
     kb        ids of the dialogue's own knowledge base; required in the condensed setting, else unused
-    dynamic   {name: text or list} that a real-time query gave and belongs to no entity, such as a booking number
+    dynamic   {name: text, number or list} that a real-time query gave and belongs to no entity, such as a booking number
 
 Texts are lower-cased, underscores become blanks. Other fields of a turn are left alone, unless they look like a misspelt one.
 `docs/examples/dialogues` is a small example.
@@ -33,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from models.data.dialogue import Entity, Turn
-from models.data.jsonl_schema import Findings, Known, parse_entity, parse_turn
+from models.data.jsonl_schema import Fields, Findings, Known, parse_entity, parse_turn
 from models.data.knowledge_base import KnowledgeBase
 from models.data.mentions import with_mentions
 from models.data.pseudo_positive import ValueIndex
@@ -153,7 +157,7 @@ def _rows(path: Path, log: ReadLog) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8-sig"))
+                row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=Fields)
                 if b"\\u" in line:
                     # Half a surrogate pair is valid JSON, but no text.
                     json.dumps(row, ensure_ascii=False).encode()

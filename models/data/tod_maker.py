@@ -6,7 +6,8 @@ Fields of a turn that are read:
 
     did            dialogue
     type           domain
-    context_used   "<user> … <sys> … <user> …"; `<api>` is the user's side of a query, `<sys-api>` the system's
+    context_used   "<user> … <sys> … <user> …"; `<api>` is the user's side of a query, `<sys-api>` the system's; what one side
+                   says in a row is joined
     output_used    "<sys> …" or, for a query that is no response, "<sys-api> …"
     gold_entities  values in the response, underscores for blanks
     kb             rows of the dialogue's own knowledge base; `ref` and `choice` become the turn's dynamic values
@@ -28,7 +29,8 @@ from models.data.knowledge_base import KnowledgeBase
 from models.data.mentions import with_mentions
 from models.data.pseudo_positive import ValueIndex
 from models.data.tod_reader import SPLITS, DialogueSource, ReadLog
-from models.data.tod_rows import attributes_of, load_json, plain, texts_of, unreadable
+from models.data.tod_rows import attributes_of, cell_text, load_json, plain, unreadable, values_of
+from models.data.utterances import join_speakers
 from models.data.validate import BadRecord, require_text, shown
 from models.errors import DataError
 from models.params.dialogues import DialoguesParams
@@ -127,22 +129,23 @@ def _parse(record: object, split: Split, num_rows: int, *, condensed: bool) -> _
     if not isinstance(did := record.get("did"), int | str):
         raise BadRecord("must have a dialogue id in `did`", shown(did))
     context = _utterances(require_text(record, "context_used").lower(), "context_used")
-    output = _utterances(require_text(record, "output_used").lower(), "output_used")
+    output = join_speakers(_utterances(require_text(record, "output_used").lower(), "output_used"))
     if len(output) != 1 or output[0][0] in _USER_SIDE:
         raise BadRecord("must have one utterance, of `<sys>` or `<sys-api>`, in `output_used`", shown(record["output_used"]))
-    if len(context) % 2 == 0 or any((mark in _USER_SIDE) != (i % 2 == 0) for i, (mark, _) in enumerate(context)):
+    spoken = join_speakers(("user" if mark in _USER_SIDE else "system", text) for mark, text in context)
+    if spoken[0][0] != "user" or spoken[-1][0] != "user":
         marks = " ".join(f"<{mark}>" for mark, _ in context)
         raise BadRecord("must have user and system in turns, the user first and last, in `context_used`", marks)
-    dialogue, number = f"{split}-{did}", len(context) // 2
+    dialogue, number = f"{split}-{did}", len(spoken) // 2
     turn = Turn(
         id=f"{dialogue}#{number}",
         dialogue=dialogue,
         turn=number,
         domain=plain(require_text(record, "type")),
         kind="api_call" if output[0][0] == "sys-api" else "response",
-        context=tuple(text for _, text in context),
+        context=tuple(text for _, text in spoken),
         response=output[0][1],
-        gold_values=tuple(map(plain, texts_of(record, "gold_entities"))),
+        gold_values=tuple(values_of(record, "gold_entities")),
         dynamic=_dynamic(record.get("kb", [])),
     )
     return _Example(turn, _rows(record, num_rows, condensed=condensed))
@@ -172,9 +175,16 @@ def _dynamic(rows: object) -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         for kind in _DYNAMIC:
-            if (value := plain(str(row.get(kind) or ""))) not in MISSING:
+            if value := _cell(row.get(kind), kind):
                 found.setdefault(kind, {})[value] = None
     return {kind: tuple(values) for kind, values in found.items()}
+
+
+def _cell(value: object, kind: str) -> str:
+    try:
+        return cell_text(value)
+    except TypeError as error:
+        raise BadRecord(f"must have text or a number in `kb.{kind}`", shown(value)) from error
 
 
 def _values(path: Path, rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from models.data.json_array import read_array
 from models.data.tod_reader import ReadLog
-from models.data.tod_rows import plain, texts_of
+from models.data.tod_rows import plain, texts_of, values_of
 from models.data.validate import BadRecord, require_text, shown
 
 DYNAMIC = ("ref", "choice")
@@ -81,7 +81,7 @@ def _turn(row: Any, *, where: str) -> CdnetTurn:
         domain=require_text(row, "type"),
         context=context,
         response=plain(require_text(row, "output")),
-        gold_values=tuple(map(plain, texts_of(row, "gold_entities"))),
+        gold_values=tuple(values_of(row, "gold_entities")),
         session=_session(row.get("kb")),
     )
 
@@ -92,7 +92,7 @@ def _session(kb: Any) -> Session:
     rows: dict[str, dict[str, str]] = {}
     dynamic: dict[str, dict[str, None]] = {}
     for row in kb:
-        values = {key: plain(value) for key, value in row.items()}
+        values = {key: plain(str(value)) for key, value in row.items()}
         for kind in DYNAMIC:
             if kind in values:
                 dynamic.setdefault(kind, {})[values.pop(kind)] = None
@@ -101,4 +101,6 @@ def _session(kb: Any) -> Session:
 
 
 def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and "name" in row and all(isinstance(value, str) for value in row.values())
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        return False
+    return all(isinstance(value, str | int) and not isinstance(value, bool) for value in row.values())

@@ -1,7 +1,11 @@
 """Parts of records that every published data set writes in the same way: texts, rows of a knowledge base, small files."""
 
 import json
-from collections.abc import Mapping
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,42 @@ def plain(text: str) -> str:
     return " ".join(text.lower().replace("_", " ").split())
 
 
+def cell_text(value: object) -> str:
+    """Return a cell of a table as a value: text as `plain` gives it, `yes` or `no`, a number without exponent or idle fraction.
+
+    `40.0` is `40`. Empty where the value is missing: null, NaN, an infinity, a word of `MISSING`.
+
+    Raises:
+        TypeError: The cell holds a list or an object.
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _number(value) if math.isfinite(value) else ""
+    if value is None:
+        return ""
+    if not isinstance(value, str | int):
+        raise TypeError(type(value).__name__)
+    text = plain(str(value))
+    return "" if text in MISSING else text
+
+
+def _number(value: float) -> str:
+    return format(Decimal(repr(value + 0.0)), "f").removesuffix(".0")
+
+
+def attribute_name(name: str) -> str:
+    """Return the name of a field as attributes have it: without blanks around it, case folded, in one Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
+
+
+def same_names(names: Iterable[str]) -> list[str]:
+    """Return the names that another one of them becomes as well, in their order."""
+    known = list(names)
+    counts = Counter(map(attribute_name, known))
+    return [name for name in known if counts[attribute_name(name)] > 1]
+
+
 def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = frozenset()) -> dict[str, str]:
     """Return the attributes of a row of a knowledge base in its order; missing values are absent.
 
@@ -25,18 +65,22 @@ def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = froze
         leave_out: Names that are no attributes.
 
     Raises:
-        BadRecord: The row is no mapping, or a value is neither text nor number.
+        BadRecord: The row is no mapping, two of its names are one, or a value is a list or an object.
     """
     if not isinstance(row, Mapping):
         raise BadRecord(f"must have a JSON object in `{within}`", shown(row))
+    if same := same_names(row):
+        raise BadRecord(f"must have names of their own for the fields of `{within}`", ", ".join(map(repr, same)))
     attributes = {}
     for name, value in row.items():
-        if name in leave_out or value is None:
+        if name in leave_out:
             continue
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise BadRecord(f"must have text in `{within}.{name}`", shown(value))
-        if (text := plain(str(value))) and text not in MISSING and str(value).lower().strip() not in MISSING:
-            attributes[name.lower()] = text
+        try:
+            text = cell_text(value)
+        except TypeError as error:
+            raise BadRecord(f"must have text or a number in `{within}.{name}`", shown(value)) from error
+        if text:
+            attributes[attribute_name(name)] = text
     return attributes
 
 
@@ -50,6 +94,18 @@ def texts_of(record: Mapping[str, Any], field: str) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise BadRecord(f"must have a list of texts in `{field}`", shown(texts))
     return texts
+
+
+def values_of(record: Mapping[str, Any], field: str) -> list[str]:
+    """Return the values listed in `field` as texts; they may be numbers.
+
+    Raises:
+        BadRecord: There is no list of texts and numbers.
+    """
+    values = record.get(field)
+    if not isinstance(values, list) or not all(isinstance(v, str | int | float) and not isinstance(v, bool) for v in values):
+        raise BadRecord(f"must have a list of texts or numbers in `{field}`", shown(values))
+    return [plain(value) if isinstance(value, str) else cell_text(value) for value in values]
 
 
 def load_json(path: Path) -> Any:

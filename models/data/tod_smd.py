@@ -18,6 +18,7 @@ from models.data.pseudo_positive import ValueIndex
 from models.data.text import PUBLISHED
 from models.data.tod_reader import DialogueSource, ReadLog
 from models.data.tod_rows import attributes_of, load_json, plain, unreadable
+from models.data.utterances import join_speakers
 from models.data.validate import BadRecord, require_text, shown
 from models.data.value_finder import ValueFinder, matchable
 from models.errors import ParamsError, Problem
@@ -128,21 +129,22 @@ def _parse(record: object) -> _Dialogue:
     if not isinstance(turns, list) or not turns:
         raise BadRecord("must have a list of turns in `turns`", shown(turns))
     name = require_text(record, "dialogue_id").removeprefix("kvret-").replace("validation", "val")
-    rows = turns[1].get("db_results") if len(turns) > 1 and isinstance(turns[1], Mapping) else {}
-    return _Dialogue(f"smd-{name}", split, domains[0], _utterances(turns), _rows(rows, domains[0]))
+    utterances = _utterances(turns)
+    answers = (turn.get("db_results") for turn in turns if turn["speaker"] == "system")
+    return _Dialogue(f"smd-{name}", split, domains[0], utterances, _rows(next(answers, {}), domains[0]))
 
 
 def _utterances(turns: Sequence[Any]) -> tuple[str, ...]:
-    texts = []
+    said: list[tuple[str, str]] = []
     for number, turn in enumerate(turns):
-        speaker = ("user", "system")[number % 2]
-        if not isinstance(turn, Mapping) or turn.get("speaker") != speaker:
-            raise BadRecord(f"must have a turn by the {speaker} in `turns[{number}]`", shown(turn))
+        speaker = turn.get("speaker") if isinstance(turn, Mapping) else None
+        if speaker not in ("user", "system") or (not number and speaker != "user"):
+            raise BadRecord(f"must have a turn by the user{' or the system' if number else ''} in `turns[{number}]`", shown(turn))
         text = turn.get("utterance")
         if not isinstance(text, str):
             raise BadRecord(f"must have text in `turns[{number}].utterance`", shown(text))
-        texts.append(plain(text))
-    return tuple(texts)
+        said.append((speaker, plain(text)))
+    return tuple(text for _, text in join_speakers(said))
 
 
 def _rows(results: object, domain: str) -> tuple[dict[str, str], ...]:

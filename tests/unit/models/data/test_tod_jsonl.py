@@ -87,6 +87,64 @@ def test_messages_are_a_context(tmp_path: Path) -> None:
     assert only_turn(tmp_path, context=talk).context == ("hi", "yes?", "a pub")
 
 
+def test_what_one_speaker_says_in_a_row_is_one_utterance(tmp_path: Path) -> None:
+    roles = ["user", "user", "assistant", "assistant", "user", "user"]
+    talk = [{"role": role, "content": f"{role[0]}{place}"} for place, role in enumerate(roles)]
+    turn = only_turn(tmp_path, context=talk)
+    assert (turn.context, turn.turn) == (("u0 u1", "a2 a3", "u4 u5"), 1)
+    assert only_turn(tmp_path, context=["a", "b", talk[0], talk[1]]).context == ("a", "b", "u0 u1")
+
+
+def test_numbers_are_numbers_however_a_table_writes_them(tmp_path: Path) -> None:
+    turn = only_turn(tmp_path, entities=[7.0], values=[5, 4.0, 0.00001], turn=2.0, dynamic={"choice": 5, "ref": [12.0, "x"]})
+    assert (turn.gold_entities, turn.gold_values, turn.id) == (("7",), ("5", "4", "0.00001"), "d#2")
+    assert turn.dynamic == {"choice": ("5",), "ref": ("12", "x")}
+    assert only_turn(tmp_path, dialogue=3.0).id == only_turn(tmp_path, dialogue=3).id == "3#0"
+
+
+def test_cells_of_a_table_with_gaps(tmp_path: Path) -> None:
+    made = source(tmp_path)
+    rows = (
+        '{"id": 1.0, "name": "Copper Kettle", "seats": 40.0, "phone": NaN, "fax": -Infinity, "open": true}',
+        '{"id": 2, "name": 1762, "seats": 4.5, "phone": 5550122.0, "far": 1e22, "near": 1e-5, "zero": -0.0, "big": 1e999}',
+        '{"id": 3, "name": "Wagtail", "a": "N/A", "b": " NaN ", "c": "Null", "d": "NONE", "e": "-", "f": "", "na": "NA"}',
+    )
+    (tmp_path / "kb.jsonl").write_text("\n".join(rows))
+    made = read(DialoguesParams(kind="jsonl", path="."), root=tmp_path)
+    far = {"far": "10000000000000000000000", "near": "0.00001", "zero": "0"}
+    assert [dict(entity.attributes) for entity in made.entities] == [
+        {"name": "copper kettle", "seats": "40", "open": "yes"},
+        {"name": "1762", "seats": "4.5", "phone": "5550122", **far},
+        {"name": "wagtail", "na": "na"},
+    ]
+    assert [entity.id for entity in made.entities] == ["1", "2", "3"] and not made.log.problems
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": 2, "name": "b", "Name": "c"}', "must have fields of different names, but is 'name', 'Name'."),
+        ('{"id": 2, "name": "b", "area": 1, " AREA ": 2}', "must have fields of different names, but is 'area', ' AREA '."),
+        ('{"id": 2, " Id": 3, "name": "b"}', "must have fields of different names, but is 'id', ' Id'."),
+        ('{"id": 2, "name": "b", "straße": 1, "STRASSE": 2}', "must have fields of different names, but is 'straße', 'STRASSE'."),
+        ('{"id": 2, "name": "b", "cafe\u0301": 1, "caf\u00e9": 2}', "must have fields of different names"),
+        ('{"id": 2, "name": "b", "area": 1, "area": 1}', "must have each field once, but is `area` more than once."),
+        ('{"id": 2, "name": "b", " ": 1}', "must have a name for each field, but is ''."),
+        ('{"id": 2, "name": "n/a"}', "must have text in `name`, but is str 'n/a'."),
+        ('{"id": 2, "name": NaN}', "must have text in `name`, but is float nan."),
+        ('{"id": 2.5, "name": "b"}', "must have text or a whole number in `id`, but is float 2.5."),
+        ('{"id": "1", "name": "b"}', "must have an `id` of its own, but is `1`, as in line 1."),
+        ('{"id": 1.0, "name": "b"}', "must have an `id` of its own, but is `1`, as in line 1."),
+        ('{"id": 2, "name": "b", "x": {"y": NaN}}', "must have text, a number, true, false or null in `x`"),
+    ],
+)
+def test_a_bad_entity_says_what_is_wrong(tmp_path: Path, line: str, said: str) -> None:
+    source(tmp_path)
+    (tmp_path / "kb.jsonl").write_text('{"id": 1, "name": "a"}\n' + line, encoding="utf-8")
+    (problem,) = read(DialoguesParams(kind="jsonl", path="."), root=tmp_path).log.problems
+    assert str(problem).startswith(f"{tmp_path}/kb.jsonl:2 {said}")
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -105,11 +163,16 @@ def test_messages_are_a_context(tmp_path: Path) -> None:
         ({"entities": "oak"}, "must have a list of entity ids in `entities`, but is str 'oak'."),
         ({"entities": ["oka"]}, "must name entities of kb.jsonl in `entities`, but is 'oka'. Did you mean `oak`?"),
         ({"kb": ["nothing alike"]}, "must name entities of kb.jsonl in `kb`, but is 'nothing alike'."),
-        ({"values": ["a", 1]}, "must have a list of texts in `values`, but is list ['a', 1]."),
+        ({"values": ["a", True]}, "must have a list of texts or numbers in `values`, but is list ['a', True]."),
+        ({"values": [float("nan")]}, "must have a list of texts or numbers in `values`, but is list [nan]."),
         ({"turn": -1}, "must have a whole number from 0 in `turn`, but is int -1."),
+        ({"turn": True}, "must have a whole number from 0 in `turn`, but is bool True."),
+        ({"turn": "1"}, "must have a whole number from 0 in `turn`, but is str '1'."),
+        ({"turn": 1.5}, "must have a whole number from 0 in `turn`, but is float 1.5."),
+        ({"entities": [True]}, "must have a list of entity ids in `entities`, but is list [True]."),
         ({"kind": "query"}, "must have `response` or `api_call` in `kind`, but is str 'query'."),
-        ({"dynamic": ["ref"]}, "must have an object (name → text or list of texts) in `dynamic`, but is list ['ref']."),
-        ({"dynamic": {"ref": 3}}, "must have a list of texts in `dynamic.ref`, but is list [3]."),
+        ({"dynamic": ["ref"]}, "must have an object (name → text, number or list) in `dynamic`, but is list ['ref']."),
+        ({"dynamic": {"ref": True}}, "must have a list of texts or numbers in `dynamic.ref`, but is list [True]."),
         ({"entites": ["oak"]}, "must not have the field `entites`. Did you mean `entities`?"),
     ],
 )

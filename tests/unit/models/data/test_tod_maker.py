@@ -81,6 +81,18 @@ def test_queries_are_no_responses(tmp_path: Path) -> None:
     assert (second.kind, second.context, second.turn) == ("response", ("book it", "ref oak", "ab12"), 1)
 
 
+def test_what_one_side_says_in_a_row_is_one_utterance(tmp_path: Path) -> None:
+    said = "<user> hi <user> a pub <sys> yes? <api> oak <user> so?"
+    (turn,) = source(tmp_path, example(context_used=said, output_used="<sys> the oak <sys> it is")).turns("test")
+    assert (turn.context, turn.response, turn.turn) == (("hi a pub", "yes?", "oak so?"), "the oak it is", 1)
+
+
+def test_numbers_of_a_query_are_values(tmp_path: Path) -> None:
+    rows = [{"name": "oak", "choice": 0, "ref": None}, {"name": "elm", "choice": 2.0, "ref": "N/A"}]
+    (turn,) = source(tmp_path, example(kb=rows, gold_entities=[5])).turns("test")
+    assert (turn.dynamic, turn.gold_values) == ({"choice": ("0", "2")}, ("5",))
+
+
 def test_names_that_several_rows_have_are_looked_for_in_the_dialogues_own(tmp_path: Path) -> None:
     made = source(tmp_path, example(gt_db_idx=[1]), db=[DB[0], {**DB[0], "area": "west"}])
     assert [t.gold_entities for t in made.turns("test")] == [("db-1",)]
@@ -96,7 +108,7 @@ def test_names_that_several_rows_have_are_looked_for_in_the_dialogues_own(tmp_pa
         ({"context_used": "<user> hi <sys> <user> you"}, "must have text after each mark in `context_used`"),
         ({"output_used": "<user> hi"}, "must have one utterance, of `<sys>` or `<sys-api>`, in `output_used`"),
         ({"output_used": " "}, "must have text in `output_used`"),
-        ({"gold_entities": "oak"}, "must have a list of texts in `gold_entities`"),
+        ({"gold_entities": "oak"}, "must have a list of texts or numbers in `gold_entities`"),
         ({"gt_db_idx": [3]}, "must have a list of rows of `all_db.json` (0 to 2) in `gt_db_idx`"),
         ({"gt_db_idx": None}, "must have a list of rows of `all_db.json` (0 to 2) in `gt_db_idx`"),
         ({"kb": ["oak"]}, "must have a list of rows in `kb`"),

@@ -130,7 +130,7 @@ def test_training_turns_have_a_rebuilt_session(tmp_path: Path) -> None:
         (record(4, "hi", "a", "b"), "a user's last"),
         (record(4, "", "a"), "must have text in `output`"),
         (record(4, "hi", "a", kb=[{"area": "north"}]), "must have a list of rows with a `name`"),
-        (record(4, "hi", "a", gold=[1]), "must have a list of texts in `gold_entities`"),
+        (record(4, "hi", "a", gold=[True]), "must have a list of texts or numbers in `gold_entities`"),
         (
             record(4, "hi", "a", kb=[{"name": "atlantis"}]),
             "must have rows of venues of MultiWOZ's database in `kb`, but is 'atlantis'",

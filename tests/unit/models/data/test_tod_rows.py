@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from models.data.tod_reader import ReadLog
-from models.data.tod_rows import attributes_of, load_json, plain, texts_of
+from models.data.tod_rows import attributes_of, load_json, plain, texts_of, values_of
 from models.data.validate import BadRecord
 from models.errors import DataError, Problem
 
@@ -23,12 +23,17 @@ def test_missing_values_are_absent_and_numbers_are_text() -> None:
         "fee": "?",
         "x": "Not Mentioned",
         "y": "dont_know",
+        "gap": float("nan"),
+        "far": float("-inf"),
+        "none": "N/A",
+        "open": True,
+        "seats": 40.0,
     }
-    assert attributes_of(row, within="row") == {"name": "a b", "stars": "4"}
-    assert attributes_of(row, within="row", leave_out=frozenset({"stars"})) == {"name": "a b"}
+    assert attributes_of(row, within="row") == {"name": "a b", "stars": "4", "open": "yes", "seats": "40"}
+    assert attributes_of(row, within="row", leave_out=frozenset({"stars", "seats", "open"})) == {"name": "a b"}
 
 
-@pytest.mark.parametrize("row", [["x"], "x", {"a": ["x"]}, {"a": {}}, {"a": True}])
+@pytest.mark.parametrize("row", [["x"], "x", {"a": ["x"]}, {"a": {}}, {"a": 1, " A": 1}])
 def test_other_rows_are_malformed(row: object) -> None:
     with pytest.raises(BadRecord, match=r"`row(\.a)?`"):
         attributes_of(row, within="row")
@@ -39,6 +44,13 @@ def test_lists_of_texts() -> None:
     for row in ({}, {"a": "x"}, {"a": [1]}):
         with pytest.raises(BadRecord, match="`a`"):
             texts_of(row, "a")
+
+
+def test_lists_of_values_may_hold_numbers() -> None:
+    assert values_of({"a": ["X_1", 5, 4.0]}, "a") == ["x 1", "5", "4"]
+    for row in ({}, {"a": 5}, {"a": [True]}, {"a": [None]}):
+        with pytest.raises(BadRecord, match="`a`"):
+            values_of(row, "a")
 
 
 def test_small_files_are_read_without_their_comments(tmp_path: Path) -> None:

@@ -78,6 +78,14 @@ def test_a_dialogue_becomes_turns_with_its_own_rows(tmp_path: Path) -> None:
     assert not made.log.problems
 
 
+def test_what_one_speaker_says_in_a_row_is_one_utterance(tmp_path: Path) -> None:
+    said = [("user", "hi"), ("user", "food?"), ("system", "chef chu's"), ("system", "is near"), ("user", "thanks")]
+    turns = [{"speaker": speaker, "utterance": text} for speaker, text in said]
+    turns[2]["db_results"] = {"navigate": [ROW]}  # type: ignore[assignment]
+    (turn,) = source(tmp_path, dialogue(0, turns=turns)).turns("train")
+    assert (turn.context, turn.response, turn.kb) == (("hi food?",), "chef chu's is near", ("smd-train-0/0",))
+
+
 def test_equal_rows_of_a_dialogue_are_merged_but_not_those_of_two(tmp_path: Path) -> None:
     made = source(tmp_path, dialogue(0, "a", "b", rows=[ROW, OTHER, ROW]), dialogue(1, "a", "b"), dialogue(2, "a", "b", rows=[]))
     assert [e.id for e in made.entities] == [f"smd-train-{d}/{r}" for d in (0, 1) for r in (0, 1)]
@@ -96,7 +104,7 @@ def test_equal_rows_of_a_dialogue_are_merged_but_not_those_of_two(tmp_path: Path
         (dialogue(1, "a", "b", turns=[{"speaker": "system", "utterance": "a"}]), r"by the user in `turns\[0\]`"),
         (dialogue(1, "a", "b", turns=[{"speaker": "user", "utterance": None}]), r"`turns\[0\].utterance`"),
         (dialogue(1, "a", "b", rows=["x"]), r"JSON object in `db_results.navigate\[0\]`"),
-        (dialogue(1, "a", "b", rows=[{"poi": ["x"]}]), r"text in `db_results.navigate\[0\].poi`"),
+        (dialogue(1, "a", "b", rows=[{"poi": ["x"]}]), r"text or a number in `db_results.navigate\[0\].poi`"),
         (dialogue(0, "a", "b"), "`dialogue_id` of its own"),
     ],
 )
