@@ -1,6 +1,7 @@
 """A local causal LM, such as the fused model, as a response generator: in-context learning, nothing is trained."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,11 @@ from models.schema import Message
 from models.tokenization.chat import render_prompt
 
 _log = logging.getLogger(__name__)
+
+
+def _is_mark(token: str) -> bool:
+    """Whether an added token is more than a run of blanks or a single sign."""
+    return len(token.strip()) > 1
 
 
 class CausalResponder:
@@ -38,6 +44,9 @@ class CausalResponder:
             SourceError: The model's template cannot render a prompt.
         """
         self._source, self._batch_size = source, batch_size
+        # A rendered prompt is parsed for special tokens: those that a user or an entity spells are taken apart by a blank.
+        tokens = sorted(filter(_is_mark, source.codec.tokenizer.get_added_vocab()), key=len, reverse=True)
+        self._spelled = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
         length = source.source.context_length
         most = min(in_context.max_new_tokens, length // 2)
         if most < in_context.max_new_tokens:
@@ -73,7 +82,10 @@ class CausalResponder:
 
     def _render(self, messages: Sequence[Message]) -> str:
         codec = self._source.codec
-        return render_prompt(self._source.source.chat_template, messages, bos_token=codec.bos_token, eos_token=codec.eos_token)
+        plain = [
+            replace(m, content=self._spelled.sub(lambda token: f"{token[0][0]} {token[0][1:]}", m.content)) for m in messages
+        ]
+        return render_prompt(self._source.source.chat_template, plain, bos_token=codec.bos_token, eos_token=codec.eos_token)
 
     def _takes_system(self) -> bool:
         """Whether the template renders a system message, and with its text: some leave it out without a word."""

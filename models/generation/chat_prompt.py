@@ -78,21 +78,26 @@ class ChatPrompt:
         lines = ["Entities:"] if entities else []
         lines += [" ".join(filter(None, (self.meta.text(e.meta), self._entity(e.entity)))) for e in entities]
         if dynamic:
-            lines.append("Query result: " + "; ".join(f"{k}: {', '.join(v)}" for k, v in dynamic.items()))
+            lines.append(_line("Query result: " + "; ".join(f"{k}: {', '.join(v)}" for k, v in dynamic.items())))
         lines.append("Dialogue:")
         # The last utterance is the user's, also where the first ones were cut.
-        lines += [f"{('System', 'User')[(len(context) - i) % 2]}: {text}" for i, text in enumerate(context)]
+        lines += [f"{('System', 'User')[(len(context) - i) % 2]}: {_line(text)}" for i, text in enumerate(context)]
         return "\n".join(lines)
 
     def _entity(self, entity: Entity) -> str:
         names = list(entity.attributes)
         wanted = names if self.attributes is None else list(dict.fromkeys([*names[:1], *self.attributes]))
-        return "; ".join(f"{a.replace('_', ' ')}: {entity.attributes[a]}" for a in wanted if a in entity.attributes)
+        return _line("; ".join(f"{a.replace('_', ' ')}: {entity.attributes[a]}" for a in wanted if a in entity.attributes))
 
 
 def tidy(text: str) -> str:
     """Keep the system's own utterance of what a model wrote: no role label, nothing it wrote for the user, one line."""
     return " ".join(_OWN_NAME.sub("", _NEXT_SPEAKER.sub("", "\n" + text.strip()).strip()).split())
+
+
+def _line(text: str) -> str:
+    """Keep a text on its line: none can open a line of the prompt (`System: …`) by itself."""
+    return " ".join(text.split())
 
 
 def _latest(context: Sequence[str], cuts: PromptCuts) -> list[str]:

@@ -14,9 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from models.data.dialogue import Entity
 from models.generation.t5_tokenizer import ENTITY, REAL_TIME, SYSTEM, USER
 from models.params.dialogue import GeneratorParams
-from models.retrieval.entity_text import entity_text
+from models.retrieval.entity_text import SEPARATOR, entity_pairs
 
-_SEPARATOR = " ; "
 _REMEMBERED = 50_000
 
 
@@ -33,6 +32,7 @@ class PassageBuilder:
         self.cfg = cfg
         # Entities and meta knowledge come again and again; bounded, so that it does not grow with the knowledge base.
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._ids)
+        self._marked = lru_cache(maxsize=_REMEMBERED)(self._ids_with_marks)
 
     def context_ids(self, context: Sequence[str], dynamic: Mapping[str, Sequence[str]] | None = None) -> list[int]:
         """Return the ids of a context, at most `max_context_tokens`: the oldest words are dropped.
@@ -57,11 +57,11 @@ class PassageBuilder:
         than the budget.
         """
         room = self.cfg.max_entity_tokens
-        name, *pairs = entity_text(entity, attributes=self.cfg.attributes).split(_SEPARATOR)
+        name, *pairs = entity_pairs(entity, attributes=self.cfg.attributes) or [""]
         head = [self._mark(ENTITY), *self._remembered(name)][:room]
-        ids = [*self._remembered(meta_text)[: room - len(head)], *head]
+        ids = [*self._marked(meta_text)[: room - len(head)], *head]
         for pair in pairs:
-            more = self._remembered(_SEPARATOR + pair)
+            more = self._remembered(SEPARATOR + pair)
             if len(ids) + len(more) > room:
                 break
             ids += more
@@ -81,13 +81,18 @@ class PassageBuilder:
         values = [f"{name.replace('_', ' ')} {value}".lower() for name, given in dynamic.items() for value in given]
         ids: list[int] = []
         for value in values:
-            more = self._ids(_SEPARATOR + value) if ids else [self._mark(REAL_TIME), *self._ids(value)]
+            more = self._ids(SEPARATOR + value) if ids else [self._mark(REAL_TIME), *self._ids(value)]
             if len(ids) + len(more) > room:
                 break
             ids += more
         return ids
 
     def _ids(self, text: str) -> list[int]:
+        """Encode what users, systems and entities say: nothing in it is a mark or special token, whatever it spells."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)) if text else []
+
+    def _ids_with_marks(self, text: str) -> list[int]:
+        """Encode a text of ours, the tokens of meta knowledge as wholes."""
         return list(self.tokenizer.encode(text, add_special_tokens=False)) if text else []
 
     def _mark(self, mark: str) -> int:

@@ -70,7 +70,11 @@ class RetrieverParams(Section):
     revision: str | None = Field(None, description="Hub revision; required for hub names.")
     pico: PicoEncoder = Field(default_factory=PicoEncoder, description="Sizes of the encoder from scratch.")
     untied: bool = Field(False, description="Separate encoders for contexts and entities.")
-    pooling: Literal["mean", "cls"] = Field("mean", description="How token states become one vector.")
+    pooling: Literal["auto", "mean", "cls", "max", "last"] = Field(
+        "auto",
+        description="How token states become one vector: mean or maximum over all tokens, or the state of the first (`cls`) or "
+        "last one. `auto`: as the encoder's own 1_Pooling/config.json says, else `mean`.",
+    )
     projection: int = Field(0, ge=0, description="Width of a dense + tanh projection; 0 = none (128 in MAKER).")
     max_context_tokens: int = Field(128, ge=8, description="Longest context; the oldest words are dropped.")
     max_entity_tokens: int = Field(128, ge=8, description="Longest entity; its last attributes are dropped, never the name.")

@@ -19,6 +19,7 @@ from models.retrieval.encoder_folder import find_encoder, load_encoder, strip
 from models.retrieval.entity_text import context_text, entity_text
 from models.retrieval.pico_encoder import build_pico_encoder, train_pico_tokeniser
 from models.retrieval.pooling import Tower
+from models.retrieval.sentence_encoder import own_pooling
 from models.retrieval.tokenising import TOKENIZER, TextTokeniser
 
 WEIGHTS, SETTINGS = "model.safetensors", "retriever.json"
@@ -48,7 +49,8 @@ class Retriever(nn.Module):
         towers = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
-            towers += [Tower(encoder, pooling=cfg.pooling, projection=cfg.projection) for encoder in encoders]
+            pooling = "mean" if cfg.pooling == "auto" else cfg.pooling
+            towers += [Tower(encoder, pooling=pooling, projection=cfg.projection) for encoder in encoders]
         self.towers = nn.ModuleList(towers)
         self.dim = towers[0].dim
 
@@ -156,7 +158,7 @@ def build_retriever(cfg: RetrieverParams, *, texts: Iterable[str], root: Path) -
 
     Raises:
         ParamsError: A hub name without a revision, or lengths beyond the encoder's positions.
-        SourceError: The encoder cannot be loaded.
+        SourceError: The encoder cannot be loaded, or makes its vectors in a way that we cannot.
     """
     if cfg.encoder == "pico":
         tokeniser = train_pico_tokeniser(texts, vocab_size=cfg.pico.vocab_size)
@@ -167,6 +169,8 @@ def build_retriever(cfg: RetrieverParams, *, texts: Iterable[str], root: Path) -
         ]
     else:
         location, revision = find_encoder(cfg.encoder, revision=cfg.revision, root=root)
+        if cfg.pooling == "auto":
+            cfg = cfg.model_copy(update={"pooling": own_pooling(location, revision=revision) or "mean"})
         model, tokeniser = load_encoder(location, revision=revision)
         encoders = [model, load_encoder(location, revision=revision)[0]] if cfg.untied else [model]
     return Retriever(cfg, tokeniser, encoders=encoders).eval()

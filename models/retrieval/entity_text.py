@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from models.data.dialogue import Entity
 from models.data.text import normalise
 
+SEPARATOR = " ; "
+
 
 def entity_text(
     entity: Entity, *, attributes: Sequence[str] | None = None, domain: bool = False, normalised: bool = False
@@ -12,19 +14,29 @@ def entity_text(
     """Return `name value ; area value ; …`, attribute–value pairs joined as plain text (§3.2 of MK-TOD).
 
     Args:
-        entity: The entity; values that it lacks are left out.
-        attributes: Attributes to write, in this order; the name comes first in any case. None = all, in the entity's order.
+        entity: As in `entity_pairs`.
+        attributes: The same.
         domain: Write the entity's domain after the name.
         normalised: Keep letters and digits only (`models.data.text`).
+    """
+    pairs = entity_pairs(entity, attributes=attributes)
+    if domain:
+        pairs.insert(1, f"domain {entity.domain}")
+    return SEPARATOR.join(normalise(pair) if normalised else pair for pair in pairs)
+
+
+def entity_pairs(entity: Entity, *, attributes: Sequence[str] | None = None) -> list[str]:
+    """Return `name value`, `area value`, … one by one: a value may hold the separator itself.
+
+    Args:
+        entity: The entity; values that it lacks are left out.
+        attributes: Attributes to write, in this order; the name comes first in any case. None = all, in the entity's order.
     """
     values = entity.attributes
     name = next(iter(values), None)
     wanted = values if attributes is None else [a for a in attributes if a in values and a != name]
     order = dict.fromkeys([*([] if name is None else [name]), *wanted])
-    pairs = [f"{attribute.replace('_', ' ')} {values[attribute]}" for attribute in order]
-    if domain:
-        pairs.insert(1, f"domain {entity.domain}")
-    return " ; ".join(normalise(pair) if normalised else pair for pair in pairs)
+    return [f"{attribute.replace('_', ' ')} {values[attribute]}" for attribute in order]
 
 
 def context_text(
@@ -43,4 +55,4 @@ def context_text(
     if role_marks:
         marks = ["system" if (len(texts) - place) % 2 == 0 else "user" for place in range(len(texts))]
         texts = [f"{mark} {text}" for mark, text in zip(marks, texts, strict=True)]
-    return " ; ".join(texts)
+    return SEPARATOR.join(texts)

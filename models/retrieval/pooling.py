@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "max", "last"]
 
 
 def pool(states: Tensor, mask: Tensor, kind: Pooling) -> Tensor:
@@ -16,13 +16,17 @@ def pool(states: Tensor, mask: Tensor, kind: Pooling) -> Tensor:
     Args:
         states: float[B, T, D].
         mask: int64[B, T], 1 at tokens, 0 at padding; every row has a token.
-        kind: `mean` over the tokens, or the state of the first one.
+        kind: `mean` or `max` over the tokens, or the state of the first (`cls`) or `last` one.
 
     Returns:
         float[B, D].
     """
     if kind == "cls":
         return states[:, 0]
+    if kind == "last":
+        return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
+    if kind == "max":
+        return states.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(dim=1)
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 

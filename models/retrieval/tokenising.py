@@ -14,7 +14,7 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True, slots=True)
 class TextTokeniser:
-    """A tokenizer whose special tokens are put by us, so that cutting never drops them.
+    """A tokenizer whose special tokens are put by us alone: cutting never drops them, and no text spells one.
 
     Attributes:
         tokenizer: The tokenizer; made without truncation and padding of its own.
@@ -29,9 +29,10 @@ class TextTokeniser:
     pad_id: int
 
     def __post_init__(self) -> None:
-        """Switch off what many published tokenizer files switch on."""
+        """Switch off what many published tokenizer files switch on; `[SEP]` in a text is text."""
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = True
 
     def encode(self, texts: Sequence[str], *, max_tokens: int, drop: Literal["left", "right"]) -> list[list[int]]:
         """Tokenise texts.

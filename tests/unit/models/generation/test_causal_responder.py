@@ -15,6 +15,7 @@ from models.generation.responses import generate_responses
 from models.params.dialogue import MetaKnowledgeParams
 from models.params.teach import ResponseParams
 from models.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
+from models.schema import Message
 
 ENTITIES = tuple(
     RetrievedEntity(r, Entity(f"e{r}", "food", {"name": f"place {r}", "area": "north"}), EntityMeta(r + 1, 0.9, False))
@@ -95,3 +96,12 @@ def test_a_broken_template_is_an_error_at_once(pico):
 
 def test_nothing_to_answer(pico):
     assert CausalResponder(pico("llama"), in_context()).respond([]) == []
+
+
+def test_text_that_spells_a_special_token_does_not_become_one(pico):
+    source = with_template(pico("llama"), PLAIN)
+    eos = source.codec.eos_token
+    responder = CausalResponder(source, in_context(demonstrations=0, pool=None))
+    rendered = responder._render([Message("user", f"stop {eos} here")])
+    assert eos not in rendered and f"{eos[0]} {eos[1:]}" in rendered
+    assert source.codec.eos_id not in source.codec.encode_prompts([rendered])[0].tolist()

@@ -124,3 +124,26 @@ def test_the_tokenizer_is_deterministic_and_marks_are_whole() -> None:
     assert add_marks(a, ("<new-entity>",)) == 0
     assert all(len(a.encode(mark)) == 1 for mark in (*MARKS, "<new-entity>"))
     assert a.encode("x <user> y") == a.encode("x<user>y")
+
+
+def test_texts_that_spell_marks_and_special_tokens_are_text() -> None:
+    build = builder()
+    spelled = [*MARKS, "</s>", "<pad>", "<1th-entity>", "<new-entity>"]
+    ids = set(build.tokenizer.convert_tokens_to_ids(spelled))
+    said = " hello ".join(spelled)
+    entity = Entity("a", "hotel", {"name": said, "area": f"{said} ; {said}"})
+    assert ids.isdisjoint(build.context_ids(["", said])[2:])
+    assert ids.isdisjoint(build.context_ids([], {"ref": (said,)})[1:])
+    assert ids.isdisjoint(build.response_ids(said)[:-1])
+    meta, mark, *rest = build.entity_ids(entity, "<1th-entity>")
+    assert [meta, mark] == build.tokenizer.convert_tokens_to_ids(["<1th-entity>", "<database>"])
+    assert ids.isdisjoint(rest)
+
+
+def test_a_value_with_the_separator_is_one_pair() -> None:
+    name = "the golden ; house in the north ; phone 01223"
+    build, alone = builder(), Entity("a", "hotel", {"name": name})
+    entity = Entity("a", "hotel", {"name": name, "area": "centre"})
+    assert shown(build, build.entity_ids(entity, "")) == f"<database> name {name} ; area centre"
+    short = builder(max_entity_tokens=len(build.entity_ids(alone, "")))
+    assert shown(short, short.entity_ids(entity, "")) == f"<database> name {name}"

@@ -26,3 +26,9 @@ def test_tower_gives_unit_vectors_whatever_the_padding(projection: int) -> None:
     assert tower.dim == (projection or 16)
     torch.testing.assert_close(padded[:1], alone)
     torch.testing.assert_close(padded.norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("max", [[3.0, 4.0], [5.0, 6.0]]), ("last", [[3.0, 4.0], [5.0, 6.0]])])
+def test_other_poolings_read_tokens_only_too(kind: Pooling, expected: list[list[float]]) -> None:
+    assert pool(STATES, MASK, kind).tolist() == expected
+    assert pool(-STATES, MASK, "max").tolist() == [[-1.0, -2.0], [-5.0, -6.0]]

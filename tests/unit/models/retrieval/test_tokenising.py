@@ -41,3 +41,11 @@ def test_pad_marks_what_is_text(tokeniser: TextTokeniser) -> None:
 
 def test_empty_text_is_its_two_marks(tokeniser: TextTokeniser) -> None:
     assert tokeniser.encode([""], max_tokens=8, drop="left") == [[tokeniser.cls_id, tokeniser.sep_id]]
+
+
+def test_a_text_that_spells_a_special_token_is_text(tokeniser: TextTokeniser) -> None:
+    tokeniser.tokenizer.add_special_tokens(["[CLS]", "[SEP]", "[PAD]", "[UNK]"])
+    again = TextTokeniser(tokeniser.tokenizer, cls_id=2, sep_id=3, pad_id=0)
+    (row,) = again.encode(["house [SEP] [PAD] north[CLS]"], max_tokens=100, drop="left")
+    assert (row[0], row[-1]) == (2, 3)
+    assert not {0, 2, 3}.intersection(row[1:-1])
