@@ -9,6 +9,7 @@ from flows.parallel import task_runner
 from flows.stage_cost import CostMeter
 from flows.stage_record import write_record
 from flows.stages import HALVES, STAGES, Half, Stage
+from tasks.resident import release_models
 
 Announce = Callable[[str, float], None]
 # Composite flows: name → the halves they run.
@@ -31,7 +32,10 @@ def run_stage(
         runtime = ctx.params.runtime
         meter = CostMeter(alone=runtime.workers == 1 == runtime.nproc and not runtime.endpoints)
         given = {stage.item: item} if stage.matrix else {"halves": halves} if len(stage.halves) > 1 else {}
-        stage.body()(ctx, **given)
+        try:
+            stage.body()(ctx, **given)
+        finally:
+            release_models()  # the next stage trains or loads what it needs itself
         cost = meter.read()
         if len(stage.halves) == 1 or halves == HALVES:
             write_record(ctx, stage, item=item, cost=cost)

@@ -11,7 +11,7 @@ from models.params.runtime import Runtime
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.endpoints import endpoint
-from tasks.resident import loading, resident_source, use_threads
+from tasks.resident import loading, release_models, source_in_use, use_threads
 from tasks.tracking import RunSink, StageRun
 from tasks.workspace import project_root
 
@@ -216,7 +216,10 @@ def _responder(
 
     if model is not None:
         folder = model.path / "model" if (model.path / "model").is_dir() else model.path
-        yield CausalResponder(resident_source(folder, runtime=runtime), prompts)
+        with source_in_use(folder, runtime=runtime) as loaded:
+            yield CausalResponder(loaded, prompts)
+        del loaded
+        release_models()
         return
     with endpoint(spec.name, runtime=runtime, model=spec.model) as client, AnswerCache(work.resume) as cache:
         yield OpenAiResponder(client, prompts, cache=cache, requests_per_minute=spec.requests_per_minute)

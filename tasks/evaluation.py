@@ -31,12 +31,12 @@ def evaluation(
 ) -> Mapping[str, Any]:
     """Write rows.jsonl: likelihood, answer, correctness and rewards of one model on every example of a split."""
     from models.data.corpus import read_examples
-    from models.evaluation.fusion_scores import evaluate_model, pick_examples
+    from models.evaluation.fusion_scores import evaluate_model, pick_examples, with_rewards
     from models.evaluation.scores import write_scores
     from tasks.judges import open_judge
-    from tasks.resident import resident_source
+    from tasks.resident import source_in_use, source_record
 
-    loaded = resident_source(system.path / folder, runtime=runtime)
+    name = source_record(system.path / folder).name
     examples = pick_examples(read_examples(data.path / f"{split}.jsonl"), limit=cfg.limit)
     scorers = {}
     for voter in voters.scorers:
@@ -44,17 +44,21 @@ def evaluation(
             voter, judges[voter.name].path if voter.name in judges else None, batch_size=voters.batch_size, runtime=runtime
         )
         scorers[voter.name] = lambda items, truths, judge=judge: judge(items, truths, lambda _: None)
-    with RunSink(run, runtime=runtime, label=f"evaluate {loaded.source.name}") as sink:
-        rows = evaluate_model(
-            loaded,
-            examples,
-            cfg,
-            scorers=scorers,
-            overflow=overflow,  # type: ignore[arg-type]
-            on_progress=lambda done: sink.progress(done, len(examples), unit="examples"),
-        )
-        count = write_scores(work.out / ROWS, rows)
-    return {"system": loaded.source.name, "split": split, "examples": count}
+    with RunSink(run, runtime=runtime, label=f"evaluate {name}") as sink:
+        with source_in_use(system.path / folder, runtime=runtime) as loaded:
+            rows = list(
+                evaluate_model(
+                    loaded,
+                    examples,
+                    cfg,
+                    scorers={},
+                    overflow=overflow,  # type: ignore[arg-type]
+                    on_progress=lambda done: sink.progress(done, len(examples), unit="examples"),
+                )
+            )
+        del loaded  # judges want its memory
+        count = write_scores(work.out / ROWS, with_rewards(rows, examples, scorers) if cfg.answers else rows)
+    return {"system": name, "split": split, "examples": count}
 
 
 @step("comparison")

@@ -16,7 +16,7 @@ from models.schema import ResolvedSource, SourceScore
 from models.tokenization.chat import template_digest
 from models.tokenization.codec import TokenCodec
 from tasks.endpoints import endpoint
-from tasks.resident import resident_source, source_record
+from tasks.resident import source_in_use, source_record
 
 Force = Callable[[Sequence[TextItem], int | None, Callable[[int], None]], Iterator[tuple[SampleSignals, SourceScore]]]
 
@@ -51,17 +51,17 @@ def open_teacher(cfg: SignalParams, folder: Path, *, overflow: Overflow, runtime
         BackendError: The backend is `http`, and `runtime.endpoints` does not name the source.
     """
     if cfg.backend == "transformers":
-        loaded = resident_source(folder, runtime=runtime)
+        with source_in_use(folder, runtime=runtime) as loaded:
 
-        def in_process(
-            items: Sequence[TextItem], top_k: int | None, moved: Callable[[int], None]
-        ) -> Iterator[tuple[SampleSignals, SourceScore]]:
-            for forced in force_texts(
-                loaded, items, top_k=top_k, batch_tokens=cfg.batch_tokens, overflow=overflow, on_progress=moved
-            ):
-                yield forced.signals, forced.score
+            def in_process(
+                items: Sequence[TextItem], top_k: int | None, moved: Callable[[int], None]
+            ) -> Iterator[tuple[SampleSignals, SourceScore]]:
+                for forced in force_texts(
+                    loaded, items, top_k=top_k, batch_tokens=cfg.batch_tokens, overflow=overflow, on_progress=moved
+                ):
+                    yield forced.signals, forced.score
 
-        yield Teacher(loaded.source, loaded.codec.vocab_size, in_process)
+            yield Teacher(loaded.source, loaded.codec.vocab_size, in_process)
         return
     source = source_record(folder)
     codec = load_codec(source)

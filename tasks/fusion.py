@@ -36,8 +36,11 @@ def fusion(
     from models.fusion.shard_links import link_shards
     from models.training.fusion import train_fusion
     from models.training.history import HistorySink, write_history
-    from tasks.resident import source_record
+    from tasks.resident import check_unchanged, release_models, source_record
 
+    release_models()
+    source = source_record(target.path)
+    check_unchanged(source)
     stores = {}
     for mode in ("training", "inference"):
         stores[mode] = link_shards([shard.path / mode for shard in aligned], work.resume / mode)
@@ -46,7 +49,7 @@ def fusion(
         record = train_fusion(
             cfg.model_copy(update={"checkpoints": checkpoints.params}),
             method=method,
-            target=source_record(target.path),
+            target=source,
             train_store=stores["training"],
             infer_store=stores["inference"],
             out=work.out,

@@ -1,22 +1,24 @@
-"""The voters of RM_Vote as one kind of function: reward models (kept loaded), judges behind endpoints, reference likeness."""
+"""The voters of RM_Vote as one kind of function: reward models (loaded while they judge), judges behind endpoints, likeness."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from models.fusion.rewards import LoadedRewardModel, TextItem, load_reward_model, reference_scores, reward_scores
 from models.generation.judge import judge_scores
-from models.generation.loading import pick_device
+from models.generation.loading import pick_devices
 from models.params.runtime import Runtime
 from models.params.teach import ScorerSpec
 from tasks.endpoints import endpoint
-from tasks.resident import loading, source_record
+from tasks.resident import POOL, check_unchanged, source_record
 
 Judge = Callable[[Sequence[TextItem], Sequence[str], Callable[[int], None]], Sequence[float | None]]
-_resident: dict[str, LoadedRewardModel] = {}
 
 
 def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runtime: Runtime) -> Judge:
-    """Return a function (answers, ground truths, on_progress) → one score per answer, higher is better; None = ungraded."""
+    """Return a function (answers, ground truths, on_progress) → one score per answer, higher is better; None = ungraded.
+
+    A model is loaded when the function is called, so that of several judges one at a time is in memory.
+    """
     if scorer.kind == "reference":
         return lambda items, truths, _: reference_scores(items, truths)
     if scorer.kind == "judge":
@@ -28,14 +30,16 @@ def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runt
         return ask
     if folder is None:
         raise ValueError(f"scorer {scorer.name} of kind reward_model needs the folder of its model")
-    model = _loaded(folder, runtime=runtime)
-    return lambda items, _, moved: reward_scores(model, items, batch_size=batch_size, on_progress=moved)
+    place = folder
 
+    def judge(items: Sequence[TextItem], _: Sequence[str], moved: Callable[[int], None]) -> Sequence[float | None]:
+        record = source_record(place)
 
-def _loaded(folder: Path, *, runtime: Runtime) -> LoadedRewardModel:
-    record = source_record(folder)
-    with loading():
-        if record.digest not in _resident:
-            _resident.clear()
-            _resident[record.digest] = load_reward_model(record, device=pick_device(runtime.device))
-        return _resident[record.digest]
+        def load(device: str) -> LoadedRewardModel:
+            check_unchanged(record)
+            return load_reward_model(record, device=device)
+
+        with POOL.using(record.digest + record.location, load, devices=pick_devices(runtime.device)) as model:
+            return reward_scores(model, items, batch_size=batch_size, on_progress=moved)
+
+    return judge

@@ -1,42 +1,54 @@
-"""Keeps the model in use loaded between the shards of a stage: one per process, so memory holds one source at a time."""
+"""The source in use stays loaded between the shards of a stage, and leaves memory before another model or stage wants it."""
 
 import threading
-from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.params.runtime import Runtime
+from tasks.artifact import file_digest
+from tasks.model_pool import ModelPool
 from tasks.workspace import project_root
 
 if TYPE_CHECKING:
     from models.generation.loading import LoadedSource
     from models.schema import ResolvedSource
 
-# Loading swaps global state in transformers, so threads take turns; the models in use may then run side by side.
-_loading = threading.Lock()
-_resident: OrderedDict[tuple[str, str], "LoadedSource"] = OrderedDict()
+POOL = ModelPool()
+"""Sources and judges of this process."""
 
 
-def resident_source(folder: Path, *, runtime: Runtime) -> "LoadedSource":
-    """Return the source described in `folder`, loading it unless it is among those in use (one for each worker)."""
-    from models.generation.loading import load_source, pick_device
+@contextmanager
+def source_in_use(folder: Path, *, runtime: Runtime) -> Iterator["LoadedSource"]:
+    """Lend the source described in `folder`, loading it unless it is in memory.
+
+    Raises:
+        SourceError: It cannot be loaded, or its files are not those it was resolved with.
+    """
+    from models.generation.loading import load_source, pick_devices
 
     source = source_record(folder)
-    device = pick_device(runtime.device)
-    key = (source.digest + source.location, device)
-    with _loading:
-        if key not in _resident:
-            while len(_resident) >= runtime.workers:
-                _resident.popitem(last=False)
-            use_threads(runtime)
-            _resident[key] = load_source(source, device=device)
-        _resident.move_to_end(key)
-        return _resident[key]
+
+    def load(device: str) -> "LoadedSource":
+        use_threads(runtime)
+        check_unchanged(source)
+        loaded = load_source(source, device=device)
+        check_unchanged(source)  # nor were they replaced while they were read
+        return loaded
+
+    with POOL.using(source.digest + source.location, load, devices=pick_devices(runtime.device)) as loaded:
+        yield loaded
 
 
-def loading() -> threading.Lock:
+def release_models() -> None:
+    """Drop the models that nobody uses: what comes next needs the memory."""
+    POOL.release()
+
+
+def loading() -> threading.RLock:
     """Return the lock to hold while a model is loaded."""
-    return _loading
+    return POOL.loading
 
 
 def source_record(folder: Path) -> "ResolvedSource":
@@ -44,6 +56,17 @@ def source_record(folder: Path) -> "ResolvedSource":
     from models.generation.source_file import read_source
 
     return read_source(folder, root=project_root())
+
+
+def check_unchanged(source: "ResolvedSource") -> None:
+    """Check that the files of a source in a folder are those it was resolved with; digests of unchanged files are remembered.
+
+    Raises:
+        SourceError: Weights, config or code are others.
+    """
+    from models.generation.weights import refuse_changed
+
+    refuse_changed(source, digest_of=file_digest)
 
 
 def use_threads(runtime: Runtime) -> None:

@@ -25,6 +25,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.code_closure",
         "tasks.code_memo",
         "tasks.step_code",
+        "tasks.model_pool",
         # Execution choices and where metrics go: they decide no result either.
         "models.params.runtime",
         "models.metrics_sink",

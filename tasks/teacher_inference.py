@@ -35,7 +35,7 @@ def teacher_inference(
     from models.generation.response_file import write_responses
     from models.generation.responses import generate_responses
     from tasks.endpoints import endpoint
-    from tasks.resident import resident_source, source_record
+    from tasks.resident import source_in_use, source_record
 
     items = [PromptItem(e.id, e.messages) for e in read_slice(data.path / "train.jsonl", start, stop)]
     name = source_record(source.path).name
@@ -58,8 +58,8 @@ def teacher_inference(
                     on_progress=moved,
                 )
         else:
-            loaded = resident_source(source.path, runtime=runtime)
-            answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)
+            with source_in_use(source.path, runtime=runtime) as loaded:
+                answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)
     write_responses(work.out, answers)
     return {
         "source": name,

@@ -68,8 +68,7 @@ def evaluate_model(
         rows = _likelihoods(source, window, cfg, overflow)
         if cfg.answers:
             answers = _answers(source, window, cfg, overflow)
-            rewards = _rewards(window, answers, scorers)
-            rows = [_judged(*parts) for parts in zip(rows, window, answers, rewards, strict=True)]
+            rows = with_rewards([_judged(*parts) for parts in zip(rows, window, answers, strict=True)], window, scorers)
         yield from rows
         done += len(window)
         if on_progress is not None:
@@ -96,19 +95,26 @@ def _answers(source: LoadedSource, window: Sequence[Example], cfg: EvaluationPar
     return generate_responses(source, [PromptItem(e.id, e.messages) for e in window], greedy, overflow=overflow)
 
 
-def _rewards(
-    window: Sequence[Example], answers: Sequence[Response], scorers: Mapping[str, AnswerScorer]
-) -> list[dict[str, float]]:
-    items = [TextItem(e.id, e.messages, a.text) for e, a in zip(window, answers, strict=True)]
-    references = [e.response for e in window]
+def with_rewards(rows: Sequence[ScoreRow], examples: Sequence[Example], scorers: Mapping[str, AnswerScorer]) -> list[ScoreRow]:
+    """Return the rows of a model's answers with what each scorer says of them; one scorer after another reads all answers.
+
+    Args:
+        rows: What the model answered to `examples`, in their order.
+        examples: The examples.
+        scorers: Name → scorer of answers.
+
+    Raises:
+        NumericsError: A score is not finite.
+    """
+    items = [TextItem(e.id, e.messages, row.text or "") for e, row in zip(examples, rows, strict=True)]
+    references = [e.response for e in examples]
     rewards: list[dict[str, float]] = [{} for _ in items]
     for name, score in scorers.items():
-        for row, value in zip(rewards, score(items, references), strict=True):
+        for graded, value in zip(rewards, score(items, references), strict=True):
             if value is not None:
-                row[name] = float(value)
-    return rewards
+                graded[name] = float(value)
+    return [replace(row, rewards=graded) for row, graded in zip(rows, rewards, strict=True)]
 
 
-def _judged(row: ScoreRow, example: Example, answer: Response, rewards: Mapping[str, float]) -> ScoreRow:
-    correct = is_correct(example, answer.text)
-    return replace(row, correct=correct, rewards=rewards, text=answer.text, finish=answer.finish)
+def _judged(row: ScoreRow, example: Example, answer: Response) -> ScoreRow:
+    return replace(row, correct=is_correct(example, answer.text), text=answer.text, finish=answer.finish)

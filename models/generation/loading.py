@@ -62,6 +62,17 @@ def pick_device(device: str) -> str:
     return device
 
 
+def pick_devices(device: str) -> list[str]:
+    """Resolve `runtime.device` to all devices it stands for: `auto` and `cuda` are every CUDA device, any other is one.
+
+    Raises:
+        ParamsError: As `pick_device`.
+    """
+    if device in ("auto", "cuda") and torch.cuda.is_available() and torch.cuda.device_count() > 1:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [pick_device(device)]
+
+
 def load_codec(source: ResolvedSource) -> TokenCodec:
     """Load a source's tokenizer alone.
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import SourceError
+from models.schema import ResolvedSource
 
 _CONFIGS = ("config.json", "generation_config.json")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -34,11 +36,16 @@ def weight_files(folder: Path, *, where: str) -> list[Path]:
     )
 
 
-def folder_digest(folder: Path, *, where: str) -> str:
+def folder_digest(folder: Path, *, where: str, digest_of: Callable[[Path], str] | None = None) -> str:
     """Hash what the model is: config, generation config, weights, index, and code beside them.
 
     The digest is the sha256 over the lines `<file name> <sha256 of the file>`, sorted by name; tokenizer files have a digest
     of their own. Files are streamed: memory does not grow with the model.
+
+    Args:
+        folder: Model folder.
+        where: What to call the folder's owner in errors.
+        digest_of: Returns the sha256 of a file, such as one that remembers it; None reads every file.
 
     Raises:
         SourceError: As `weight_files`, or `config.json` is missing.
@@ -48,8 +55,25 @@ def folder_digest(folder: Path, *, where: str) -> str:
     files = {path.name: path for path in weight_files(folder, where=where)}
     files |= {name: folder / name for name in _CONFIGS if (folder / name).is_file()}
     files |= {path.name: path for path in folder.glob("*.py")}
-    lines = (f"{name} {_file_digest(files[name])}\n" for name in sorted(files))
+    hashed = digest_of or _file_digest
+    lines = (f"{name} {hashed(files[name])}\n" for name in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def refuse_changed(source: ResolvedSource, *, digest_of: Callable[[Path], str] | None = None) -> None:
+    """Compare the files of a source in a folder with the digest of its record; a hub name is pinned by its commit.
+
+    Raises:
+        SourceError: Weights, config or code were replaced after the source was resolved, or are gone.
+    """
+    if source.revision is not None:
+        return
+    found = folder_digest(Path(source.location), where=f"source `{source.name}`", digest_of=digest_of)
+    if found != source.digest:
+        raise SourceError(
+            f"The files of source `{source.name}` in {source.location} must have the digest {source.digest[:12]}…, but have "
+            f"{found[:12]}…: they changed after the source was resolved. Put them back, or run the `sources` stage again."
+        )
 
 
 def _shards(index: Path, *, where: str) -> list[Path]:

@@ -1,0 +1,108 @@
+"""Models in memory: each in use is kept, an idle one until another is wanted; each of several devices holds one at a time."""
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from models.free_memory import give_back_memory
+
+M = TypeVar("M")
+_Place = tuple[str, str]  # what it is, and the device it is on
+
+
+@dataclass(slots=True)
+class _Held:
+    model: Any
+    users: int = 0
+
+
+class ModelPool:
+    """Loaded models by identity and device; safe to share between threads.
+
+    A model that nobody uses stays, so that the next shard finds it loaded; it leaves before another one is loaded, and at
+    `release`. On one device several models stand side by side only where several are in use. Of several devices each holds one
+    model: who finds all of them taken by others waits.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.loading = threading.RLock()
+        """Hold it while a model is loaded: loading swaps global state in transformers."""
+        self._changed = threading.Condition(self.loading)
+        self._held: dict[_Place, _Held] = {}
+
+    def __len__(self) -> int:
+        """Return the number of models in memory."""
+        return len(self._held)
+
+    @contextmanager
+    def using(self, identity: str, load: Callable[[str], M], *, devices: Sequence[str]) -> Iterator[M]:
+        """Lend a model; it is loaded unless an equal one is in memory. Keep no reference to it behind the block.
+
+        Args:
+            identity: What it is; equal identities are equal models.
+            load: Device → model.
+            devices: Where it may be.
+        """
+        with self._changed:
+            while (device := self._free_device(identity, devices)) is None:
+                self._changed.wait()
+            place = (identity, device)
+            self._drop_idle(keep=place, device=device, alone=len(devices) == 1)
+            if place not in self._held:
+                self._held[place] = _Held(load(device))
+            held = self._held[place]
+            held.users += 1
+        try:
+            yield held.model
+        finally:
+            with self._changed:
+                held.users -= 1
+                del held
+                self._changed.notify_all()
+
+    def release(self) -> None:
+        """Drop every model that nobody uses, and give its memory back."""
+        with self._changed:
+            for place in [place for place, held in self._held.items() if not held.users]:
+                del self._held[place]
+            self._changed.notify_all()
+        _give_back()
+
+    def _free_device(self, identity: str, devices: Sequence[str]) -> str | None:
+        """Return where to use it: where it lies idle, else a device without use, else (one device) beside others."""
+        if len(devices) == 1:
+            return devices[0]
+        busy = {device for (_, device), held in self._held.items() if held.users}
+        free = [device for device in devices if device not in busy]
+        loaded = [device for device in free if (identity, device) in self._held]
+        empty = [device for device in free if all(device != at for _, at in self._held)]
+        return next(iter([*loaded, *empty, *free]), None)
+
+    def _drop_idle(self, *, keep: _Place, device: str, alone: bool) -> None:
+        places = [place for place, held in self._held.items() if not held.users and place != keep]
+        leaving = [place for place in places if alone or place[1] == device]
+        for place in leaving:
+            del self._held[place]
+        if leaving:
+            _give_back()
+
+
+def _give_back() -> None:
+    gc.collect()  # models refer to themselves: their hooks, and the frames of errors
+    if "torch" in sys.modules:
+        _empty_device_caches()
+    give_back_memory()
+
+
+def _empty_device_caches() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
