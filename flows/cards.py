@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext
 from flows.systems import systems_of
+from models.files import write_atomic
 from tasks.resident import source_record
 
 if TYPE_CHECKING:
@@ -74,6 +75,6 @@ def write_cards(
             provenance=about,
         )
         path = folder / f"{method}-{target}.md"
-        path.write_text(render_model_card(card), encoding="utf-8")
+        write_atomic(path, render_model_card(card))
         paths.append(path)
     return paths

@@ -12,6 +12,7 @@ from flows.environment import set_environment
 from flows.known_errors import explain, quiet_known_errors
 from flows.secrets import guard_secrets
 from models.errors import FusedialError
+from models.files import write_atomic
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -178,7 +179,7 @@ def params(
     from flows.params_file import load_params
 
     if write:
-        (place / "docs" / "params.md").write_text(render_params_markdown(), encoding="utf-8")
+        write_atomic(place / "docs" / "params.md", render_params_markdown())
         out.print("wrote docs/params.md")
         return
     loaded = load_params(place, profile=profile, overrides=overrides or ())
@@ -246,9 +247,10 @@ def dvc_command(write: Annotated[bool, typer.Option("--write", help="Write dvc.y
     """Print dvc.yaml as the stage table says it must be."""
     place = root()
     from flows.dvc_file import render
+    from flows.dvc_file import write as write_dvc_file
 
     if write:
-        (place / "dvc.yaml").write_text(render(), encoding="utf-8")
+        write_dvc_file(place / "dvc.yaml")
         out.print("wrote dvc.yaml")
     else:
         sys.stdout.write(render())

@@ -8,6 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flows.stages import STAGES, Stage
+from models.files import write_atomic
 from tasks.code_closure import module_path
 from tasks.workspace import project_root
 
@@ -67,4 +68,4 @@ def render() -> str:
 
 def write(path: Path) -> None:
     """Write dvc.yaml."""
-    path.write_text(render(), encoding="utf-8")
+    write_atomic(path, render())

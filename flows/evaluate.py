@@ -10,6 +10,7 @@ from prefect import flow
 from flows.context import StageContext
 from flows.parallel import Call, gather
 from flows.systems import SystemKey, place_of, run_name, systems_of
+from models.files import replacing, write_atomic
 from models.params.evaluation import EvaluationParams
 from tasks.artifact import Artifact, materialise_tree
 from tasks.evaluation import SCORES, comparison, evaluation
@@ -71,9 +72,9 @@ def _write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> Non
     for row in rows:
         if row["family"] == "all" and row["metric"] in ("accuracy", "bits_per_byte"):
             tree.setdefault(label(ctx, row), {})[row["metric"]] = round(row["value"], 4)
-    (ctx.reports() / "fusion.json").write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomic(ctx.reports() / "fusion.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
     headline = "accuracy" if any(row["metric"] == "accuracy" for row in rows) else "bits_per_byte"
-    with (ctx.reports() / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+    with replacing(ctx.reports() / "scores.csv") as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["system", "panel", "value", "low", "high", "n"])
         for row in rows:

@@ -10,6 +10,7 @@ from prefect import flow
 from flows.context import StageContext
 from flows.dialogue_systems import WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name, unseen_renewals
 from flows.prepare import dialogue_files
+from models.files import replacing, write_atomic
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
 from tasks.artifact import Artifact, materialise_tree
 from tasks.corpus import dialogues
@@ -157,14 +158,14 @@ def write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None
         if row["metric"] in HEADLINES:
             tree.setdefault(label(row), {})[row["metric"]] = round(row["value"], 4)
     text = json.dumps(tree, indent=1, ensure_ascii=False)
-    (ctx.reports() / "dialogue.json").write_text(text + "\n", encoding="utf-8")
-    with (ctx.reports() / "dialogue_scores.csv").open("w", encoding="utf-8", newline="") as file:
+    write_atomic(ctx.reports() / "dialogue.json", text + "\n")
+    with replacing(ctx.reports() / "dialogue_scores.csv") as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["system", "panel", "value", "low", "high", "n"])
         for row in rows:
             if row["metric"] in HEADLINES:
                 writer.writerow([label(row), row["metric"], *(f"{row[k]:.6g}" for k in ("value", "low", "high")), row["n"]])
-    with (ctx.reports() / "recall.csv").open("w", encoding="utf-8", newline="") as file:
+    with replacing(ctx.reports() / "recall.csv") as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "step", "recall"])
         writer.writerows(recall_curve(ctx))

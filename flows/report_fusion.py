@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flows.cards import write_cards
 from flows.context import StageContext, git_commit
 from flows.systems import place_of, run_name, systems_of
+from models.files import replacing
 from tasks.artifact import Artifact, materialise
 from tasks.evaluation import SCORES
 from tasks.report import Made, fusion_page, history_of, page_files
@@ -145,7 +146,7 @@ def write_tables(ctx: StageContext, summary: Artifact, trained: Mapping[tuple[st
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterator[list[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -1,5 +1,7 @@
 """`python -m flows.servers prefect mlflow | stop`: the project's own servers on loopback, started once and reused."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -9,40 +11,55 @@ import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
+import psutil
+from filelock import FileLock
+
 from flows.environment import set_environment
+from models.errors import FusedialError
+from models.files import read_record, write_atomic
 from tasks.workspace import project_root
 
 ADDRESSES = {"prefect": "http://127.0.0.1:4200", "mlflow": "http://127.0.0.1:5000"}
 HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
+_SAME_START_S = 1.0  # a corrected clock moves the start of all processes a little
+_PATIENCE_S = 10.0
 
 
 def ensure(name: str, *, timeout_s: float = 120.0) -> str:
-    """Return the address of the server `name`, starting it if none answers there.
+    """Return the address of the server `name`, starting it if none answers there; of two who ask at once, one starts it.
 
     Raises:
-        RuntimeError: It did not come up; the message names its log.
+        FusedialError: It did not come up; the message names its log.
     """
     root = project_root()
     set_environment(root)
-    address = ADDRESSES[name]
     if answers(name):
-        return address
+        return ADDRESSES[name]
+    (root / ".cache").mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".cache" / f"{name}-server.lock"):
+        if not answers(name):  # whoever held the lock has started it
+            _start(name, root, timeout_s=timeout_s)
+    return ADDRESSES[name]
+
+
+def _start(name: str, root: Path, *, timeout_s: float) -> None:
     log = root / ".cache" / f"{name}-server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | store(name, root)
+    words = command(name, root)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command(name, root), stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            words, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
-    _pid_file(root, name).write_text(str(process.pid), encoding="utf-8")
+    started = {"pid": process.pid, "created": psutil.Process(process.pid).create_time(), "command": words}
+    write_atomic(_pid_file(root, name), json.dumps(started))
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if answers(name):
-            return address
+            return
         if process.poll() is not None:
-            raise RuntimeError(f"the {name} server stopped with code {process.returncode}; see {log}.")
+            raise FusedialError(f"The {name} server must run, but stopped with code {process.returncode}. See {log}.")
         time.sleep(0.3)
-    raise RuntimeError(f"the {name} server did not answer at {address} within {timeout_s:.0f} s; see {log}.")
+    raise FusedialError(f"The {name} server must answer at {ADDRESSES[name]}, but did not within {timeout_s:.0f} s. See {log}.")
 
 
 def command(name: str, root: Path) -> list[str]:
@@ -50,12 +67,17 @@ def command(name: str, root: Path) -> list[str]:
     host, port = ADDRESSES[name].removeprefix("http://").split(":")
     if name == "prefect":
         return [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port]
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-    place = (root / "mlartifacts").as_uri()
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port),
-        *("--backend-store-uri", store, "--default-artifact-root", place, "--workers", "1"),
+        *("--default-artifact-root", (root / "mlartifacts").as_uri(), "--workers", "1"),
     ]
+
+
+def store(name: str, root: Path) -> dict[str, str]:
+    """Return what tells a server where its database is: everybody can read a command line, and an address may hold a password."""
+    if name != "mlflow":
+        return {}
+    return {"MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"}
 
 
 def answers(name: str) -> bool:
@@ -68,19 +90,45 @@ def answers(name: str) -> bool:
 
 
 def stop() -> list[str]:
-    """Stop the servers this project started; return their names."""
+    """Stop the servers this project started; return their names. A process that only has the number of one is left alone."""
     root, stopped = project_root(), []
     for name in ADDRESSES:
         file = _pid_file(root, name)
-        if not file.is_file():
-            continue
-        try:
-            os.killpg(int(file.read_text(encoding="utf-8")), signal.SIGTERM)
+        process = _ours(file)
+        if process is not None:
+            _end(process)
             stopped.append(name)
-        except ProcessLookupError:
-            pass  # it ended by itself
-        file.unlink()
+        if file.is_file():
+            file.unlink(missing_ok=True)
     return stopped
+
+
+def _ours(file: Path) -> psutil.Process | None:
+    """Return the process that a pid file tells of, if it is the one that was started: same start, same command line."""
+    row = read_record(file) or {}
+    pid, created, words = row.get("pid"), row.get("created"), row.get("command")
+    if type(pid) is not int or pid <= 0 or not isinstance(created, float):
+        return None
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - created) < _SAME_START_S and process.cmdline() == words
+        return process if same and process.is_running() and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OverflowError):
+        return None
+
+
+def _end(process: psutil.Process) -> None:
+    """End a server and what it has started; it leads a session of its own."""
+    with contextlib.suppress(psutil.Error, OSError):
+        group = os.getpgid(process.pid) == process.pid
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if group:
+                os.killpg(process.pid, sign)
+            else:
+                process.send_signal(sign)
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(_PATIENCE_S)
+                return
 
 
 def _pid_file(root: Path, name: str) -> Path:

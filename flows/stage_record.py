@@ -4,18 +4,21 @@ The record decides nothing (the cache does); it only explains. It lies in .cache
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from flows.context import StageContext
 from flows.stage_cost import StageCost
 from flows.stages import Stage
-from tasks.artifact import MANIFEST, file_digest
+from models.errors import ArtifactError
+from models.files import read_record, write_atomic
+from tasks.artifact import file_digest
 from tasks.code_closure import module_digest
+from tasks.manifest import MANIFEST, parse_manifest, read_manifest, unlisted
 from tasks.tracking_params import flatten
 
-_HARMED = ("edited", "missing")  # stands for a file that is not what its manifest says
+_HARMED = ("edited", "missing", "not listed")  # stands for a file that is not what its manifest says
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +66,48 @@ def write_record(ctx: StageContext, stage: Stage, *, item: str = "", cost: Stage
     A stage that was served from the cache keeps the figures of the run that did the work.
     """
     path = record_path(ctx, stage, item=item)
-    path.parent.mkdir(parents=True, exist_ok=True)
     now = snapshot(ctx, stage, item=item)
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = _read(path) or {}
     if before.get("outputs") == now["outputs"] and (cost is None or not cost.stored_bytes):
         took = before.get("took")
     else:
         took = None if cost is None else cost.to_json()
-    path.write_text(json.dumps(now | {"took": took}, indent=1), encoding="utf-8")
+    write_atomic(path, json.dumps(now | {"took": took}, indent=1))
 
 
 def took(ctx: StageContext, stage: Stage, *, item: str = "") -> StageCost | None:
     """Return what the stage took when it was last made; None where nobody measured."""
-    path = record_path(ctx, stage, item=item)
-    found = json.loads(path.read_text(encoding="utf-8")).get("took") if path.is_file() else None
+    found = (_read(record_path(ctx, stage, item=item)) or {}).get("took")
     return StageCost(**found) if found else None
 
 
 def changes(ctx: StageContext, stage: Stage, *, item: str = "") -> list[Change]:
     """Return why the stage would run; empty = it is up to date."""
-    path = record_path(ctx, stage, item=item)
-    if not path.is_file():
+    before = _read(record_path(ctx, stage, item=item))
+    if before is None:
         return [Change("new", "it has not run with this profile yet")]
-    before = json.loads(path.read_text(encoding="utf-8"))
     now = snapshot(ctx, stage, item=item)
     found: list[Change] = []
-    for kind, singular in (("params", "param"), ("inputs", "input"), ("code", "code"), ("outputs", "output")):
+    for kind, singular in _KINDS:
         for key in sorted(before[kind].keys() | now[kind].keys()):
             old, new = before[kind].get(key), now[kind].get(key)
             if old != new:
                 found.append(_change(singular, key, old, new))
     return found
+
+
+_KINDS = (("params", "param"), ("inputs", "input"), ("code", "code"), ("outputs", "output"))
+_COST = frozenset(field.name for field in fields(StageCost))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a record, or None where there is none that is whole; a torn one counts as absent."""
+    row = read_record(path)
+    if row is None or not all(isinstance(row.get(kind), dict) for kind, _ in _KINDS):
+        return None
+    took = row.get("took")
+    fits = isinstance(took, dict) and took.keys() == _COST and all(isinstance(v, int | float | None) for v in took.values())
+    return row if fits else row | {"took": None}
 
 
 def _change(kind: str, key: str, old: object, new: object) -> Change:
@@ -122,12 +136,20 @@ def _manifests(folder: Path) -> dict[str, str]:
     """Digest every manifest below a folder, and notice files that are gone or have another size."""
     found: dict[str, str] = {}
     for manifest in sorted(folder.rglob(MANIFEST)):
+        if not manifest.is_file():
+            continue
         name = manifest.parent.relative_to(folder).as_posix()
         found[name] = file_digest(manifest)
-        for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]:
-            path = manifest.parent / file["path"]
+        try:
+            content = parse_manifest(read_manifest(manifest.parent, cure=""), manifest, cure="")
+        except ArtifactError:
+            found[f"{name}/{MANIFEST}"] = "edited"
+            continue
+        for file in content.files:
+            path = manifest.parent / file.path
             if not path.is_file():
-                found[f"{name}/{file['path']}"] = "missing"
-            elif file_digest(path) != file["sha256"]:
-                found[f"{name}/{file['path']}"] = "edited"
+                found[f"{name}/{file.path}"] = "missing"
+            elif file_digest(path) != file.sha256:
+                found[f"{name}/{file.path}"] = "edited"
+        found |= {f"{name}/{extra}": "not listed" for extra in unlisted(manifest.parent, content)}
     return found

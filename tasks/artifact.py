@@ -4,6 +4,7 @@ A step writes into a scratch folder; `publish` hashes the files, writes `manifes
 `.cache/artifacts/<first two>/<sha256>/`. The sha256 is over the manifest, so equal content has one address and one copy.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,9 +18,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from models.errors import ArtifactError
+from models.files import link_or_copy, replacing_folder, sweep_all, write_atomic
+from tasks.manifest import MANIFEST, Manifest, parse_manifest, read_manifest, unlisted
 from tasks.workspace import cache_dir, store_dir
 
-MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 # A file system's clock ticks every few milliseconds: what has just changed may change again and look the same.
 _SETTLED_NS = 100_000_000
@@ -52,38 +54,55 @@ class Artifact(BaseModel):
 
     @model_validator(mode="after")
     def _verified(self) -> "Artifact":
-        verify(self.path, self.sha256)
+        made = verify(self.path, self.sha256)
+        if (made.kind, made.num_bytes, _as_text(made.meta)) != (self.kind, self.bytes, _as_text(self.meta)):
+            raise ArtifactError(f"{self.path} is not what a record says of it: the record was edited. Run its stage again.")
         return self
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, remembered by (path, size, mtime, inode).
+def _as_text(meta: Mapping[str, Any]) -> str:
+    return json.dumps(meta, sort_keys=True)
 
-    A process hashes a file once; digests of large files outlast it: an unchanged 14 GB file is hashed once for all.
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, remembered for as long as size, times of content and change, inode and device stay.
+
+    A process hashes a file once; digests of large files outlast it: an unchanged 14 GB file is hashed once for all. The time of
+    change cannot be set, so an edit that puts the time of the content back, a copy, or another machine's file is hashed again.
     """
     stat = path.stat()
-    stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+    stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}:{stat.st_dev}"
     name = str(path.absolute())
-    changed = f"{stamp}:{stat.st_ctime_ns}"  # an edit may put the time of the content back, not that of the change
     seen, digest = _digests.get(name, ("", ""))
-    if seen == changed:
+    if seen == stamp:
         return digest
-    digest = _large_digest(path, stamp) if stat.st_size > _BLOCK else _hash(path)
-    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS:
-        _digests[name] = (changed, digest)
+    settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS
+    digest = _large_digest(path, stamp, keep=settled) if stat.st_size > _BLOCK else _hash(path)
+    if settled:
+        _digests[name] = (stamp, digest)
     return digest
 
 
-def _large_digest(path: Path, stamp: str) -> str:
+def _large_digest(path: Path, stamp: str, *, keep: bool) -> str:
     memo = cache_dir() / "digests" / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-    if memo.is_file():
-        seen, _, digest = memo.read_text().partition(" ")
-        if seen == stamp:
-            return digest
+    try:
+        kept = memo.read_bytes() if memo.is_file() else b""
+    except OSError:
+        kept = b""
+    digest = kept[-64:].decode("ascii", "replace")
+    if kept == _memo(stamp, digest):
+        return digest
     digest = _hash(path)
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomic(memo, f"{stamp} {digest}")
+    if keep:
+        with contextlib.suppress(OSError):  # a memo that cannot be kept costs time only
+            write_atomic(memo, _memo(stamp, digest))
     return digest
+
+
+def _memo(stamp: str, digest: str) -> bytes:
+    """Return the record of a digest, with a check of its own: a flipped bit must not make it speak for another content."""
+    check = hashlib.sha256(f"{stamp} {digest}".encode("utf-8", "replace")).hexdigest()
+    return f"{stamp} {check} {digest}".encode("utf-8", "replace")
 
 
 def _hash(path: Path) -> str:
@@ -110,6 +129,7 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
     Raises:
         ArtifactError: The folder is empty.
     """
+    sweep_all(folder)
     files = [
         {"path": f.relative_to(folder).as_posix(), "sha256": file_digest(f), "bytes": f.stat().st_size}
         for f in sorted(folder.rglob("*"))
@@ -121,10 +141,9 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
     text = json.dumps(manifest, sort_keys=True, ensure_ascii=False, indent=1)
     digest = hashlib.sha256(text.encode()).hexdigest()
     home = store_dir() / digest[:2] / digest
-    if home.exists():
-        _discard_if_broken(home, digest)
+    _discard_if_broken(home, digest)
     if not home.exists():
-        _write_atomic(folder / MANIFEST, text)
+        write_atomic(folder / MANIFEST, text)
         for file in files:
             (folder / str(file["path"])).chmod(0o444)
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -141,72 +160,80 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
     return Artifact(kind=kind, sha256=digest, bytes=sum(int(f["bytes"]) for f in files), meta=dict(meta))  # type: ignore[call-overload]
 
 
-def verify(folder: Path, sha256: str, *, cure: str = "Run its stage again.") -> None:
-    """Check that a published folder is what its digest says.
+def verify(folder: Path, sha256: str, *, cure: str = "Run its stage again.") -> Manifest:
+    """Check that a published folder is what its digest says, no more and no less, and return its manifest.
 
     Raises:
-        ArtifactError: Naming the file that is missing or differs, what it must be and what it is; `cure` says what to do.
+        ArtifactError: Naming the file that is missing, differs or is not listed, what it must be and what it is; `cure` says what
+            to do.
     """
     manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise ArtifactError(f"{folder} has no {MANIFEST}: the artifact is missing or incomplete. {cure}")
-    text = manifest.read_bytes()
+    text = read_manifest(folder, cure=cure)
     found = hashlib.sha256(text).hexdigest()
     if found != sha256:
         raise ArtifactError(f"{manifest} must have the sha256 {sha256}, but has {found}: it was edited. {cure}")
-    for file in json.loads(text)["files"]:
-        path = folder / file["path"]
+    content = parse_manifest(text, manifest, cure=cure)
+    for file in content.files:
+        path = folder / file.path
         if not path.is_file():
             raise ArtifactError(f"{path} is listed in {MANIFEST}, but missing. {cure}")
         size = path.stat().st_size
-        if size != file["bytes"]:
-            raise ArtifactError(f"{path} must have {file['bytes']} bytes, but has {size}: it was truncated or edited. {cure}")
+        if size != file.bytes:
+            raise ArtifactError(f"{path} must have {file.bytes} bytes, but has {size}: it was truncated or edited. {cure}")
         found = file_digest(path)
-        if found != file["sha256"]:
-            raise ArtifactError(f"{path} must have the sha256 {file['sha256']}, but has {found}: it was edited. {cure}")
+        if found != file.sha256:
+            raise ArtifactError(f"{path} must have the sha256 {file.sha256}, but has {found}: it was edited. {cure}")
+    for name in unlisted(folder, content):
+        raise ArtifactError(f"{folder / name} is not listed in {MANIFEST}: it was put there later. Remove it. {cure}")
+    return content
 
 
 def materialise(artifact: Artifact, target: Path) -> Path:
     """Put the files of an artifact at `target` (hard links where possible, else copies), replacing what is there.
 
-    The manifest comes last and the folder is renamed into place, so a complete folder is recognisable.
+    The folder is renamed into place whole. Where it is there already as it must be, it is left alone: others may be reading it.
     """
     return materialise_tree({".": artifact}, target)
 
 
 def materialise_tree(parts: Mapping[str, Artifact], target: Path) -> Path:
     """Put several artifacts below `target`, each in its sub-folder (`.` = directly)."""
-    building = target.with_name(f".{target.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    for name, artifact in parts.items():
-        for file in sorted(artifact.path.rglob("*")):
-            if file.is_file():
-                _link(file, building / name / file.relative_to(artifact.path))
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building.rename(target)
+    files = {
+        Path(name) / file.relative_to(artifact.path): file
+        for name, artifact in parts.items()
+        for file in sorted(artifact.path.rglob("*"))
+        if file.is_file()
+    }
+    if _is_there(files, target):
+        return target
+    with replacing_folder(target, force=False) as building:
+        for name, file in files.items():
+            link_or_copy(file, building / name)
     return target
 
 
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _is_there(files: Mapping[Path, Path], target: Path) -> bool:
+    """Say whether exactly these files lie below `target`, with their content."""
     try:
-        os.link(source, target)
-    except OSError:  # another file system: a copy is as good
-        shutil.copy2(source, target)
+        found = {path.relative_to(target) for path in target.rglob("*") if not path.is_dir() or path.is_symlink()}
+        return found == {Path(os.path.normpath(name)) for name in files} and all(
+            os.path.samefile(target / name, file) or file_digest(target / name) == file_digest(file)
+            for name, file in files.items()
+        )
+    except OSError:
+        return False
 
 
 def _discard_if_broken(home: Path, digest: str) -> None:
+    if not os.path.lexists(home):
+        return
     try:
         verify(home, digest)
     except ArtifactError:
-        shutil.rmtree(home)
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+        if home.is_dir() and not home.is_symlink():
+            shutil.rmtree(home)
+        else:
+            home.unlink()
 
 
 def adopt(folder: Path, *, stage: str) -> Artifact:
@@ -221,28 +248,18 @@ def adopt(folder: Path, *, stage: str) -> Artifact:
     Raises:
         ArtifactError: The folder is missing, incomplete or edited.
     """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
+    if not (folder / MANIFEST).is_file():
         raise ArtifactError(f"{folder} is missing or incomplete; run `python -m flows run {stage}` first.")
-    text = manifest.read_bytes()
-    digest = hashlib.sha256(text).hexdigest()
-    verify(folder, digest, cure=f"Run `python -m flows run {stage}` again.")
+    cure = f"Run `python -m flows run {stage}` again."
+    digest = hashlib.sha256(read_manifest(folder, cure=cure)).hexdigest()
+    content = verify(folder, digest, cure=cure)
     home = store_dir() / digest[:2] / digest
-    if home.exists():
-        _discard_if_broken(home, digest)
+    _discard_if_broken(home, digest)
     if not home.exists():
-        building = home.with_name(f".{digest}.{os.getpid()}")
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                _link(file, building / file.relative_to(folder))
-        try:
-            building.rename(home)
-        except OSError:  # another process was first
-            shutil.rmtree(building)
-    content = json.loads(text)
-    return Artifact(
-        kind=content["kind"], sha256=digest, bytes=sum(int(f["bytes"]) for f in content["files"]), meta=content["meta"]
-    )
+        with replacing_folder(home, force=False, first_wins=True) as building:
+            for name in (*(file.path for file in content.files), MANIFEST):
+                link_or_copy(folder / name, building / name)
+    return Artifact(kind=content.kind, sha256=digest, bytes=content.num_bytes, meta=content.meta)
 
 
 def adopt_all(folder: Path, *, stage: str) -> dict[str, Artifact]:

@@ -8,6 +8,8 @@ import functools
 import hashlib
 import inspect
 import json
+import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from typing import Any, Protocol, cast
 from prefect import State, Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
+from prefect.results import ResultRecord  # type: ignore[attr-defined] # of the public module, but not in its list
+from prefect.settings import get_current_settings
 from prefect.transactions import IsolationLevel
 
 from models.errors import BackendError
@@ -27,6 +31,8 @@ from tasks.artifact import Artifact, publish
 from tasks.locking import FolderOf, ProcessLocks
 from tasks.step_code import step_code_digest
 from tasks.workspace import work_dir
+
+logger = logging.getLogger(__name__)
 
 
 class Execution:
@@ -87,6 +93,27 @@ def step_key(function: StepBody, arguments: Mapping[str, object], *, name: str) 
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def discard_unreadable(key: str) -> None:
+    """Remove the record of a step that holds no artifact that is there: torn, empty, edited, or no file at all.
+
+    Prefect passes over most of these, but not over a record that holds nothing or a folder in its place.
+    """
+    path = Path(get_current_settings().results.local_storage_path) / key
+    if not os.path.lexists(path):
+        return
+    if path.is_file():
+        try:
+            # Reading it verifies the artifact.
+            if isinstance(ResultRecord.deserialize(path.read_bytes()).result, Artifact):
+                return
+        except Exception as error:  # whatever stands in the file, to Prefect, pydantic or us it is no record
+            logger.info("The record `%s` does not lead to its artifact (%s); its step runs again.", path, type(error).__name__)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @dataclass
 class StepIdentity(CachePolicy):
     """Prefect cache policy over `step_key`."""
@@ -100,7 +127,9 @@ class StepIdentity(CachePolicy):
         """Return the step's key; never None, so every call is cached."""
         if self.function is None:
             raise TypeError("StepIdentity needs its function.")
-        return step_key(self.function, inputs, name=self.name)
+        key = step_key(self.function, inputs, name=self.name)
+        discard_unreadable(key)
+        return key
 
     def __deepcopy__(self, memo: object) -> "StepIdentity":
         return self
@@ -154,7 +183,9 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
             bound.apply_defaults()
             home = work_dir(step_key(function, bound.arguments, name=name))
             work = Work(out=home / "out", resume=home / "resume")
-            work.out.mkdir(parents=True, exist_ok=True)
+            # What a killed attempt left there must not become part of the artifact.
+            shutil.rmtree(work.out, ignore_errors=True)
+            work.out.mkdir(parents=True)
             work.resume.mkdir(parents=True, exist_ok=True)
             meta = function(*args, **kwargs, work=work)
             artifact = publish(work.out, name, meta=meta)

@@ -3,13 +3,15 @@
 Reading the whole project's syntax trees takes a second of every process; a file's size and times of change tell whether to.
 """
 
+import contextlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from models.files import read_record, write_atomic
 
 
 class CodeMemo:
@@ -40,22 +42,15 @@ class CodeMemo:
             if not self._new:
                 return
             self._new = False
-            part = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                part.write_text(json.dumps({"head": self._head(), "files": dict(self._read())}), encoding="utf-8")
-                part.replace(self._path)
-            except OSError:
-                part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                write_atomic(self._path, json.dumps({"head": self._head(), "files": dict(self._read())}))
 
     def _read(self) -> dict[str, list[Any]]:
         if self._files is None:
-            try:
-                content = json.loads(self._path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                content = {}
-            kept = isinstance(content, dict) and content.get("head") == self._head()
-            self._files = content["files"] if kept else {}
+            content = read_record(self._path) or {}
+            files = content.get("files")
+            kept = files if isinstance(files, dict) and content.get("head") == self._head() else {}
+            self._files = {path: row for path, row in kept.items() if isinstance(row, list) and len(row) == 2}
         return self._files
 
     def _head(self) -> list[Any]:

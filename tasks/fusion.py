@@ -34,6 +34,7 @@ def fusion(
 ) -> Mapping[str, Any]:
     """Train one method on the aligned shards; a killed run continues from its last checkpoint."""
     from models.fusion.shard_links import link_shards
+    from models.training.checkpoints import HISTORY
     from models.training.fusion import train_fusion
     from models.training.history import HistorySink, write_history
     from tasks.resident import check_unchanged, release_models, source_record
@@ -44,7 +45,8 @@ def fusion(
     stores = {}
     for mode in ("training", "inference"):
         stores[mode] = link_shards([shard.path / mode for shard in aligned], work.resume / mode)
-    curves = work.resume / "history.jsonl"
+    resume = _made(work.resume / "checkpoints")
+    curves = resume / HISTORY
     with RunSink(run, runtime=runtime, label=f"fuse {method}") as sink:
         record = train_fusion(
             cfg.model_copy(update={"checkpoints": checkpoints.params}),
@@ -53,12 +55,12 @@ def fusion(
             train_store=stores["training"],
             infer_store=stores["inference"],
             out=work.out,
-            resume_dir=_made(work.resume / "checkpoints"),
+            resume_dir=resume,
             runtime=runtime,
             sink=HistorySink(sink, curves),
             log_every=run.log_every,
         )
-    write_history(curves, work.out / "history.jsonl")
+    write_history(curves, work.out / HISTORY)
     (work.out / "coverage.json").write_text(json.dumps(coverage(aligned), indent=1), encoding="utf-8")
     return {**record.to_json(), "name": record.result}
 

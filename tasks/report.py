@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.artifact import MANIFEST, Artifact
+from tasks.artifact import Artifact
 from tasks.caching import Execution, Work, step
 from tasks.evaluation import ROWS, SCORES
+from tasks.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from models.reporting.report_data import ReportData

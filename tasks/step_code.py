@@ -17,6 +17,7 @@ INFRASTRUCTURE = frozenset(
         "tasks",
         "tasks.caching",
         "tasks.artifact",
+        "tasks.manifest",
         "tasks.tracking",
         "tasks.tracking_params",
         "tasks.model_logging",
@@ -30,6 +31,9 @@ INFRASTRUCTURE = frozenset(
         "models.params.runtime",
         "models.metrics_sink",
         "models.free_memory",
+        # How files are put on the disk, and what is kept out of messages.
+        "models.files",
+        "models.redaction",
     }
 )
 

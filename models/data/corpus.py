@@ -7,7 +7,6 @@ Without it (a file that someone copied alone) rows are still found, by one pass 
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ArtifactError, DataError, Problem
+from models.files import replacing
 from models.schema import Example
 
 OFFSETS_SUFFIX = ".offsets"
@@ -24,22 +24,20 @@ _BLOCK = 1 << 20
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write `rows` one a line, atomically, with their offsets; return their number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, part_offsets = (path.with_name(f".{path.name}{end}.part") for end in ("", OFFSETS_SUFFIX))
     count, position = 0, 0
-    with part.open("wb") as lines, part_offsets.open("wb") as offsets:
+    with (
+        # The rows take their place first: an offsets file that does not fit its rows is recognised by the size at its end.
+        replacing(offsets_path(path)) as part_offsets,
+        part_offsets.open("wb") as offsets,
+        replacing(path) as part,
+        part.open("wb") as lines,
+    ):
         for row in rows:
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
             offsets.write(position.to_bytes(8, "little"))
             lines.write(line)
             count, position = count + 1, position + len(line)
         offsets.write(position.to_bytes(8, "little"))
-        for file in (lines, offsets):
-            file.flush()
-            os.fsync(file.fileno())
-    # The rows first: an offsets file that does not fit its rows is recognised by the size at its end.
-    part.replace(path)
-    part_offsets.replace(offsets_path(path))
     return count
 
 

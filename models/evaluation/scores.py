@@ -1,13 +1,13 @@
 """The records of the evaluation: systems, per-example rows, table rows and comparisons; and their files."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import ArtifactError
+from models.files import replacing
 from models.schema import Finish
 
 Kind = Literal["source", "untrained", "method"]
@@ -148,16 +148,12 @@ def higher_is_better(metric: str) -> bool:
 
 def write_scores(path: Path, rows: Iterable[ScoreRow]) -> int:
     """Write rows as JSONL, one per example in the given order; the file appears whole or not at all. Returns the count."""
-    temporary = path.with_suffix(path.suffix + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(asdict(row), ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n")
             count += 1
         file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
     return count
 
 

@@ -8,7 +8,8 @@ must leave nothing behind.
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import SignalError
+from models.files import replacing
 
 Array = npt.NDArray[np.generic]
 
@@ -64,32 +66,22 @@ def publish(files: Mapping[Path, Sequence[bytes | memoryview]]) -> None:
     Raises:
         SignalError: The disk is full, or the folder cannot be written; names the file and the bytes wanted.
     """
-    temporary = {path: path.with_name(path.name + ".tmp") for path in files}
     last = list(files)[-1]
     wanted = sum(len(part) for parts in files.values() for part in parts)
     try:
-        last.parent.mkdir(parents=True, exist_ok=True)
-        for path, parts in files.items():
-            _write(temporary[path], parts)
-        last.unlink(missing_ok=True)
-        for path, source in temporary.items():
-            source.replace(path)
+        with ExitStack() as stack:
+            for path, parts in reversed(list(files.items())):  # the one entered last takes its place first
+                with stack.enter_context(replacing(path)).open("wb") as file:
+                    file.writelines(parts)
+                    file.flush()
+                    os.fsync(file.fileno())
+            last.unlink(missing_ok=True)
         _sync_folder(last.parent)
     except OSError as err:
         raise SignalError(
             f"`{last}` cannot be written ({wanted} bytes wanted): {err.strerror or err}. "
             "Free space or mend the folder's rights, then run the stage again: complete shards are kept."
         ) from err
-    finally:
-        for leftover in temporary.values():
-            leftover.unlink(missing_ok=True)
-
-
-def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    with path.open("wb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

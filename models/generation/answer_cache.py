@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from models.errors import ArtifactError
+from models.files import write_atomic
 from models.generation.dialogue_item import Answer
 from models.schema import Message
 
 ANSWERS = "answers.jsonl"
+_log = logging.getLogger(__name__)
 
 
 def request_key(model: str, messages: Sequence[Message], options: Mapping[str, object]) -> str:
@@ -26,25 +28,18 @@ def request_key(model: str, messages: Sequence[Message], options: Mapping[str, o
 class AnswerCache:
     """An append-only file of answers by request, safe to share between threads of one process; a context manager.
 
-    A line is on the disk (fsync) before its answer is used. A last line that was torn by a crash is dropped when the file is
-    opened. Use a folder of its own for each endpoint: the same model name may be another model elsewhere.
+    A line is on the disk (fsync) before its answer is used. Lines that are no answers (torn by a crash, or harmed) are dropped
+    when the file is opened: their requests are sent again. Use a folder of its own for each endpoint: the same model name may be
+    another model elsewhere.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open `answers.jsonl` of a folder, which is made if need be, and read it.
-
-        Raises:
-            ArtifactError: A line before the last one is no answer.
-        """
+        """Open `answers.jsonl` of a folder, which is made if need be, and read it."""
         self.path = folder / ANSWERS
         folder.mkdir(parents=True, exist_ok=True)
         self._guard = threading.Lock()
-        self._file = self.path.open("a+b")
-        try:
-            self._answers = self._read()
-        except BaseException:
-            self._file.close()
-            raise
+        self._answers = self._read()
+        self._file = self.path.open("ab")
 
     def __len__(self) -> int:
         """Return the number of answers."""
@@ -82,22 +77,20 @@ class AnswerCache:
             self._answers[key] = _answer(row)
 
     def _read(self) -> dict[str, Answer]:
-        """Read all whole lines, and cut the file behind the last of them."""
+        """Read all answers, and rewrite the file without what is none."""
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
         answers: dict[str, Answer] = {}
-        self._file.seek(0)
-        end = 0
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break
+        kept: list[bytes] = []
+        for line in lines:
             try:
-                row = json.loads(line)
+                row = json.loads(line if line.endswith(b"\n") else b"")
                 answers[row["key"]] = _answer(row)
-            except (KeyError, TypeError, ValueError) as err:
-                raise ArtifactError(
-                    f"`{self.path}` line {number} is no answer ({err!r}). Remove the line; its request will be sent again."
-                ) from err
-            end += len(line)
-        self._file.truncate(end)
+            except (KeyError, TypeError, ValueError):
+                continue
+            kept.append(line)
+        if kept != lines:
+            _log.warning("`%s`: %d lines are no answers; their requests are sent again.", self.path, len(lines) - len(kept))
+            write_atomic(self.path, b"".join(kept))
         return answers
 
 

@@ -1,13 +1,12 @@
 """The folder of a trained generator: Hugging Face files and `generator.json`; safetensors and JSON only."""
 
-import os
-import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
 from models.errors import SourceError
+from models.files import replacing_folder
 from models.generation.reasons import reason
 from models.generation.t5_loading import quiet, read_t5
 from models.params.dialogue import GeneratorParams
@@ -20,18 +19,11 @@ def write_generator(
     folder: Path, *, cfg: GeneratorParams, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Write the files beside `folder`, force them to disk, and let them take its place."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with quiet():
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-    (temporary / GENERATOR).write_text(cfg.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    for path in temporary.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    with replacing_folder(folder) as temporary:
+        with quiet():
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+        (temporary / GENERATOR).write_text(cfg.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_generator(folder: Path) -> tuple[GeneratorParams, T5ForConditionalGeneration, PreTrainedTokenizerBase]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from models.errors import SourceError
+from models.files import write_atomic
 from models.schema import ResolvedSource
 
 SOURCE_FILE = "source.json"
@@ -19,9 +20,7 @@ def write_source(folder: Path, source: ResolvedSource, *, root: Path | None = No
     """
     row = asdict(replace(source, location=_portable(source, folder, root)))
     path = folder / SOURCE_FILE
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import DataError, Problem
+from models.files import write_atomic
 from models.reporting.formatting import decimals_for, fixed
 from models.reporting.grids import Cell, Grid
 from models.reporting.results import Result, ResultRow, Scalar, read_result
@@ -91,7 +92,7 @@ def update_documents(documents: Iterable[Path], *, results: Path) -> list[Path]:
         old = document.read_text(encoding="utf-8")
         new = render_document(old, results=results, document=document)
         if new != old:
-            document.write_text(new, encoding="utf-8")
+            write_atomic(document, new)
             changed.append(document)
     return changed
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from models.files import write_atomic
+
 _PACKAGE = "models.reporting"
 _SUFFIX = ".j2"
 
@@ -24,10 +26,7 @@ def template_digest() -> str:
 
 def write_page(path: Path, html: str) -> Path:
     """Write a page; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, html)
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from models.errors import ArtifactError, DataError, Problem
 from models.evaluation.scores import ComparisonRow, TableRow
+from models.files import write_atomic
 from models.reporting.formatting import difference_unit, metric_unit, shown
 
 Scalar = str | int | float | bool | None
@@ -87,9 +88,7 @@ def write_result(folder: Path, result: Result) -> Path:
     head = {"name": result.name, "command": result.command, "commit": result.commit, "date": result.date}
     head |= {"note": result.note} if result.note else {}
     text = json.dumps(head | {"rows": [row.to_json() for row in result.rows]}, ensure_ascii=False, indent=1, allow_nan=False)
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, text + "\n")
     return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import faiss
 
 from models.data.dialogue_files import file_digest
+from models.files import replacing, write_atomic
 from models.retrieval.errors import RetrievalError
 from models.retrieval.index_fingerprint import RECORD_FILE, IndexRecord, StoredFile
 from models.retrieval.index_kinds import file_names
@@ -30,10 +31,7 @@ def write_files(folder: Path, indexes: Mapping[str, Any]) -> dict[str, StoredFil
 
 def write_record(folder: Path, record: IndexRecord) -> None:
     """Write the record, last: it makes the folder complete."""
-    path = folder / RECORD_FILE
-    aside = path.with_suffix(".json.part")
-    aside.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_atomic(folder / RECORD_FILE, json.dumps(record.to_json(), indent=2) + "\n")
 
 
 def read_files(folder: Path, record: IndexRecord, *, mmap: bool, verified: bool = False) -> tuple[dict[str, Any], bool]:
@@ -56,15 +54,12 @@ def read_files(folder: Path, record: IndexRecord, *, mmap: bool, verified: bool 
 
 
 def _write(path: Path, index: Any) -> StoredFile:
-    aside = path.with_name(path.name + ".part")
     try:
-        faiss.write_index(index, str(aside))
+        with replacing(path) as aside:
+            faiss.write_index(index, str(aside))
+            return StoredFile(file_digest(aside), aside.stat().st_size)
     except RuntimeError as err:
-        aside.unlink(missing_ok=True)
         raise RetrievalError(f"`{path}` cannot be written ({err}). Make room or choose another folder.") from err
-    stored = StoredFile(file_digest(aside), aside.stat().st_size)
-    aside.replace(path)
-    return stored
 
 
 def _verify(path: Path, stored: StoredFile | None, *, digest: bool) -> None:

@@ -1,6 +1,5 @@
 """Vocabulary maps: to which token of the target each token of a source lends its probability."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from models.errors import ArtifactError
+from models.files import write_atomic
 from models.tokenization.codec import TokenCodec
 from models.tokenization.edit_distance import nearest_strings
 
@@ -30,9 +30,7 @@ class VocabMap:
 
     def save(self, path: Path) -> None:
         """Write the map as safetensors, whole or not at all."""
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(save({"ids": self.ids, "exact": self.exact}))
-        os.replace(part, path)
+        write_atomic(path, save({"ids": self.ids, "exact": self.exact}))
 
     @classmethod
     def load(cls, path: Path) -> "VocabMap":

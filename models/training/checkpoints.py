@@ -1,8 +1,9 @@
-"""Training state on disk: written aside, renamed when complete, found again, kept to a number.
+"""Training state on disk: written aside, renamed when complete, verified when found again, kept to a number.
 
-A folder of resume state holds `execution.json` (how the first run was executed), `checkpoint-<step>/` (Hugging Face Trainer
-format plus `complete.json`, written last) and `phases-<fingerprint>/` (models of finished phases). A checkpoint that was being
-written when the process died lies under `writing/` and is never read.
+A folder of resume state holds `execution.json` (how the first run was executed), `history.jsonl` (the curves so far),
+`checkpoint-<step>/` (Hugging Face Trainer format plus `complete.json`, written last, with the digest of every file) and
+`phases-<fingerprint>/` (models of finished phases, each with its digest beside it). A checkpoint that was being written when the
+process died lies under `writing/` and is never read.
 """
 
 import hashlib
@@ -10,19 +11,20 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import ArtifactError
+from models.files import link_or_copy, read_record, replacing_folder, write_atomic
 from models.params.base import Section
 
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 EXECUTION = "execution.json"
+HISTORY = "history.jsonl"
+_SEAL = ".sha256"
 _WRITING = "writing"
 # They change when state is kept, which other targets exist, or how a step is cut up, never what is computed.
 _NOT_IN_FINGERPRINT = {"checkpoints", "targets", "micro_batch_size"}
@@ -50,44 +52,41 @@ def tree_digest(folder: Path) -> str:
     """Return the sha256 over names and contents of the files of a folder, streamed."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
 def write_json(path: Path, row: Mapping[str, Any]) -> None:
     """Write JSON beside its place, force it to disk and rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(row, file, indent=1, sort_keys=True, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-@contextmanager
-def complete_folder(final: Path) -> Iterator[Path]:
-    """Give an empty folder beside `final` to fill; it takes the place of `final` when the block ends without an error."""
-    temporary = final.with_name(final.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    yield temporary
-    _sync(temporary)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.replace(final)
+    write_atomic(path, json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def place_folder(source: Path, final: Path) -> None:
     """Put a copy of a finished folder at `final`: hard links where the file system allows, else copies."""
-    with complete_folder(final) as temporary:
+    with replacing_folder(final) as temporary:
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
-            place = temporary / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, place)
-            except OSError:  # another file system
-                shutil.copyfile(path, place)
+            link_or_copy(path, temporary / path.relative_to(source))
+
+
+def seal(folder: Path) -> None:
+    """Keep the digest of a finished folder beside it."""
+    write_atomic(_seal_of(folder), tree_digest(folder))
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether a folder is there as it was when it was sealed."""
+    seal = _seal_of(folder)
+    return folder.is_dir() and seal.is_file() and seal.read_bytes() == tree_digest(folder).encode()
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder and its seal."""
+    _seal_of(folder).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def _seal_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + _SEAL)
 
 
 def _sync(folder: Path) -> None:
@@ -151,15 +150,22 @@ class CheckpointFolder:
             logger.info("Removing a half-written checkpoint under `%s`.", self.writing)
             shutil.rmtree(self.writing)
 
-    def newest(self, *, phase_ends: Mapping[int, int] | None = None) -> Path | None:
-        """Return the newest complete checkpoint of this training, or None; why others are passed over is logged.
+    def newest(
+        self, *, phase_ends: Mapping[int, int] | None = None, lacks: Callable[[Path], Sequence[str]] | None = None
+    ) -> Path | None:
+        """Return the newest checkpoint of this training that is whole, or None; why others are passed over is logged.
 
         Args:
             phase_ends: Step at which a phase ends → its number: a checkpoint from there on needs that phase's model.
+            lacks: Names what else a checkpoint needs and has not.
         """
         for path in reversed(self._numbered()):
-            lost = [n for step, n in (phase_ends or {}).items() if step <= _step_of(path) and not self.phase(n).is_dir()]
-            reason = self._objection(path) or (f"the model of phase {lost[0]} is missing" if lost else None)
+            reason = self._objection(path) or self._damage(path)
+            lost = [n for step, n in (phase_ends or {}).items() if step <= _step_of(path) and not is_whole(self.phase(n))]
+            if reason is None and lost:
+                reason = f"the model of phase {lost[0]} is missing or was altered"
+            if reason is None and lacks is not None and (names := lacks(path)):
+                reason = f"the models chosen before it are missing or were altered ({', '.join(names)})"
             if reason is None:
                 return path
             logger.warning("Not resuming from `%s`: %s.", path, reason)
@@ -173,8 +179,13 @@ class CheckpointFolder:
         """Declare the checkpoint under `writing` complete, and drop the oldest beyond `keep`."""
         source, final = self.writing / f"checkpoint-{step}", self.root / f"checkpoint-{step}"
         _sync(source)
-        sizes = {p.relative_to(source).as_posix(): p.stat().st_size for p in sorted(source.rglob("*")) if p.is_file()}
-        write_json(source / MARKER, {"fingerprint": self.fingerprint, "step": step, "files": sizes})
+        files = {
+            p.relative_to(source).as_posix(): {"bytes": p.stat().st_size, "sha256": _digest(p)}
+            for p in sorted(source.rglob("*"))
+            if p.is_file()
+        }
+        row = {"fingerprint": self.fingerprint, "step": step, "files": files, "history": _history(self.root / HISTORY)}
+        write_json(source / MARKER, row)
         if final.exists():
             shutil.rmtree(final)
         source.replace(final)
@@ -189,8 +200,8 @@ class CheckpointFolder:
     def execution(self, present: Execution) -> Execution:
         """Return the first run's way of execution if it was this training, else record `present`; differences are logged."""
         path = self.root / EXECUTION
-        first = _read_json(path)
-        if first is None or first.get("fingerprint") != self.fingerprint:
+        first = read_record(path)
+        if first is None or first.get("fingerprint") != self.fingerprint or first.keys() != asdict(present).keys():
             self.record(present)
             return present
         kept = Execution(**first)
@@ -216,15 +227,26 @@ class CheckpointFolder:
         return sorted(found, key=_step_of)
 
     def _objection(self, path: Path) -> str | None:
-        marker = _read_json(path / MARKER)
-        if marker is None:
-            return f"it has no readable {MARKER} (the process was killed while writing it)"
+        """Say what is wrong with a checkpoint as far as names and sizes tell."""
+        marker = read_record(path / MARKER)
+        if marker is None or not _is_marker(marker):
+            return f"it has no readable {MARKER} (the process was killed while writing it, or another version wrote it)"
         if marker["fingerprint"] != self.fingerprint:
             return "it belongs to other parameters, another target or other signals"
-        for name, size in marker["files"].items():
+        for name, file in marker["files"].items():
             found = (path / name).stat().st_size if (path / name).is_file() else None
-            if found != size:
-                return f"its file {name} must have {size} bytes, but has {found}"
+            if found != file["bytes"]:
+                return f"its file {name} must have {file['bytes']} bytes, but has {found}"
+        return None
+
+    def _damage(self, path: Path) -> str | None:
+        """Say what was altered in a checkpoint to which `_objection` has none: one flipped bit would go into the result."""
+        marker = read_record(path / MARKER) or {}
+        for name, file in marker["files"].items():
+            if (found := _digest(path / name)) != file["sha256"]:
+                return f"its file {name} must have the sha256 {file['sha256']}, but has {found}"
+        if _history(self.root / HISTORY, marker["history"]["bytes"]) != marker["history"]:
+            return f"{HISTORY} has lost curves from before it"
         return None
 
 
@@ -232,12 +254,24 @@ def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("checkpoint-"))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object, or None if there is none to be read (missing or torn)."""
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    if not isinstance(row, dict):
-        raise ArtifactError(f"`{path}` must hold a JSON object, but holds {type(row).__name__}. Delete it and run again.")
-    return row
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _history(path: Path, num_bytes: int | None = None) -> dict[str, Any]:
+    """Return length and digest of the curves, or of their first `num_bytes`: rows are only ever appended."""
+    content = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            content = file.read(-1 if num_bytes is None else num_bytes)
+            os.fsync(file.fileno())
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _is_marker(row: Mapping[str, Any]) -> bool:
+    files, history = row.get("files"), row.get("history")
+    entries = [*files.values(), history] if isinstance(files, dict) else [None]
+    return isinstance(row.get("fingerprint"), str) and all(
+        isinstance(e, dict) and type(e.get("bytes")) is int and isinstance(e.get("sha256"), str) for e in entries
+    )

@@ -258,13 +258,7 @@ class _Run:
 
     def _newest(self) -> Path | None:
         """Return the newest checkpoint whose chosen models are still there."""
-        newest = self._checkpoints.newest()
-        if newest is None:
-            return None
-        missing = self._selection.missing(chosen_in(newest))
-        if missing:
-            logger.warning("Not resuming from `%s`: the models chosen before it are missing (%s).", newest, ", ".join(missing))
-        return None if missing else newest
+        return self._checkpoints.newest(lacks=lambda path: self._selection.missing(chosen_in(path)))
 
     def _finish(
         self, module: DialogueModule, *, meta: MetaKnowledge, start: Mapping[str, float], final: Mapping[str, float]

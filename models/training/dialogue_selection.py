@@ -1,13 +1,13 @@
 """The best models of a joint training so far: of the retriever and of the generator apart, chosen on the validation split."""
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.training.checkpoints import complete_folder
+from models.files import replacing_folder
+from models.training.checkpoints import discard, is_whole, seal
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,9 @@ class Selection:
         """
         better = [k for k in KINDS if k not in self.chosen or self._key(k, metrics) > self._key(k, self.chosen[k].metrics)]
         for kind in better:
-            with complete_folder(self.folder(kind, step)) as place:
+            with replacing_folder(self.folder(kind, step)) as place:
                 save(kind, place)
+            seal(self.folder(kind, step))
             self.chosen[kind] = Chosen(step, dict(metrics))
         if better:
             logger.info("Step %d is the new %s.", step, " and ".join(k.replace("_", " ") for k in better))
@@ -81,14 +82,14 @@ class Selection:
         self.chosen = {kind: Chosen.from_json(row) for kind, row in state.items()}
 
     def missing(self, state: Mapping[str, Any]) -> list[str]:
-        """Return the folders of a state that are not there any more."""
+        """Return the folders of a state that are not there any more, or not as they were."""
         folders = [self.folder(kind, row["step"]) for kind, row in state.items()]
-        return [folder.name for folder in folders if not folder.is_dir()]
+        return [folder.name for folder in folders if not is_whole(folder)]
 
     def prune(self, states: Iterable[Mapping[str, Any]]) -> None:
         """Delete the models that neither are chosen now nor stand in one of the states (those of the checkpoints)."""
         kept = {self.folder(kind, row["step"]) for state in [self.state(), *states] for kind, row in state.items()}
         for kind in KINDS:
             for folder in self._folder.glob(f"{kind}-*"):
-                if folder not in kept:
-                    shutil.rmtree(folder)
+                if folder.is_dir() and folder not in kept:
+                    discard(folder)

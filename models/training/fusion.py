@@ -10,6 +10,7 @@ import torch.distributed as dist
 from transformers import TrainingArguments, set_seed
 
 from models.errors import FusedialError
+from models.files import replacing_folder
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signal import SignalStore
@@ -22,7 +23,7 @@ from models.tokenization.loading import load_tokenizer
 from models.training.adapters import add_adapters, merged_state
 from models.training.arguments import check_sharding, make_arguments, micro_batch_size, set_steps
 from models.training.callbacks import CheckpointClock, PhaseSwitch
-from models.training.checkpoints import CheckpointFolder, Execution, complete_folder, fingerprint, place_folder, tree_digest
+from models.training.checkpoints import CheckpointFolder, Execution, fingerprint, place_folder, seal, tree_digest
 from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.training.export import export_target, no_progress_bars
 from models.training.fusion_module import FusionModule
@@ -204,8 +205,8 @@ class _Run:
             return None
         module: Any = trainer.model
         target, suffix = self._job.target, "" if folder.name == "model" else f"-{folder.name}"
-        with complete_folder(folder) as place:
-            return export_target(
+        with replacing_folder(folder) as place:
+            source = export_target(
                 module.causal_lm,
                 merged_state(module.causal_lm) if gathered is None else gathered,
                 place,
@@ -213,6 +214,9 @@ class _Run:
                 name=f"{target.name}-{self._job.method}{suffix}",
                 tokenizer=self._tokenizer,
             )
+        if folder.parent == self._checkpoints.phases:
+            seal(folder)
+        return source
 
     def _finish(self, trainer: FusionTrainer, window: LossWindow) -> None:
         """Fill `out`, the record last."""

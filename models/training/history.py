@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from models.files import write_atomic
 from models.metrics_sink import MetricsSink
 
 # They tell about the machine, not about the training, so they would make equal runs differ.
@@ -35,16 +37,22 @@ class HistorySink:
 def write_history(scratch: Path, path: Path) -> int:
     """Write one row for every step, in order; returns the number of rows.
 
-    Of a metric logged twice at a step (before and after a kill) the last value counts. A torn last line is dropped.
+    Of a metric logged twice at a step (before and after a kill) the last value counts. What is no row (a kill or a full disk can
+    tear one) is dropped.
     """
-    rows: dict[int, dict[str, float]] = {}
-    lines = scratch.read_text(encoding="utf-8").splitlines() if scratch.is_file() else []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        step = int(row["step"])
-        rows[step] = rows.get(step, {}) | row
-    path.write_text("".join(json.dumps(rows[step], sort_keys=True) + "\n" for step in sorted(rows)), encoding="utf-8")
+    rows: dict[int, dict[str, Any]] = {}
+    for line in scratch.read_bytes().splitlines() if scratch.is_file() else []:
+        row = _row(line)
+        if row is not None:
+            rows[row["step"]] = rows.get(row["step"], {}) | row
+    write_atomic(path, "".join(json.dumps(rows[step], sort_keys=True) + "\n" for step in sorted(rows)))
     return len(rows)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(row, dict) and type(row.get("step")) is int and all(isinstance(v, int | float) for v in row.values())
+    return row if whole else None

@@ -1,6 +1,5 @@
 """An evaluation during joint training: score, report, choose; and its state in checkpoints."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import NumericsError
+from models.files import read_record
 from models.metrics_sink import MetricsSink
 from models.training.dialogue_module import DialogueModule
 from models.training.dialogue_selection import Selection
@@ -71,8 +71,8 @@ class ValidationStep:
 
 def chosen_in(checkpoint: Path) -> dict[str, Any]:
     """Return what was chosen when a checkpoint was written (see `Selection.state`)."""
-    state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    chosen: dict[str, Any] = state["selection"]
+    state = read_record(checkpoint / STATE) or {}
+    chosen: dict[str, Any] = state.get("selection", {})
     return chosen
 
 

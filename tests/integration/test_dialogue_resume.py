@@ -194,7 +194,7 @@ def test_a_lost_choice_makes_the_training_start_again(call, caplog):
         shutil.rmtree(folder)
     with caplog.at_level(logging.WARNING):
         train(broken)
-    assert "the models chosen before it are missing (best_generator-" in caplog.text
+    assert "the models chosen before it are missing or were altered (best_generator-" in caplog.text
     assert_same(files(broken["out"]), files(whole["out"]))
 
 

@@ -1,5 +1,6 @@
 """Cached steps under a real Prefect: what hits, what misses, what a kill or a tampered file does."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,66 @@ def test_a_harmed_artifact_re_runs_its_producer_only(project: Path, harm: str) -
     chain("abc", Runtime())
     assert (ran("make"), ran("use")) == (2, 1)
     assert (made[0] / "text").read_text() == "abc"
+
+
+def records(project: Path) -> list[Path]:
+    return sorted((project / ".cache" / "results").iterdir())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\x00" * 60,
+        b"\xff\xfe",
+        '{"result": "null"}',
+        '{"kind": "other"}',
+        "half",
+        "folder",
+        "dangling",
+    ],
+)
+def test_a_harmed_record_runs_its_step_again(project: Path, harm: bytes | str) -> None:
+    first = chain("abc", Runtime())
+    for record in records(project):
+        text = record.read_text()
+        record.unlink()
+        if harm == "folder":
+            record.mkdir()
+        elif harm == "dangling":
+            record.symlink_to("nowhere")
+        elif harm == "half":
+            record.write_text(text[: len(text) // 2])
+        elif isinstance(harm, bytes):
+            record.write_bytes(harm)
+        elif "result" in harm:
+            record.write_text(json.dumps(json.loads(text) | json.loads(harm)))
+        else:
+            row = json.loads(text)
+            made = json.loads(row["result"])
+            made["data"] |= json.loads(harm)
+            record.write_text(json.dumps(row | {"result": json.dumps(made)}))
+    assert chain("abc", Runtime()) == first
+    assert (ran("make"), ran("use")) == (2, 2)
+    assert chain("abc", Runtime()) == first
+    assert (ran("make"), ran("use")) == (2, 2), "the records are whole again"
+
+
+def test_what_a_killed_attempt_left_is_no_part_of_the_artifact(project: Path) -> None:
+    right = chain("abc", Runtime())
+    keys = [record.name for record in records(project)]
+    for record in records(project):
+        record.unlink()
+    for key in keys:
+        out = project / ".cache" / "work" / key / "out"
+        (out / "sub").mkdir(parents=True)
+        for name in ("half.tmp", ".x.part", "manifest.json.77.tmp", "sub/y"):
+            (out / name).write_text("torn")
+    assert chain("abc", Runtime()) == right
+    assert (ran("make"), ran("use")) == (2, 2)
 
 
 def test_a_failed_step_finds_its_scratch_again(project: Path) -> None:

@@ -220,12 +220,12 @@ def test_file_size_limit_of_the_system_is_reported(tmp_path):
 
 def test_leftovers_of_a_killed_writer_are_ignored(tmp_path):
     make_shards(tmp_path, shards=1)
-    (tmp_path / "shard-00001.safetensors.tmp").write_bytes(b"half")
+    (tmp_path / ".shard-00001.safetensors.0123456789ab.part").write_bytes(b"half")
     (tmp_path / "shard-00001.json").write_text('["row-9"]')  # renamed first; the arrays never came
     assert len(SignalStore.open(tmp_path)) == 5
     write_shard(tmp_path, 1, SPEC, [make_sample("row-9", 4, seed=1)])
     assert len(SignalStore.open(tmp_path)) == 6
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 @pytest.mark.parametrize("cut", [1, 100, None])

@@ -10,12 +10,14 @@ from transformers import TrainerControl
 from models.params.fusion import CheckpointParams, FusionParams
 from models.training.callbacks import CheckpointClock, PhaseSwitch
 from models.training.checkpoints import (
+    HISTORY,
     MARKER,
     CheckpointFolder,
     Execution,
-    complete_folder,
     fingerprint,
+    is_whole,
     place_folder,
+    seal,
     tree_digest,
 )
 
@@ -60,6 +62,13 @@ def test_what_was_being_written_is_not_found_and_is_removed(tmp_path):
         (lambda p: (p / MARKER).write_text('{"fing'), f"it has no readable {MARKER}"),
         (lambda p: (p / "model.safetensors").write_bytes(b"w"), "model.safetensors must have 70 bytes, but has 1"),
         (lambda p: (p / "model.safetensors").unlink(), "model.safetensors must have 70 bytes, but has None"),
+        (lambda p: (p / "model.safetensors").write_bytes(b"weighty" * 10), "model.safetensors must have the sha256"),
+        (lambda p: (p / MARKER).write_bytes(b"\x00" * 99), f"it has no readable {MARKER}"),
+        (
+            lambda p: (p / MARKER).write_text('{"fingerprint": "%s", "files": {"a": 3}}' % ("f" * 64)),
+            f"it has no readable {MARKER}",
+        ),
+        (lambda p: (p / MARKER).write_text("[]"), f"it has no readable {MARKER}"),
     ],
 )
 def test_damaged_checkpoint_is_passed_over_with_its_reason(tmp_path, caplog, damage, reason):
@@ -97,7 +106,26 @@ def test_checkpoint_after_a_phase_needs_its_model(tmp_path, caplog):
     assert checkpoints.newest(phase_ends={6: 1}) == tmp_path / "checkpoint-4"
     assert "the model of phase 1 is missing" in caplog.text
     checkpoints.phase(1).mkdir(parents=True)
+    (checkpoints.phase(1) / "model.safetensors").write_bytes(b"weights")
+    seal(checkpoints.phase(1))
     assert checkpoints.newest(phase_ends={6: 1}) == tmp_path / "checkpoint-6"
+    (checkpoints.phase(1) / "model.safetensors").write_bytes(b"weighty")
+    assert not is_whole(checkpoints.phase(1))
+    assert checkpoints.newest(phase_ends={6: 1}) == tmp_path / "checkpoint-4"
+
+
+def test_checkpoint_whose_curves_are_lost_is_passed_over(tmp_path, caplog):
+    checkpoints, curves = folder_of(tmp_path), tmp_path / HISTORY
+    curves.write_text('{"step": 1}\n')
+    commit(checkpoints, 1)
+    curves.write_text('{"step": 1}\n{"step": 2}\n')
+    commit(checkpoints, 2)
+    curves.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    assert checkpoints.newest() == tmp_path / "checkpoint-2", "later rows are no harm"
+    curves.write_text('{"step": 1}\n{"st')
+    assert checkpoints.newest() == tmp_path / "checkpoint-1" and "lost curves" in caplog.text
+    curves.unlink()
+    assert checkpoints.newest() is None
 
 
 # --- what belongs together ---------------------------------------------------------------------------------------------------
@@ -164,19 +192,14 @@ def test_execution_of_another_training_is_replaced(tmp_path):
     assert folder_of(tmp_path, mark="b" * 64).execution(other) == other
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"fingerprint": "%s"}' % ("f" * 64), "\x00\x00"])
+def test_execution_that_cannot_be_read_is_written_again(tmp_path, text):
+    (tmp_path / "execution.json").write_text(text)
+    assert folder_of(tmp_path).execution(execution()) == execution()
+    assert folder_of(tmp_path).execution(execution(threads=64)) == execution()
+
+
 # --- folders -----------------------------------------------------------------------------------------------------------------
-
-
-def test_folder_appears_complete_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), complete_folder(tmp_path / "x") as place:
-        (place / "a").write_text("half")
-        raise RuntimeError
-    assert not (tmp_path / "x").exists()
-    for text in ("first", "second"):
-        with complete_folder(tmp_path / "x") as place:
-            assert not list(place.iterdir())
-            (place / text).write_text(text)
-    assert [p.name for p in (tmp_path / "x").iterdir()] == ["second"] and [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
 def test_placed_folder_outlives_its_source(tmp_path):

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from models.metrics_sink import NullSink
 from models.training.history import HistorySink, write_history
 
@@ -19,6 +21,16 @@ def test_a_resumed_run_leaves_one_row_per_step(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [(r["step"], r["train/loss"]) for r in rows] == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert all("train/tokens_per_s" not in r for r in rows), "what differs between equal runs stays out"
+
+
+@pytest.mark.parametrize(
+    "harm", [b"\xff\xfe\x00", b"\x00" * 20, b"[1]", b"{}", b'{"step": "x"}', b'{"step": 1, "a": [2]}', b"null"]
+)
+def test_what_is_no_row_is_dropped(tmp_path: Path, harm: bytes) -> None:
+    scratch = tmp_path / "scratch.jsonl"
+    scratch.write_bytes(b'{"step": 1, "a": 2.0}\n' + harm)
+    HistorySink(NullSink(), scratch).log({"a": 3.0}, step=2)
+    assert write_history(scratch, tmp_path / "history.jsonl") == 2
 
 
 def test_no_curve_is_an_empty_file(tmp_path: Path) -> None:

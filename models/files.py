@@ -1,0 +1,199 @@
+"""Files and folders that are whole or absent, whoever is killed while writing them; records that may be torn.
+
+What is being written lies beside its place under a name of its own (`.<name>.<random>.part`) and is locked by its writer, so that
+writers never meet, whatever their process ids are, and what a dead one left is recognised and removed.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_END = ".part"
+_OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+_NAME_BYTES = 120  # of the final name; the rest of a temporary name must fit beside it
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file or folder of this name is being written, or was when its writer died."""
+    return name.startswith(".") and name.endswith(_END)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a place beside `path` to write a file at; it is forced to disk and takes the place of `path` if all goes well."""
+    with _claimed(path, folder=False) as temporary:
+        yield temporary
+        _force(temporary)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)  # a folder in the place of a file is harm, and no rename takes its place
+        temporary.replace(path)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, force: bool = True, first_wins: bool = False) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; it takes the place of `path` if all goes well.
+
+    Args:
+        path: Final place; what is there goes.
+        force: Force the files to disk first: a power failure must not leave a complete-looking folder of empty files.
+        first_wins: Where somebody else has put a folder there meanwhile, leave it: it has the same content, and readers.
+    """
+    with _claimed(path, folder=True) as temporary:
+        yield temporary
+        if force:
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _force(file)
+        _take_place(temporary, path, first_wins=first_wins)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file that is whole or absent; text as UTF-8 with Unix line ends, half surrogates as `?`."""
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a file at `target`: a hard link where the file system has them, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object of a record, or None where there is none to be read: missing, torn, empty or something else.
+
+    What is there but unreadable is logged: whoever asks makes the record again.
+    """
+    try:
+        if not path.is_file():  # a folder, a pipe or a broken link in its place; opening a pipe would wait for ever
+            return None
+        row = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        logger.warning("`%s` cannot be read (%s: %s) and counts as absent.", path, type(error).__name__, error)
+        return None
+    if not isinstance(row, dict):
+        logger.warning("`%s` must hold a JSON object, but holds %s; it counts as absent.", path, type(row).__name__)
+        return None
+    return row
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead writers left in a folder; what is being written stays."""
+    try:
+        found = [Path(entry.path) for entry in os.scandir(folder) if is_temporary(entry.name)]
+    except OSError:
+        return
+    for path in found:
+        handle = _opened(path)
+        if handle is None:
+            continue
+        try:
+            if _locked(handle, wait=False):
+                logger.info("Removing `%s`, which a killed process left.", path)
+                _remove(path)
+        finally:
+            os.close(handle)
+
+
+def sweep_all(folder: Path) -> None:
+    """`sweep` a folder and all below it."""
+    for place, _, _ in os.walk(folder):
+        sweep(Path(place))
+
+
+@contextmanager
+def _claimed(path: Path, *, folder: bool) -> Iterator[Path]:
+    """Make a temporary that only this block writes, locked until it ends; removed then if it is still there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    temporary, handle = _claim(path, folder=folder)
+    try:
+        yield temporary
+    finally:
+        os.close(handle)
+        if temporary.exists():
+            _remove(temporary)
+
+
+def _claim(path: Path, *, folder: bool) -> tuple[Path, int]:
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    while True:
+        temporary = path.with_name(f".{name}.{secrets.token_hex(6)}{_END}")
+        if folder:
+            temporary.mkdir()
+            handle = _opened(temporary)
+        else:
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if handle is None:
+            continue  # somebody swept it
+        _locked(handle, wait=True)
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(temporary)):
+                return temporary, handle
+        except FileNotFoundError:
+            pass  # swept before it was locked
+        os.close(handle)
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _locked(handle: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # held by its writer, or a file system without locks: then nothing is swept
+        return False
+    return True
+
+
+def _force(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _take_place(temporary: Path, path: Path, *, first_wins: bool) -> None:
+    """Rename a folder to where another may stand, or may be put by another process meanwhile."""
+    for _ in range(100):
+        try:
+            temporary.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                raise
+            failed = error
+        if first_wins and path.is_dir():
+            return
+        old = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])}.{secrets.token_hex(6)}{_END}")
+        try:
+            path.rename(old)  # in one move, so that nobody sees half of it
+        except FileNotFoundError:
+            continue
+        _remove(old)
+    raise failed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""Servers are started once and only what was started is stopped."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import servers
+from models.errors import FusedialError
+from tasks import workspace
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(workspace.ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(servers, "set_environment", lambda root: "")
+    monkeypatch.setattr(servers, "_PATIENCE_S", 3.0)
+    workspace.project_root.cache_clear()
+    (tmp_path / ".cache").mkdir()
+    yield tmp_path
+    workspace.project_root.cache_clear()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[psutil.Process]:
+    process = subprocess.Popen(SLEEP, start_new_session=True)
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.wait()
+
+
+def pid_file(project: Path) -> Path:
+    return project / ".cache" / "prefect-server.pid"
+
+
+def row(process: psutil.Process) -> dict[str, object]:
+    return {"pid": process.pid, "created": process.create_time(), "command": process.cmdline()}
+
+
+def test_what_was_started_is_stopped(project: Path, sleeper: psutil.Process) -> None:
+    pid_file(project).write_text(json.dumps(row(sleeper)))
+    assert servers.stop() == ["prefect"] and servers.stop() == []
+    assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
+    assert not pid_file(project).exists()
+
+
+@pytest.mark.parametrize("change", [{"created": 1.0}, {"command": ["other"]}, {"command": None}, {"created": None}])
+def test_a_process_with_the_same_number_is_left_alone(project: Path, sleeper: psutil.Process, change: dict[str, object]) -> None:
+    pid_file(project).write_text(json.dumps(row(sleeper) | change))
+    assert servers.stop() == [] and sleeper.is_running() and sleeper.status() != psutil.STATUS_ZOMBIE
+    assert not pid_file(project).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "null", "[]", "{}", "\x00\x00", "-1", "0", '{"pid": 0}', '{"pid": -1, "created": 1.0}', "99999999999999999999"],
+)
+def test_a_harmed_pid_file_is_no_error(project: Path, text: str) -> None:
+    pid_file(project).write_text(text)
+    assert servers.stop() == []
+
+
+def test_a_bare_number_stops_nobody(project: Path, sleeper: psutil.Process) -> None:
+    pid_file(project).write_text(str(sleeper.pid))
+    assert servers.stop() == [] and sleeper.is_running()
+    pid_file(project).mkdir()
+    assert servers.stop() == []
+
+
+def test_two_starts_at_once_start_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = project / "started"
+    words = [sys.executable, "-c", f"open({str(started)!r}, 'a').write('x'); import time; time.sleep(60)"]
+    monkeypatch.setattr(servers, "command", lambda name, root: words)
+    monkeypatch.setattr(servers, "answers", lambda name: started.exists())
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(servers.ensure("prefect", timeout_s=20))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    time.sleep(0.05)
+    assert found == [servers.ADDRESSES["prefect"]] * 4 and started.read_text() == "x"
+    assert servers.stop() == ["prefect"]
+
+
+def test_a_server_that_ends_is_told_with_its_log(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "command", lambda name, root: [sys.executable, "-c", "raise SystemExit(7)"])
+    monkeypatch.setattr(servers, "answers", lambda name: False)
+    with pytest.raises(FusedialError, match=r"stopped with code 7.*prefect-server\.log"):
+        servers.ensure("prefect", timeout_s=20)
+
+
+def test_no_address_stands_in_a_command_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://u:cAnArY@h/db")
+    assert "cAnArY" not in " ".join(servers.command("mlflow", project))
+    assert servers.store("mlflow", project) == {"MLFLOW_BACKEND_STORE_URI": "postgresql://u:cAnArY@h/db"}
+    assert servers.store("prefect", project) == {} and os.environ.get("MLFLOW_BACKEND_STORE_URI") is None

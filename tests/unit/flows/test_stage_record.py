@@ -1,0 +1,84 @@
+"""What `plan` knows of a stage survives harm to its record and to the stage's outputs."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from flows import stage_record
+from flows.context import StageContext
+from flows.params_file import load_params
+from flows.stage_cost import StageCost
+from flows.stage_record import changes, record_path, took, write_record
+from flows.stages import STAGES
+from tasks import workspace
+from tasks.artifact import materialise, publish
+from tasks.manifest import MANIFEST
+
+PROJECT = Path(__file__).parents[3]
+SOURCES = next(s for s in STAGES if s.name == "sources")
+COST = StageCost(seconds=3.0, peak_bytes=5, stored_bytes=7, cpu_seconds=2.0)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
+    monkeypatch.setenv(workspace.ROOT_VARIABLE, str(tmp_path))
+    workspace.project_root.cache_clear()
+    monkeypatch.setattr(stage_record, "module_digest", lambda name: "code")
+    made = StageContext(root=tmp_path, params=load_params(PROJECT, profile="smoke").params)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.txt").write_text("one")
+    materialise(publish(tmp_path / "x", "thing", meta={}), made.out("sources", "models"))
+    write_record(made, SOURCES, cost=COST)
+    return made
+
+
+def test_a_stage_that_ran_is_up_to_date(ctx: StageContext) -> None:
+    assert changes(ctx, SOURCES) == [] and took(ctx, SOURCES) == COST
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["", "{", "null", "[]", "{}", "\x00" * 40, '{"params": 3}', "[" * 100_000, "folder", "pipe"],
+)
+def test_a_harmed_record_counts_as_absent(ctx: StageContext, harm: str) -> None:
+    path = record_path(ctx, SOURCES)
+    path.unlink()
+    if harm == "folder":
+        path.mkdir()
+    elif harm == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text(harm)
+    assert [change.kind for change in changes(ctx, SOURCES)] == ["new"] and took(ctx, SOURCES) is None
+    write_record(ctx, SOURCES, cost=COST)
+    assert changes(ctx, SOURCES) == [] and took(ctx, SOURCES) == COST
+
+
+@pytest.mark.parametrize("cost", [3, {"seconds": 1}, {"x": 1}, [1], "x"])
+def test_a_harmed_figure_costs_the_figure_only(ctx: StageContext, cost: object) -> None:
+    path = record_path(ctx, SOURCES)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"took": cost}))
+    assert changes(ctx, SOURCES) == [] and took(ctx, SOURCES) is None
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda out: (out / MANIFEST).write_text("{"), "output models/manifest.json (edited)"),
+        (lambda out: (out / "a.txt").write_text("two"), "output models/a.txt (edited)"),
+        (lambda out: (out / "b.py").write_text("x"), "output models/b.py (not listed)"),
+        (lambda out: None, "output models/a.txt (missing)"),
+    ],
+)
+def test_harm_to_the_outputs_is_told(ctx: StageContext, harm: object, told: str) -> None:
+    out = ctx.out("sources", "models")
+    text = (out / MANIFEST).read_text()
+    for name in (MANIFEST, "a.txt"):
+        (out / name).unlink()
+    if "missing" not in told:
+        (out / "a.txt").write_text("one")
+    (out / MANIFEST).write_text(text)
+    harm(out)  # type: ignore[operator]
+    assert told in [str(change) for change in changes(ctx, SOURCES)]
