@@ -34,14 +34,21 @@ def open_session(ctx: StageContext, *, run: str, record: bool, out: Console) -> 
     from tasks.dialogue_traces import record_exchange
     from tasks.tracking import find_run
 
-    tracking = ctx.params.tracking
+    params, tracking = ctx.params, ctx.params.tracking
     variant, run_id = find_run(tracking, run, experiment="dialogue", names={run_name(v): v for v in ctx.params.variants})
     if not variant:
         known = ", ".join(ctx.params.variants)
         raise ArtifactError(f"`--run` must be a variant ({known}), or the name or id of the run of one, but is {run!r}.")
     trained = ctx.input("train_dialogue", variant, JOINT)
     kb = ctx.input("prepare", "dialogues").path / KB
-    agent = load_agent(trained.path, kb, device=pick_device(ctx.params.runtime.device), index=ctx.params.index)
+    agent = load_agent(
+        trained.path,
+        kb,
+        device=pick_device(params.runtime.device),
+        index=params.index,
+        num_beams=params.dialogue_evaluation.num_beams,
+        batch_size=params.dialogue_evaluation.batch_size,
+    )
     session = uuid.uuid4().hex[:12]
 
     def trace(context: Sequence[str], reply: "AgentReply") -> str:

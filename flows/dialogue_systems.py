@@ -8,6 +8,7 @@ from models.params.dialogues import RenewParams
 
 FLOORS = ("frequency", "bm25")
 WARM_START = "warm-start"
+GENERATOR = "best_generator/retriever"  # the retriever an agent answers with, in the output of joint training
 DialogueKey = dict[str, str]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 
 from flows.context import StageContext
-from flows.dialogue_systems import WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name, unseen_renewals
+from flows.dialogue_systems import GENERATOR, WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name, unseen_renewals
 from flows.prepare import dialogue_files
 from models.files import replacing, write_atomic
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
@@ -27,7 +27,7 @@ from tasks.dialogue import (
 from tasks.kb_index import kb_index
 from tasks.tracking import StageRun, finish_stage
 
-GENERATOR, RETRIEVER = "best_generator/retriever", "best_retriever/retriever"
+RETRIEVER = "best_retriever/retriever"
 HEADLINES = ("recall_value@1", "recall_id@1", "bleu", "entity_f1")
 
 

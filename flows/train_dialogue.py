@@ -3,10 +3,11 @@
 from prefect import flow
 
 from flows.context import StageContext
-from flows.dialogue_systems import WARM_START, run_name
+from flows.dialogue_systems import GENERATOR, WARM_START, run_name
 from flows.encoders import model_content
 from models.params.dialogue import Variant
 from tasks.artifact import Artifact, materialise_tree
+from tasks.kb_index import kb_index
 from tasks.model_logging import log_agent
 from tasks.retriever import retriever_training, retriever_warm_start
 from tasks.tracking import finish_stage
@@ -32,8 +33,18 @@ def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
     told = variant_params(ctx, variant)
     run_id = finish_stage(run, output=made.sha256, params=told, metrics={}, history=made.path / "history.jsonl")
     if params.tracking.log_models:
-        kb = ctx.input("prepare", "dialogues").path / "kb.jsonl"
-        log_agent(run_id, made.path, kb, tracking=params.tracking, name=f"dialogue-{variant}")
+        data, answering = ctx.input("prepare", "dialogues"), params.dialogue_evaluation
+        # The very step that `evaluate_dialogue` takes, which then finds it done.
+        index = kb_index(params.index, data, made, folder=GENERATOR, runtime=params.runtime, run=run)
+        log_agent(
+            run_id,
+            made.path,
+            data.path / "kb.jsonl",
+            index.path,
+            settings={"num_beams": answering.num_beams, "batch_size": answering.batch_size},
+            tracking=params.tracking,
+            name=f"dialogue-{variant}",
+        )
     materialise_tree({"warm_start": warm, "joint": made}, ctx.out("train_dialogue", variant))
 
 

@@ -67,8 +67,10 @@ def retriever_evaluation(
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
     with loading():
         use_threads(runtime)
-        encoder = Retriever.load(retriever.path / folder, device=pick_device(runtime.device))
-    found = EntityIndex.load(index.path, expect_encoder=encoder.digest(), expect_kb=held_out.kb.digest, verified=True)
+        device = pick_device(runtime.device)
+        encoder = Retriever.load(retriever.path / folder, device=device)
+    encoder_digest, kb_digest = encoder.digest(), held_out.kb.digest
+    found = EntityIndex.load(index.path, expect_encoder=encoder_digest, expect_kb=kb_digest, verified=True, device=device)
     hits = found.search(embed_contexts(encoder, held_out.contexts), num, within=held_out.within)
     return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": folder.partition("/")[0]}
 

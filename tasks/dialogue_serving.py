@@ -3,6 +3,9 @@
 MLflow executes this file by itself ("models from code"), with the package `models` beside it (`code_paths`):
 `mlflow models serve -m models:/<id> --env-manager local`, or
 `mlflow.pyfunc.load_model("models:/<id>").predict([{"context": ["a cheap hotel please"]}])`.
+
+With FUSEDIAL_STATE=<folder>, requests may change the knowledge base:
+`{"change": {"add": [...], "update": [...], "remove": [...]}}`.
 """
 
 import os
@@ -13,18 +16,41 @@ import mlflow
 from mlflow.entities import SpanType
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-DEVICE = "FUSEDIAL_DEVICE"
+DEVICE, STATE = "FUSEDIAL_DEVICE", "FUSEDIAL_STATE"
+
+
+class EntityRecord(BaseModel):
+    """An entity of the knowledge base."""
+
+    id: str = Field(min_length=1, description="Unique in the knowledge base.")
+    domain: str = Field("", description="Such as `restaurant`.")
+    attributes: dict[str, str] = Field(min_length=1, description="Attribute → value; the first one is the name.")
+
+
+class KbChange(BaseModel):
+    """What changes in the knowledge base, all of it or nothing."""
+
+    add: list[EntityRecord] | None = Field(None, description="Entities with ids of their own.")
+    update: list[EntityRecord] | None = Field(None, description="Entities that take the place of those with their ids.")
+    remove: list[str] | None = Field(None, description="Ids of entities that leave.")
 
 
 class DialogueRequest(BaseModel):
-    """A turn to be answered."""
+    """A turn to be answered, a change of the knowledge base, or a change and then a turn."""
 
-    context: list[str] = Field(min_length=1, description="Utterances, oldest first; the user's last.")
+    context: list[str] | None = Field(None, min_length=1, description="Utterances, oldest first; the user's last.")
+    change: KbChange | None = Field(None, description="Change the knowledge base first (needs FUSEDIAL_STATE).")
     kb: list[str] | None = Field(None, description="Ids of the entities to retrieve from; null = all.")
     domain: str = Field("", description="Domain of the dialogue, if known.")
     dynamic: dict[str, list[str]] | None = Field(None, description="What a real-time query gave.")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> "DialogueRequest":
+        if self.context is None and self.change is None:
+            raise ValueError("a request must have a `context` to answer or a `change` to make")
+        return self
 
 
 class RetrievedRecord(BaseModel):
@@ -44,64 +70,91 @@ class DialogueAnswer(BaseModel):
 
     response: str
     entities: list[RetrievedRecord]
+    num_entities: int | None = None
 
 
 class DialogueModel(PythonModel):
     """Retrieves entities for each context and answers from them."""
 
-    agent: Any
+    live: Any
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load retriever, generator and knowledge base; the index is built from them.
+        """Load retriever, generator, knowledge base and index.
 
-        The device is that of the environment variable FUSEDIAL_DEVICE: `auto` (the default), `cpu`, `cuda:1`, …
+        The device is that of the environment variable FUSEDIAL_DEVICE: `auto` (the default), `cpu`, `cuda:1`, … With
+        FUSEDIAL_STATE the knowledge base may be changed; changes are kept in that folder, and found there again. The model's
+        config has `num_retrieved`, `num_beams`, `max_new_tokens` and `batch_size`, which may be changed at loading.
         """
         from models.generation.agent_loading import load_agent
+        from models.generation.live_agent import LiveAgent
         from models.generation.loading import pick_device
 
         device = pick_device(os.environ.get(DEVICE, "auto"))
-        self.agent = load_agent(Path(context.artifacts["variant"]), Path(context.artifacts["kb"]), device=device)
+        paths = {name: Path(place) for name, place in context.artifacts.items()}
+        settings = {k: v for k, v in (context.model_config or {}).items() if v is not None}
+        agent = load_agent(paths["variant"], paths["kb"], device=device, index_folder=paths.get("index"), **settings)
+        state = os.environ.get(STATE)
+        self.live = LiveAgent(agent, state=Path(state) if state else None)
 
     def predict(self, model_input: list[DialogueRequest]) -> list[DialogueAnswer]:  # type: ignore[override]
-        """Return {response, entities} for each request; each entity has id, domain, attributes, rank, score, confidence, seen."""
+        """Return {response, entities} for each request; each entity has id, domain, attributes, rank, score, confidence, seen.
+
+        Requests are met in their order. One with a `change` also returns `num_entities`, the entities there are now; without a
+        `context` its response is empty.
+        """
         return [self._answer(request) for request in model_input]  # type: ignore[misc]
 
     def _answer(self, request: DialogueRequest) -> dict[str, Any]:
+        changed = {} if request.change is None else {"num_entities": self._change(request.change)}
+        if request.context is None:
+            return {"response": "", "entities": [], **changed}
+        agent = self.live.current()
         with mlflow.start_span("dialogue", span_type=SpanType.AGENT) as span:
             span.set_inputs(request.model_dump(exclude_none=True))
-            entities = self._retrieve(request)
-            text = self._generate(request, entities)
-            answer = {"response": text, "entities": [self._describe(e) for e in entities]}
+            entities = self._retrieve(agent, request)
+            text = self._generate(agent, request, entities)
+            answer = {"response": text, "entities": [self._describe(agent, e) for e in entities], **changed}
             span.set_outputs(answer)
         return answer
 
-    def _retrieve(self, request: DialogueRequest) -> Any:
+    def _change(self, change: KbChange) -> int:
+        from models.data.dialogue import Entity
+        from models.data.kb_changes import KbChanges
+
+        with mlflow.start_span("change", span_type=SpanType.TOOL) as span:
+            span.set_inputs(change.model_dump(exclude_none=True))
+            add, update = ([Entity(e.id, e.domain, e.attributes) for e in rows or ()] for rows in (change.add, change.update))
+            agent = self.live.change(KbChanges(tuple(add), tuple(update), tuple(change.remove or ())))
+            span.set_outputs({"num_entities": len(agent.kb)})
+        return len(agent.kb)
+
+    def _retrieve(self, agent: Any, request: DialogueRequest) -> Any:
         with mlflow.start_span("retrieve", span_type=SpanType.RETRIEVER) as span:
             span.set_inputs({"context": request.context})
-            within = None if request.kb is None else [self.agent.kb.rows(request.kb)]
-            [entities] = self.agent.retrieve([request.context], within=within)
-            span.set_outputs([self._document(e) for e in entities])
+            within = None if request.kb is None else [agent.kb.rows(request.kb)]
+            [entities] = agent.retrieve([request.context], within=within)
+            span.set_outputs([self._document(agent, e) for e in entities])
         return entities
 
-    def _generate(self, request: DialogueRequest, entities: Any) -> str:
+    def _generate(self, agent: Any, request: DialogueRequest, entities: Any) -> str:
         from models.generation.dialogue_item import DialogueItem
 
         with mlflow.start_span("generate", span_type=SpanType.LLM) as span:
             span.set_inputs({"context": request.context, "num_entities": len(entities)})
             dynamic = {k: tuple(v) for k, v in (request.dynamic or {}).items()}
-            item = DialogueItem("", request.domain, tuple(request.context), entities, dynamic)
-            [answer] = self.agent.responder.respond([item])
+            item = DialogueItem("", request.domain, tuple(request.context or ()), entities, dynamic)
+            [answer] = agent.responder.respond([item])
             span.set_attributes({"num_prompt_tokens": answer.num_prompt_tokens, "num_tokens": answer.num_tokens})
             span.set_outputs(answer.text)
         return str(answer.text)
 
-    def _describe(self, found: Any) -> dict[str, Any]:
+    def _describe(self, agent: Any, found: Any) -> dict[str, Any]:
         meta = found.meta
-        known = {"rank": meta.rank, "score": meta.score, "confidence": self.agent.meta.confidence(meta.score), "seen": meta.seen}
+        known = {"rank": meta.rank, "score": meta.score, "confidence": agent.meta.confidence(meta.score), "seen": meta.seen}
         return {**found.entity.to_json(), **known}
 
-    def _document(self, found: Any) -> dict[str, Any]:
-        row = self._describe(found)
+    def _document(self, agent: Any, found: Any) -> dict[str, Any]:
+        row = self._describe(agent, found)
         text = "; ".join(f"{k.replace('_', ' ')}: {v}" for k, v in row.pop("attributes").items())
         return {"page_content": text, "id": row.pop("id"), "metadata": row}
 

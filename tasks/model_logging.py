@@ -1,11 +1,12 @@
 """Models logged with their runs in MLflow, by path: nothing is loaded, only safetensors and JSON are copied."""
 
 import os
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from models.params.runtime import Tracking
+from tasks.requirements import requirements
 from tasks.tracking import _client, tracking_uri
 from tasks.tracking_names import model_name
 from tasks.tracking_store import explained
@@ -16,17 +17,37 @@ _LOGGED = "fusedial.model"
 
 def log_model(run_id: str, folder: Path, *, tracking: Tracking, name: str) -> None:
     """Log a fused model (Hugging Face folder) with a run. Once per run."""
-    _log(run_id, tracking=tracking, name=name, code="serving.py", artifacts={"model": str(folder)})
+    # transformers computes with torch, and writes chat templates with jinja2.
+    needed = requirements("tasks.serving", besides=("torch", "jinja2"))
+    _log(run_id, tracking=tracking, name=name, code="serving.py", artifacts={"model": str(folder)}, pip_requirements=needed)
 
 
-def log_agent(run_id: str, folder: Path, kb: Path, *, tracking: Tracking, name: str) -> None:
-    """Log a trained dialogue agent with a run: the output of joint training and the knowledge base. Once per run.
+def log_agent(
+    run_id: str, folder: Path, kb: Path, index: Path, *, settings: Mapping[str, Any], tracking: Tracking, name: str
+) -> None:
+    """Log a trained dialogue agent with a run. Once per run.
 
     The package `models` travels with it, so that it can be served without this project.
+
+    Args:
+        run_id: The run.
+        folder: The output of joint training.
+        kb: The knowledge base.
+        index: Its index under the agent's retriever.
+        settings: How it answers: `num_retrieved`, `num_beams`, `max_new_tokens`, `batch_size`; kept as the model's config.
+        tracking: Where.
+        name: Of the model.
     """
-    artifacts = {"variant": str(folder), "kb": str(kb)}
-    packages = {"code_paths": [str(project_root() / "models")]}
-    _log(run_id, tracking=tracking, name=name, code="dialogue_serving.py", artifacts=artifacts, **packages)
+    _log(
+        run_id,
+        tracking=tracking,
+        name=name,
+        code="dialogue_serving.py",
+        artifacts={"variant": str(folder), "kb": str(kb), "index": str(index)},
+        code_paths=[str(project_root() / "models")],
+        model_config=dict(settings),
+        pip_requirements=requirements("tasks.dialogue_serving"),
+    )
 
 
 def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: dict[str, str], **more: Any) -> None:
@@ -43,7 +64,6 @@ def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: di
             name=model_name(name),
             python_model=str(Path(__file__).with_name(code)),
             artifacts=artifacts,
-            pip_requirements=[f"{p}=={version(p).partition('+')[0]}" for p in ("torch", "transformers", "mlflow")],
             **more,
         )
     client.set_tag(run_id, _LOGGED, info.model_uri)

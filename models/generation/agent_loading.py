@@ -32,6 +32,7 @@ def load_agent(
     refresh: bool = False,
     num_retrieved: int | None = None,
     num_beams: int = 1,
+    max_new_tokens: int | None = None,
     batch_size: int = 32,
     responder: Responder | None = None,
 ) -> DialogueAgent:
@@ -47,6 +48,7 @@ def load_agent(
         refresh: Where it is of another state of the knowledge base, embed what is new (the folder stays as it is).
         num_retrieved: K; None = that of training.
         num_beams: Beams of the trained generator.
+        max_new_tokens: Its longest response; None = that of training.
         batch_size: Turns it answers together.
         responder: Another generator to read what is retrieved; None = the trained one.
 
@@ -62,10 +64,12 @@ def load_agent(
     if index_folder is None:
         entities = build_index(retriever, knowledge, cfg=index or IndexParams())
     else:
-        entities = _saved_index(index_folder, retriever, knowledge, verified=verified, refresh=refresh)
+        entities = _saved_index(index_folder, retriever, knowledge, device=device, verified=verified, refresh=refresh)
     if responder is None:
         generator = Seq2SeqGenerator.load(best / "generator", device=device)
-        responder = Seq2SeqResponder(generator, meta, device=device, num_beams=num_beams, batch_size=batch_size)
+        responder = Seq2SeqResponder(
+            generator, meta, device=device, num_beams=num_beams, max_new_tokens=max_new_tokens, batch_size=batch_size
+        )
     return DialogueAgent(
         retriever=retriever,
         index=entities,
@@ -78,14 +82,17 @@ def load_agent(
 
 
 def build_index(retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams) -> EntityIndex:
-    """Embed a knowledge base and index it."""
+    """Embed a knowledge base where the retriever is, and index it."""
     return build_kb_index(retriever, kb, cfg=cfg).index
 
 
-def _saved_index(folder: Path, retriever: Retriever, kb: KnowledgeBase, *, verified: bool, refresh: bool) -> EntityIndex:
+def _saved_index(
+    folder: Path, retriever: Retriever, kb: KnowledgeBase, *, device: str, verified: bool, refresh: bool
+) -> EntityIndex:
+    encoder = retriever.digest()
     if refresh and IndexRecord.read(folder).kb_digest != kb.digest:
-        return refresh_kb_index(load_kb_index(folder, encoder=retriever.digest()), retriever, kb).index
-    return EntityIndex.load(folder, expect_encoder=retriever.digest(), expect_kb=kb.digest, verified=verified)
+        return refresh_kb_index(load_kb_index(folder, encoder=encoder, device=device), retriever, kb).index
+    return EntityIndex.load(folder, expect_encoder=encoder, expect_kb=kb.digest, verified=verified, device=device)
 
 
 def _read_meta(variant: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from models.params.index import IndexParams
 from models.retrieval.errors import RetrievalError
-from models.retrieval.faiss_runtime import faiss_threads
+from models.retrieval.faiss_runtime import FAISS, faiss_threads
 from models.retrieval.hits import Hits
 from models.retrieval.index_body import IndexBody, Kind
 from models.retrieval.index_file import read_files, write_files, write_record
@@ -16,6 +16,7 @@ from models.retrieval.index_fingerprint import IndexRecord
 from models.retrieval.index_kinds import make_body, wrap
 from models.retrieval.index_search import search_all, search_within
 from models.retrieval.ranking import session_rows
+from models.retrieval.shared_lock import SharedLock
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -28,6 +29,8 @@ class EntityIndex:
 
     Scores are true cosines for every kind: candidates are scored again from the embeddings. Equal scores stand in the order of
     the KB rows. `flat` is exact; `ivf`, `hnsw` and `pq` may miss entities, but always return k.
+
+    Safe to share between threads: each call sees the index before or after each change, never half of one.
 
     Attributes:
         kind: `flat`, `ivf`, `hnsw` or `pq`.
@@ -44,6 +47,7 @@ class EntityIndex:
         self._body = body
         self._cfg = cfg
         self._threads = threads
+        self._lock = SharedLock()
         self.dim = dim
         self.read_only = read_only
         self.encoder_digest, self.kb_digest = fingerprint
@@ -119,9 +123,18 @@ class EntityIndex:
 
     def save(self, folder: Path) -> None:
         """Write the index to `folder`: files aside and renamed, `index.json` last."""
-        files = write_files(folder, self._body.files())
-        record = IndexRecord(self.kind, len(self), self.dim, self.encoder_digest, self.kb_digest, self._cfg, files)
+        with self._lock.writing():  # what is made for look-ups by id is dropped before an index is written
+            files = write_files(folder, self._body.files())
+            record = IndexRecord(self.kind, len(self), self.dim, self.encoder_digest, self.kb_digest, self._cfg, files)
         write_record(folder, record)
+
+    def copy(self, *, device: str = "cpu") -> "EntityIndex":
+        """Return an index in memory with the same entities, which can be changed while this one is searched."""
+        with self._lock.writing():
+            files = {name: FAISS.deserialize_index(FAISS.serialize_index(index)) for name, index in self._body.files().items()}
+            fingerprint = (self.encoder_digest, self.kb_digest)
+        body = wrap(self._cfg, self.kind, files, device=device)
+        return EntityIndex(body, self._cfg, dim=self.dim, fingerprint=fingerprint, read_only=False, threads=self._threads)
 
     @property
     def kind(self) -> Kind:
@@ -136,7 +149,8 @@ class EntityIndex:
     @property
     def ids(self) -> Rows:
         """KB rows that are held, rising."""
-        return np.sort(self._body.map.rows)
+        with self._lock.reading():
+            return np.sort(self._body.map.rows)
 
     def __len__(self) -> int:
         """Return the number of entities N."""
@@ -158,7 +172,9 @@ class EntityIndex:
         """
         if k < 1:
             raise RetrievalError(f"`k` must be at least 1, but is {k}.")
-        return self._search(_checked(q_reps, dim=self.dim), min(k, len(self)), within)
+        queries = _checked(q_reps, dim=self.dim)
+        with self._lock.reading():
+            return self._search(queries, min(k, len(self)), within)
 
     def lowest(self, q_reps: Floats, *, exclude: Sequence[Sequence[int]], within: Sequence[Sequence[int]] | None = None) -> Rows:
         """Return the KB row with the lowest score of each query: the negative entity (§3.5 of MK-TOD).
@@ -177,7 +193,8 @@ class EntityIndex:
         queries = _checked(q_reps, dim=self.dim)
         _same_length("exclude", len(exclude), len(queries))
         most = max((len(set(rows)) for rows in exclude), default=0)
-        hits = self._search(-queries, min(most + 1, len(self)), within)
+        with self._lock.reading():
+            hits = self._search(-queries, min(most + 1, len(self)), within)
         left = ([row for row, _ in hits.of(b) if row not in rows] for b, rows in enumerate(map(set, exclude)))
         return np.array([rows[0] if rows else -1 for rows in left], dtype=np.int64)
 
@@ -188,8 +205,9 @@ class EntityIndex:
             RetrievalError: A row is not held.
         """
         rows = np.asarray(ids, dtype=np.int64)
-        self._body.map.slots(rows)
-        return self._body.vectors(rows)
+        with self._lock.reading():
+            self._body.map.slots(rows)
+            return self._body.vectors(rows)
 
     def add(self, ids: npt.ArrayLike, e_reps: Floats, *, kb_digest: str | None = None) -> None:
         """Add entities; cells stay as they were learned.
@@ -204,12 +222,13 @@ class EntityIndex:
         """
         e_reps = _checked(e_reps, dim=self.dim)
         rows = self._rows(ids, num=len(e_reps))
-        held = rows[self._body.map.known(rows)]
-        if len(held):
-            raise RetrievalError(f"KB row {held[0]} is in the index already. Use `update` to replace its embedding.")
-        with faiss_threads(self._threads):
-            self._body.add(rows, e_reps)
-        self.kb_digest = kb_digest or self.kb_digest
+        with self._lock.writing():
+            held = rows[self._body.map.known(rows)]
+            if len(held):
+                raise RetrievalError(f"KB row {held[0]} is in the index already. Use `update` to replace its embedding.")
+            with faiss_threads(self._threads):
+                self._body.add(rows, e_reps)
+            self.kb_digest = kb_digest or self.kb_digest
 
     def update(
         self, ids: npt.ArrayLike, e_reps: Floats, *, encoder_digest: str | None = None, kb_digest: str | None = None
@@ -229,10 +248,11 @@ class EntityIndex:
         """
         e_reps = _checked(e_reps, dim=self.dim)
         rows = self._rows(ids, num=len(e_reps))
-        self._body.map.slots(rows)
-        with faiss_threads(self._threads):
-            self._body.update(rows, e_reps)
-        self.encoder_digest, self.kb_digest = encoder_digest or self.encoder_digest, kb_digest or self.kb_digest
+        with self._lock.writing():
+            self._body.map.slots(rows)
+            with faiss_threads(self._threads):
+                self._body.update(rows, e_reps)
+            self.encoder_digest, self.kb_digest = encoder_digest or self.encoder_digest, kb_digest or self.kb_digest
 
     def remove(self, ids: npt.ArrayLike, *, kb_digest: str | None = None) -> None:
         """Remove entities.
@@ -245,10 +265,11 @@ class EntityIndex:
             RetrievalError: A row is not held, the kind cannot (`hnsw`), or the index is read-only.
         """
         rows = np.unique(self._rows(ids, num=None))
-        self._body.map.slots(rows)
-        with faiss_threads(self._threads):
-            self._body.remove(rows)
-        self.kb_digest = kb_digest or self.kb_digest
+        with self._lock.writing():
+            self._body.map.slots(rows)
+            with faiss_threads(self._threads):
+                self._body.remove(rows)
+            self.kb_digest = kb_digest or self.kb_digest
 
     def _search(self, queries: Floats, k: int, within: Sequence[Sequence[int]] | None) -> Hits:
         with faiss_threads(self._threads):

@@ -50,7 +50,7 @@ class KbIndex:
 
 
 def build_kb_index(
-    retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams, device: str = "cpu", on_progress: Progress | None = None
+    retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams, device: str | None = None, on_progress: Progress | None = None
 ) -> KbIndex:
     """Embed every entity, similar lengths together, and index them.
 
@@ -58,26 +58,28 @@ def build_kb_index(
         retriever: It must be on `device`.
         kb: The knowledge base.
         cfg: The section `index`.
-        device: Where to embed and search.
+        device: Where to embed and search; None = where the retriever is.
         on_progress: Called with (done, total).
     """
+    device = device or str(retriever.device)
     e_reps = embed_entities(retriever, kb, device=device, on_progress=on_progress)
     index = _indexed(cfg, e_reps, encoder_digest=retriever.digest(), kb_digest=kb.digest, device=device)
     return KbIndex(index, text_digests(retriever, kb), kb.digest, len(kb))
 
 
-def load_kb_index(folder: Path, *, encoder: str) -> KbIndex:
+def load_kb_index(folder: Path, *, encoder: str, device: str = "cpu") -> KbIndex:
     """Load what `KbIndex.save` wrote, of whatever knowledge base, into memory, where it can be changed.
 
     Args:
         folder: The folder.
         encoder: Digest of the encoder that it must be of.
+        device: Where it is searched.
 
     Raises:
         RetrievalError: Another encoder; a file that is missing, altered, or of another index.
     """
     record = IndexRecord.read(folder)
-    index = EntityIndex.load(folder, expect_encoder=encoder, expect_kb=record.kb_digest, mmap=False)
+    index = EntityIndex.load(folder, expect_encoder=encoder, expect_kb=record.kb_digest, mmap=False, device=device)
     path = folder / TEXTS_FILE
     try:
         rows = np.load(path, allow_pickle=False)
@@ -90,7 +92,7 @@ def load_kb_index(folder: Path, *, encoder: str) -> KbIndex:
 
 
 def refresh_kb_index(
-    old: KbIndex, retriever: Retriever, kb: KnowledgeBase, *, device: str = "cpu", on_progress: Progress | None = None
+    old: KbIndex, retriever: Retriever, kb: KnowledgeBase, *, device: str | None = None, on_progress: Progress | None = None
 ) -> KbIndex:
     """Carry an index over to an edited knowledge base; the encoder is called for new texts only.
 
@@ -101,7 +103,7 @@ def refresh_kb_index(
         old: The index; it must not be used afterwards.
         retriever: The encoder it was made with, on `device`.
         kb: The knowledge base as it is now.
-        device: Where to embed.
+        device: Where to embed; None = where the retriever is.
         on_progress: Called with (done, total) of the texts to embed.
 
     Raises:
@@ -111,6 +113,7 @@ def refresh_kb_index(
         raise RetrievalError("The index was carried over to another knowledge base already. Use what that call returned.")
     if old.index.encoder_digest != retriever.digest():
         raise RetrievalError("The index was made with another encoder, so that every entity must be embedded. Build it again.")
+    device = device or str(retriever.device)
     texts = text_digests(retriever, kb)
     changes = find_changes(old.texts, texts)
     vectors = np.empty((len(changes.rows), old.index.dim), dtype=np.float32)

@@ -1,13 +1,16 @@
 """The dialogue agent in a real MLflow database: as a model that is served, and its exchanges as traces."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from models.data.dialogue import Entity
 from models.data.dialogue_files import write_kb
@@ -16,10 +19,12 @@ from models.generation.seq2seq import Seq2SeqGenerator
 from models.params.dialogue import GeneratorParams, MetaKnowledgeParams
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Tracking
+from models.retrieval import embedding, kb_index
 from models.retrieval.encoder import build_retriever
 from models.retrieval.meta_knowledge import MetaKnowledge
-from tasks import workspace
+from tasks import model_logging, workspace
 from tasks.dialogue_traces import record_exchange
+from tasks.model_logging import log_agent
 from tasks.tracking import parent_run
 
 pytestmark = pytest.mark.slow
@@ -96,6 +101,28 @@ def logged(project: Path, variant: Path, run_id: str) -> str:
     return str(info.model_uri)
 
 
+@pytest.fixture(scope="module")
+def shipped(project: Path, variant: Path) -> str:
+    """The agent as `log_agent` logs it, with its index and settings."""
+    import mlflow
+
+    from models.data.knowledge_base import KnowledgeBase
+    from models.params.index import IndexParams
+    from models.retrieval.encoder import Retriever
+    from models.retrieval.kb_index import build_kb_index
+
+    run = parent_run(Tracking(), experiment="dialogue", name="s", key="s", params={}, tags={}, note="")
+    encoder = Retriever.load(variant / "best_generator" / "retriever")
+    cfg = IndexParams(kind="ivf", nlist=2, nprobe=2)
+    build_kb_index(encoder, KnowledgeBase.load(variant / "kb.jsonl"), cfg=cfg).save(variant / "index")
+    settings = {"num_beams": 2, "max_new_tokens": 4, "batch_size": 3, "num_retrieved": None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_logging, "project_root", lambda: ROOT)
+        log_agent(run, variant, variant / "kb.jsonl", variant / "index", settings=settings, tracking=Tracking(), name="shipped")
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    return str(mlflow.get_run(run).data.tags["fusedial.model"])
+
+
 def spans_of(trace_id: str) -> dict[str, Any]:
     import mlflow
 
@@ -142,6 +169,77 @@ def test_the_logged_model_brings_its_code_and_no_pickle(logged: str, project: Pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=True)
     place, answers = json.loads(done.stdout.splitlines()[-1])
     assert Path(place).is_relative_to(folder) and answers == mlflow.pyfunc.load_model(logged).predict([{"context": CONTEXT}])
+
+
+def only_required(folder: Path, site: Path) -> Path:
+    """Fill `site` with links to what `requirements.txt` names, and what that needs in turn: the environment of a server."""
+    waiting = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().splitlines()]
+    seen: set[str] = set()
+    while waiting:
+        name = Requirement(waiting.pop()).name.lower().replace("_", "-")
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue  # of another platform
+        for top in {path.parts[0] for path in found.files or () if path.parts[0] != ".."}:
+            link = site / top
+            if not link.exists():
+                link.symlink_to(found.locate_file(top))
+        needs = (Requirement(text) for text in found.requires or ())
+        waiting += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return site
+
+
+def test_the_shipped_agent_answers_from_its_own_requirements(shipped: str, tmp_path: Path) -> None:
+    import mlflow
+
+    folder = Path(mlflow.artifacts.download_artifacts(shipped, dst_path=str(tmp_path / "copy")))
+    site = tmp_path / "site"
+    site.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(only_required(folder, site))}
+    command = [sys.executable, "-S", "-c", FRESH, str(folder), json.dumps(CONTEXT)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    place, answers = json.loads(done.stdout.splitlines()[-1])
+    assert Path(place).is_relative_to(folder) and answers == mlflow.pyfunc.load_model(shipped).predict([{"context": CONTEXT}])
+
+
+def test_the_shipped_agent_has_its_index_and_settings(shipped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setattr(embedding, "embed_entities", lambda *_, **__: pytest.fail("the index is there"))
+    monkeypatch.setattr(kb_index, "embed_entities", lambda *_, **__: pytest.fail("the index is there"))
+    agent = mlflow.pyfunc.load_model(shipped).unwrap_python_model().live.current()
+    assert agent.index.kind == "ivf" and len(agent.index) == len(KB)
+    responder = agent.responder
+    assert (responder._num_beams, responder._max_new_tokens, responder._batch_size, agent.num_retrieved) == (2, 4, 3, 3)
+    changed = mlflow.pyfunc.load_model(shipped, model_config={"num_beams": 1}).unwrap_python_model().live.current()
+    assert (changed.responder._num_beams, changed.responder._max_new_tokens) == (1, 4)
+
+
+def test_a_served_agent_is_told_of_changes(shipped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    new = {"id": "e9", "domain": "food", "attributes": {"name": "house iris", "phone": "0199"}}
+    fixed = {"id": "e0", "attributes": {"name": "house amber", "phone": "0999"}}
+    request = {"change": {"add": [new], "update": [fixed], "remove": ["e1", "e2"]}, "context": CONTEXT}
+    with pytest.raises(Exception, match="FUSEDIAL_STATE is not set"):
+        mlflow.pyfunc.load_model(shipped).predict([request])
+    monkeypatch.setenv("FUSEDIAL_STATE", str(tmp_path / "state"))
+    served, beside = mlflow.pyfunc.load_model(shipped), mlflow.pyfunc.load_model(shipped)
+    [answer] = served.predict([request])
+    assert answer["num_entities"] == len(KB) - 1
+    everyone = {"context": CONTEXT, "kb": ["e0", "e3", "e9"]}
+    for model in (served, beside, mlflow.pyfunc.load_model(shipped)):
+        [one] = model.predict([everyone])
+        assert {e["id"]: e["attributes"]["phone"] for e in one["entities"]} == {"e0": "0999", "e3": "0122 3", "e9": "0199"}
+    for bad in ({"add": [new]}, {"update": [{**new, "id": "e1"}]}, {"remove": ["e1"]}, {"remove": ["e0", "e0"]}):
+        with pytest.raises(Exception, match="The knowledge base cannot be changed so"):
+            served.predict([{"change": bad}])
+    assert served.predict([{"change": {"remove": ["e9"]}}]) == [{"response": "", "entities": [], "num_entities": len(KB) - 2}]
 
 
 def test_an_exchange_becomes_a_trace_with_its_times(variant: Path, project: Path, run_id: str) -> None:

@@ -1,8 +1,10 @@
+import copy
 import json
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.data.dialogue import Entity, Turn
 from models.data.dialogue_files import write_kb
@@ -168,3 +170,42 @@ def test_an_unfinished_training_is_refused(tmp_path, text):
         (tmp_path / "meta.json").write_text(text)
     with pytest.raises(ArtifactError, match=r"meta\.json` must hold the meta knowledge.*Run `train_dialogue` again"):
         load_agent(tmp_path, tmp_path / "kb.jsonl", device="cpu")
+
+
+def test_entities_are_embedded_where_the_weights_are(retriever, monkeypatch):
+    """On a GPU the ids must be there too; the meta device refuses a mixture as CUDA does."""
+    kb, there = KnowledgeBase(KB), copy.deepcopy(retriever).to("meta")
+    asked = []
+
+    def pad(self, rows, device=None):
+        asked.append(torch.device(device or self.device))
+        return self.tokeniser.pad(rows, device=self.device if device is None else device)
+
+    monkeypatch.setattr(Retriever, "pad", pad)
+    nothing = pytest.raises((NotImplementedError, RuntimeError), match="meta")  # there is nothing to compute with
+    with nothing:
+        build_index(there, kb, cfg=IndexParams())
+    texts = kb_index.text_digests(there, kb)
+    old = kb_index.KbIndex(build_index(retriever, kb, cfg=IndexParams()), texts, kb.digest, 0)
+    old.index.encoder_digest = "there"
+    monkeypatch.setattr(Retriever, "digest", lambda self: "there")
+    with nothing:
+        kb_index.refresh_kb_index(old, there, KnowledgeBase([*KB, Entity("new", "food", {"name": "house maple"})]))
+    assert {d.type for d in asked if d.type != "cpu"} == {"meta"} and asked.count(torch.device("cpu")) == 1
+
+
+def test_settings_of_generation_reach_the_responder(variant):
+    given = {"num_beams": 3, "max_new_tokens": 4, "batch_size": 2, "num_retrieved": 1}
+    loaded = load_agent(variant, variant / "kb.jsonl", device="cpu", **given)
+    responder = loaded.responder
+    assert (responder._num_beams, responder._max_new_tokens, responder._batch_size) == (3, 4, 2)
+    assert len(loaded.reply(CONTEXT).entities) == 1
+
+
+def test_a_saved_generator_keeps_how_its_checkpoint_generates(variant, tmp_path):
+    generator = Seq2SeqGenerator.load(variant / "best_generator" / "generator", device="cpu")
+    generator.model.generation_config.no_repeat_ngram_size = 2
+    generator.model.generation_config.repetition_penalty = 1.5
+    generator.save(tmp_path / "again")
+    kept = Seq2SeqGenerator.load(tmp_path / "again", device="cpu").model.generation_config
+    assert (kept.no_repeat_ngram_size, kept.repetition_penalty) == (2, 1.5)

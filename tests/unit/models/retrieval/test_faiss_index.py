@@ -1,5 +1,6 @@
 """Building, searching and changing an index."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,67 @@ def test_what_does_not_fit_is_refused(built: dict[str, EntityIndex]) -> None:
         with pytest.raises(RetrievalError, match=message):
             bad()
     assert len(flat) == NUM
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "pq"])
+def test_searchers_see_the_index_before_or_after_a_change(kind):
+    rng = np.random.default_rng(0)
+
+    def unit(count):
+        rows = rng.normal(size=(count, 16)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    reps, more, query = unit(400), unit(100), unit(1)
+    cfg = IndexParams(kind=kind, nlist=8, nprobe=8, pq_bytes=8)
+    index = EntityIndex.build(cfg, reps, ids=np.arange(400), encoder_digest="e", kb_digest="k", threads=1)
+    before = index.search(query, 400).rows.tolist()
+    index.add(np.arange(400, 500), more)
+    after = index.search(query, 500).rows.tolist()
+    index.remove(np.arange(400, 500))
+    stop, wrong = threading.Event(), []
+
+    def search():
+        while not stop.is_set():
+            try:
+                rows = index.search(query, 1000).rows.tolist()
+                held = index.ids
+                vectors = index.reconstruct(np.arange(400))
+                lowest = index.lowest(query, exclude=[[]])
+            except Exception as error:
+                wrong.append(error)
+            else:
+                if rows not in (before, after) or len(held) not in (400, 500) or lowest[0] < 0 or not np.isfinite(vectors).all():
+                    wrong.append(rows)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            index.add(np.arange(400, 500), more)
+            index.update(np.arange(0, 400, 7), reps[::7])
+            index.remove(np.arange(400, 500))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "pq"])
+def test_a_copy_is_changed_alone(kind, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    reps = rng.normal(size=(301, 16)).astype(np.float32)
+    reps /= np.linalg.norm(reps, axis=1, keepdims=True)
+    cfg = IndexParams(kind=kind, nlist=8, nprobe=8, pq_bytes=8)
+    index = EntityIndex.build(cfg, reps[:300], ids=np.arange(300), encoder_digest="e", kb_digest="k")
+    index.save(tmp_path)
+    monkeypatch.setattr("models.retrieval.index_file.MAPPED_FROM_BYTES", 1)
+    mapped = EntityIndex.load(tmp_path, expect_encoder="e", expect_kb="k")
+    for original in (index, mapped):
+        copy = original.copy()
+        assert not copy.read_only and np.array_equal(copy.search(reps[:9], 7).rows, original.search(reps[:9], 7).rows)
+        copy.add([300], reps[300:], kb_digest="more")
+        assert (len(copy), len(original), copy.kb_digest, original.kb_digest) == (301, 300, "more", "k")
+        assert np.array_equal(copy.reconstruct([5, 300]), reps[[5, 300]])
+    assert mapped.read_only

@@ -1,0 +1,54 @@
+"""Adding, replacing and removing entities of a knowledge base by id."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.data.dialogue import Entity
+from models.errors import DataError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class KbChanges:
+    """What changes in a knowledge base; each id may occur once.
+
+    Attributes:
+        add: Entities with ids of their own.
+        update: Entities that take the place of those with their ids.
+        remove: Ids of entities that leave.
+    """
+
+    add: tuple[Entity, ...] = ()
+    update: tuple[Entity, ...] = ()
+    remove: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return how many entities change."""
+        return len(self.add) + len(self.update) + len(self.remove)
+
+
+def apply_changes(entities: Sequence[Entity], changes: KbChanges) -> list[Entity]:
+    """Return the entities after the changes: those that stay keep their order, new ones come last.
+
+    Raises:
+        DataError: An id that must be held is not, or the reverse; an id that changes twice; an entity without a name; none left.
+    """
+    held = {entity.id for entity in entities}
+    given = Counter([*(e.id for e in (*changes.add, *changes.update)), *changes.remove])
+    problems = [_problem("add", e.id, "must not be in the knowledge base yet") for e in changes.add if e.id in held]
+    problems += [_problem("update", e.id, "must be in the knowledge base") for e in changes.update if e.id not in held]
+    problems += [_problem("remove", i, "must be in the knowledge base") for i in changes.remove if i not in held]
+    problems += [_problem("change", i, "must occur once") for i, count in given.items() if count > 1]
+    problems += [
+        _problem("change", e.id, "must have a name (its first attribute)") for e in (*changes.add, *changes.update) if not e.name
+    ]
+    if len(held) + len(changes.add) == len(changes.remove):
+        problems.append(Problem("`change`", "must leave at least one entity in the knowledge base"))
+    if problems:
+        raise DataError("The knowledge base cannot be changed so", problems)
+    updated, removed = {e.id: e for e in changes.update}, set(changes.remove)
+    return [updated.get(e.id, e) for e in entities if e.id not in removed] + list(changes.add)
+
+
+def _problem(kind: str, id_: str, rule: str) -> Problem:
+    return Problem(f"`{kind}`: entity `{id_}`", rule)
