@@ -41,7 +41,11 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
             run,
             output=made[target].sha256,
             params=schedule_params(made[target].meta),
-            metrics={"teach/aligned_share": _aligned_share(shards), **exposure_metrics(made[target].meta)},
+            metrics={
+                "teach/aligned_share": _share(shards, "num_aligned", of="num_positions"),
+                "teach/cut_share": _share(shards, "num_cut", of="num_texts"),
+                **exposure_metrics(made[target].meta),
+            },
             history=made[target].path / "history.jsonl",
         )
         if ctx.params.tracking.log_models:
@@ -104,10 +108,10 @@ def exposure_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     return {"exposure/extra_steps": float(told["extra_steps"]), **found}
 
 
-def _aligned_share(shards: list[Artifact]) -> float:
-    """Return the share of the target's response positions that a source's distribution teaches, both modes together."""
+def _share(shards: list[Artifact], part: str, *, of: str) -> float:
+    """Return a count of the alignment as a share, both modes together."""
     modes = [counts for shard in shards for counts in shard.meta.values()]
-    return sum(int(m.get("num_aligned", 0)) for m in modes) / max(sum(int(m.get("num_positions", 0)) for m in modes), 1)
+    return sum(int(m.get(part, 0)) for m in modes) / max(sum(int(m.get(of, 0)) for m in modes), 1)
 
 
 @flow(name="fuse")

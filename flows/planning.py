@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.context import StageContext
+from flows.cut_texts import cut_warnings
 from flows.dialogue_sizes import dialogue_estimates, uncounted
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
@@ -52,6 +53,8 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
     if "fusion" in halves:
         for line in extra_steps(ctx):
             out.print(line)
+        for line in cut_warnings(ctx):
+            out.print(f"[yellow]warning:[/] {line}")
     if "dialogue" in halves and (left := uncounted(ctx)):
         out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
 

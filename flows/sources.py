@@ -1,5 +1,6 @@
 """Stage `sources`: every model to be fused, and the reward models, resolved or trained."""
 
+import logging
 from pathlib import Path
 
 from prefect import flow
@@ -11,6 +12,8 @@ from models.params.sources import RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact, materialise_tree, tree_digest
 from tasks.sources import pico_reward_model, pico_source, pico_tokenizer, resolve_reward_model, resolve_source
 from tasks.tracking import finish_stage
+
+_log = logging.getLogger(__name__)
 
 
 def sources_stage(ctx: StageContext) -> None:
@@ -26,6 +29,8 @@ def sources_stage(ctx: StageContext) -> None:
     names = [f"models/{s.name}" for s in cfg.models] + [f"reward_models/{r.name}" for r in cfg.reward_models]
     parts = dict(zip(names, made, strict=True))
     materialise_tree(parts, ctx.out("sources"))
+    for note in (note for artifact in made for note in artifact.meta.get("notes", ())):
+        _log.warning("%s", note)
     for name, artifact in parts.items():
         kind, _, short = name.partition("/")
         label = f"source-{short}" if kind == "models" else f"reward-{short}"

@@ -36,6 +36,7 @@ def teach_stage(ctx: StageContext) -> None:
         params={"teach.shards": len(lesson.shards)},
         metrics={
             "final/num_responses": float(sum(m["responses"] for m in told)),
+            "final/num_cut_responses": float(sum(m["unfinished"] for m in told)),
             "final/num_truncated_prompts": float(sum(m["truncated_prompts"] for m in told)),
             "final/num_response_tokens": float(sum(m["tokens"] for m in told)),
             "final/num_without_answer": float(sum(sum(m["problems"].values()) for m in told)),

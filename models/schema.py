@@ -29,6 +29,7 @@ class Example:
         answer: What `check` looks for in a model's response, or None.
         check: How correctness is judged: `exact` (normalised equality), `contains`, `number` (last number), `none`.
         seen_by: Names of sources known to have been trained on this row.
+        ended: Whether the response goes to its end; one that its reader cut has no end label.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Example:
     answer: str | None = None
     check: Check = "none"
     seen_by: tuple[str, ...] = ()
+    ended: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict; defaults are left out."""
@@ -52,6 +54,8 @@ class Example:
             row["check"] = self.check
         if self.seen_by:
             row["seen_by"] = list(self.seen_by)
+        if not self.ended:
+            row["ended"] = False
         return row
 
     @classmethod
@@ -65,6 +69,7 @@ class Example:
             answer=row.get("answer"),
             check=row.get("check", "none"),
             seen_by=tuple(row.get("seen_by", ())),
+            ended=row.get("ended", True),
         )
 
 
@@ -78,13 +83,17 @@ class ResolvedSource:
         revision: Hub revision, or None for a folder.
         digest: sha256 over config and weights (folder) or `hub:<id>@<revision>`.
         tokenizer_digest: sha256 over the tokenizer's behaviour-defining files.
-        chat_template: Jinja text, used with `messages`, `bos_token`, `eos_token`, `add_generation_prompt`.
+        chat_template: Jinja text, rendered as `apply_chat_template` of transformers does.
         context_length: Longest input in tokens.
         dtype: Weights' dtype when loaded for inference.
         architecture: `config.architectures[0]`.
         num_parameters: Parameters of the model.
         head_size: Rows of the output head (may exceed the tokenizer's vocabulary).
         vocab_size: len(tokenizer).
+        trust_remote_code: Whether the repository's own code may run.
+        end_ids: Tokens that end a turn, the label of a finished answer first; ids of the generation config included.
+        template_date: ISO date that the chat template is told as today.
+        notes: Sentences that its user must know.
     """
 
     name: str
@@ -100,6 +109,14 @@ class ResolvedSource:
     head_size: int
     vocab_size: int
     trust_remote_code: bool = False
+    end_ids: tuple[int, ...] = ()
+    template_date: str = "2024-07-26"
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "ResolvedSource":
+        """Build from the JSON of `asdict`, which has lists for tuples."""
+        return cls(**{**row, "end_ids": tuple(row["end_ids"]), "notes": tuple(row["notes"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +129,7 @@ class Response:
         sample: Number of the sample.
         text: The answer.
         num_tokens: Tokens written, without the end token.
-        finish: `eos`; `length` or `content_filter` where something else ended it.
+        finish: `eos` where the source ended it; `length` or `content_filter` where something else did: such a text has no end.
         prompt_truncated: Whether the prompt lost its beginning.
         problem: Why an endpoint gave no answer; "" where it gave one.
     """
@@ -126,14 +143,19 @@ class Response:
     prompt_truncated: bool = False
     problem: str = ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether the source ended its answer."""
+        return self.finish == "eos" and not self.problem
+
 
 @dataclass(frozen=True, slots=True)
 class SourceScore:
     """One source on one text: summed cross-entropy over the response and its size.
 
     Attributes:
-        nll: Σ −log p over response tokens and the end token, nats, float64.
-        num_tokens: Tokens summed (end token included).
+        nll: Σ −log p over response tokens and, unless the text was cut, the end token, nats, float64.
+        num_tokens: Tokens summed.
         num_bytes: UTF-8 bytes of the response.
         lossless: Whether the source's tokenizer reproduces the text byte for byte.
     """

@@ -17,11 +17,12 @@ MAP = "vocab_map.safetensors"
 
 @step("vocabulary-map")
 def vocabulary_map(cfg: AlignmentParams, source: Artifact, target: Artifact, *, work: Work) -> Mapping[str, Any]:
-    """Write the map source token id → target token id; for equal tokenizers only the summary that says so."""
+    """Write the map source token id → target token id; where none is needed, only the summary that says so."""
     from models.fusion.aligned import build_vocab_map
 
-    mapping = build_vocab_map(party(source).codec, party(target).codec, cfg)
-    summary: dict[str, Any] = {"same_tokenizer": mapping is None}
+    ours, theirs = party(target).codec, party(source).codec
+    mapping = build_vocab_map(theirs, ours, cfg)
+    summary: dict[str, Any] = {"same_tokenizer": ours.digest == theirs.digest}
     if mapping is not None:
         mapping.save(work.out / MAP)
         summary |= mapping.summary()

@@ -40,8 +40,8 @@ def cross_entropy(
 
     examples = read_slice(data.path / "train.jsonl", start, stop)
     prompts = {e.id: e.messages for e in examples}
-    truths = [TextItem(e.id, e.messages, e.response) for e in examples]
-    answers = [TextItem(f"{r.id}#{r.sample}", prompts[r.id], r.text) for r in read_responses(responses.path)]
+    truths = [TextItem(e.id, e.messages, e.response, e.ended) for e in examples]
+    answers = [TextItem(f"{r.id}#{r.sample}", prompts[r.id], r.text, r.ended) for r in read_responses(responses.path)]
     scores: list[dict[str, Any]] = []
     total = len(truths) + len(answers)
     with (
@@ -91,7 +91,8 @@ def winner_signals(
     name = source_record(source.path).name
     won = {a.id: a.infer_sample for a in read_advantages(advantage.path / "advantage.jsonl") if a.infer_winner == name}
     prompts = {e.id: e.messages for e in read_slice(data.path / "train.jsonl", start, stop)}
-    items = [TextItem(r.id, prompts[r.id], r.text) for r in read_responses(responses.path) if won.get(r.id) == r.sample]
+    winners = [r for r in read_responses(responses.path) if won.get(r.id) == r.sample]
+    items = [TextItem(r.id, prompts[r.id], r.text, r.ended) for r in winners]
     with (
         open_teacher(cfg, source.path, overflow=overflow, runtime=runtime) as teacher,
         RunSink(run, runtime=runtime, label=f"{name} winning answers {start}-{stop}") as sink,

@@ -104,7 +104,7 @@ def _fusion_data(
 ) -> "ReportData":
     from models.data.corpus import read_examples
     from models.evaluation.scores import ComparisonRow, System, TableRow, read_scores
-    from models.reporting.report_data import ReportData, seen_notes, select_examples
+    from models.reporting.report_data import ReportData, cut_notes, seen_notes, select_examples
 
     scored = _json(comparison.path / SCORES)
     examples = list(read_examples(data.path / "test.jsonl"))
@@ -112,6 +112,7 @@ def _fusion_data(
         System(**system): list(read_scores(found.path / ROWS))  # type: ignore[arg-type]
         for system, found in zip(systems, rows, strict=True)
     }
+    coverage = _coverage(aligned)
     return ReportData(
         title=told["title"],
         table=[TableRow.from_json(row) for row in scored["table"]],
@@ -119,12 +120,12 @@ def _fusion_data(
         wins=_json(summary.path / "win_table.json"),
         agreement=_json(summary.path / "agreement.json"),
         histories={name: history_of(training) for name, training in fused.items()},
-        coverage=_coverage(aligned),
+        coverage=coverage,
         trainings={name: training.meta for name, training in fused.items()},
         examples=select_examples(examples, scores, per_family=SHOWN_EXAMPLES),
         provenance={**told["provenance"], "made": made.when},
         reproduce=told["reproduce"],
-        notes=[*seen_notes(examples), *told["notes"]],
+        notes=[*seen_notes(examples), *cut_notes(coverage, examples), *told["notes"]],
         confidence=scored["confidence"],
     )
 

@@ -19,7 +19,7 @@ def resolve_source(spec: SourceSpec, content: str, *, work: Work) -> Mapping[str
 
     source = resolve(spec, root=project_root())
     write_source(work.out, source, root=project_root())
-    return {"name": source.name, "digest": source.digest}
+    return {"name": source.name, "digest": source.digest, "notes": list(source.notes)}
 
 
 @step("pico-tokenizer")

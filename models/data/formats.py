@@ -15,7 +15,8 @@ from models.params.corpus import CorpusSet
 from models.schema import Check, Example, Message
 
 Role = Literal["system", "user", "assistant"]
-Parts = tuple[tuple[Message, ...], str]
+Parts = tuple[tuple[Message, ...], str, bool]
+"""Prompt, response, and whether the response goes to its end."""
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -49,7 +50,7 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
     """
     if not isinstance(row, Mapping):
         raise BadRecord("must be a JSON object", shown(row))
-    messages, response = _FORMATS[cfg.format](row, cfg)
+    messages, response, ended = _FORMATS[cfg.format](row, cfg)
     if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response) > cfg.max_chars:
         raise LeftOut("too_long")
     return Example(
@@ -60,6 +61,7 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
         answer=None if cfg.check == "none" else reference_answer(row, response, cfg.check),
         check=cfg.check,
         seen_by=cfg.seen_by,
+        ended=ended,
     )
 
 
@@ -85,11 +87,11 @@ def reference_answer(row: Mapping[str, Any], response: str, check: Check) -> str
 def _alpaca(row: Mapping[str, Any], _: CorpusSet) -> Parts:
     instruction, given = require_text(row, "instruction"), optional_text(row, "input")
     prompt = f"{instruction}\n{given}" if given.strip() else instruction
-    return (Message("user", prompt),), require_text(row, "output")
+    return (Message("user", prompt),), require_text(row, "output"), True
 
 
 def _qa(row: Mapping[str, Any], _: CorpusSet) -> Parts:
-    return (Message("user", require_text(row, "question")),), require_text(row, "answer")
+    return (Message("user", require_text(row, "question")),), require_text(row, "answer"), True
 
 
 def _messages(row: Mapping[str, Any], _: CorpusSet) -> Parts:
@@ -102,7 +104,7 @@ def _messages(row: Mapping[str, Any], _: CorpusSet) -> Parts:
         raise BadRecord("must end with a turn by the assistant", messages[-1].role)
     if messages[-2].role != "user":
         raise BadRecord("must have a turn by the user before the last", messages[-2].role)
-    return messages[:-1], messages[-1].content
+    return messages[:-1], messages[-1].content, True
 
 
 def _turn(turn: object, within: str) -> Message:
@@ -117,10 +119,11 @@ def _turn(turn: object, within: str) -> Message:
 
 def _text(row: Mapping[str, Any], cfg: CorpusSet) -> Parts:
     text = require_text(row, "text")
-    prompt, response = text[: cfg.prompt_chars], _cut(text[cfg.prompt_chars :], cfg.response_chars)
+    prompt, rest = text[: cfg.prompt_chars], text[cfg.prompt_chars :].rstrip()
+    response = _cut(rest, cfg.response_chars)
     if not response.strip() or not prompt.strip():
         raise LeftOut("too_short")
-    return (Message("user", prompt),), response
+    return (Message("user", prompt),), response, response == rest
 
 
 def _cut(text: str, most: int) -> str:

@@ -11,16 +11,19 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def split_stats(path: Path) -> dict[str, Any]:
-    """Return rows, rows per family, and quantiles of the lengths (characters, the end mark not counted) of a split."""
+    """Return rows, those whose response was cut, rows per family, and quantiles of the lengths (characters) of a split."""
     families: Counter[str] = Counter()
     prompts: Counter[int] = Counter()
     responses: Counter[int] = Counter()
+    cut = 0
     for example in read_examples(path):
         families[example.family] += 1
         prompts[sum(len(m.content) for m in example.messages)] += 1
         responses[len(example.response)] += 1
+        cut += not example.ended
     return {
         "rows": families.total(),
+        "cut": cut,
         "families": dict(sorted(families.items())),
         "prompt_chars": length_quantiles(prompts),
         "response_chars": length_quantiles(responses),

@@ -82,7 +82,7 @@ def _windows(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 def _likelihoods(source: LoadedSource, window: Sequence[Example], cfg: EvaluationParams, overflow: Overflow) -> list[ScoreRow]:
-    items = [TextItem(e.id, e.messages, e.response) for e in window]
+    items = [TextItem(e.id, e.messages, e.response, e.ended) for e in window]
     forced = force_texts(source, items, top_k=None, batch_tokens=cfg.batch_tokens, overflow=overflow)
     return [
         ScoreRow(e.id, e.family, f.score.nll, f.score.num_bytes, f.score.num_tokens, f.score.lossless)

@@ -11,7 +11,7 @@ def bits_per_byte(nll: float, num_bytes: int) -> float:
     """Return the cross-entropy of a text in bits per UTF-8 byte, comparable across tokenizers.
 
     Args:
-        nll: Σ −log p over the response tokens and the end token, nats.
+        nll: Σ −log p over the response tokens and, unless the text was cut, its end, nats.
         num_bytes: UTF-8 bytes of the response (the end token has none: stopping in time is part of the cost).
 
     Raises:

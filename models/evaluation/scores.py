@@ -47,9 +47,9 @@ class ScoreRow:
     Attributes:
         id: Example id.
         family: Its family.
-        nll: Σ −log p of the ground truth and the end token, nats.
+        nll: Σ −log p of the ground truth and, unless its reader cut it, its end, nats.
         num_bytes: UTF-8 bytes of the ground truth.
-        num_tokens: Tokens summed (end token included).
+        num_tokens: Tokens summed.
         lossless: Whether the tokenizer reproduces the ground truth; else `nll` covers only what it can represent.
         correct: Whether the answer is right; None without a check or without answers.
         rewards: Scorer name → score of the answer; a scorer that gave none is absent.

@@ -54,10 +54,11 @@ class Translation:
 
 @dataclass(slots=True)
 class ShardReport:
-    """Counts of one mode: texts, those longer than `max_length` (left out), and per source what became of the positions."""
+    """Counts of one mode: texts, those left out (longer than `max_length`; empty), and per source the fate of the positions."""
 
     num_texts: int = 0
     num_too_long: int = 0
+    num_empty: int = 0
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def total(self) -> dict[str, int]:
@@ -66,7 +67,7 @@ class ShardReport:
         for counts in self.coverage.values():
             for key, value in counts.items():
                 summed[key] = summed.get(key, 0) + value
-        return {"num_texts": self.num_texts, "num_too_long": self.num_too_long, **summed}
+        return {"num_texts": self.num_texts, "num_too_long": self.num_too_long, "num_empty": self.num_empty, **summed}
 
 
 def align_files(
@@ -74,7 +75,8 @@ def align_files(
 ) -> dict[str, ShardReport]:
     """Write out/training (ground truths, the Min-CE winner's signals) and out/inference (winning answers, their author's).
 
-    A text that is longer than `max_length` target tokens with its prompt is left out and counted.
+    A text that is longer than `max_length` target tokens with its prompt is left out and counted; likewise an answer that was cut
+    before its first character, which has nothing to teach.
 
     Raises:
         SignalError: A store lacks a winner's signals, or belongs to another corpus or tokenizer.
@@ -84,13 +86,15 @@ def align_files(
         stores = _open(files.truths if mode == "training" else files.answers, translation, corpus_digest)
         items = list(_items(files, stores, mode))
         made = align_shard(items, target=translation.target, sources=translation.sources, maps=translation.maps, cfg=cfg)
-        fitting = [s for s in made.samples if _length(s) <= max_length]
+        taught = [s for s in made.samples if s.num_tokens > 0]
+        fitting = [s for s in taught if _length(s) <= max_length]
         top_k = next(iter(stores.values())).spec.top_k
         spec = _aligned_spec(translation, corpus_digest=corpus_digest, top_k=top_k)
         write_shard(out / mode, 0, spec, fitting)
         reports[mode] = ShardReport(
             num_texts=len(items),
-            num_too_long=len(items) - len(fitting),
+            num_too_long=len(taught) - len(fitting),
+            num_empty=len(made.samples) - len(taught),
             coverage={name: c.as_dict() for name, c in sorted(made.coverage.items())},
         )
     return reports
@@ -112,11 +116,14 @@ def _open(folders: Mapping[str, Path], translation: Translation, corpus_digest: 
 
 
 def _items(files: ShardFiles, stores: Mapping[str, SignalStore], mode: Mode) -> Iterator[AlignItem]:
-    answers = {(r.source, r.id, r.sample): r.text for rows in files.responses.values() for r in rows}
+    answers = {(r.source, r.id, r.sample): r for rows in files.responses.values() for r in rows}
     for example, advantage in zip(files.examples, files.advantages, strict=True):
         winner = advantage.train_winner if mode == "training" else advantage.infer_winner
-        text = example.response if mode == "training" else answers[winner, example.id, advantage.infer_sample]
-        yield AlignItem(messages=example.messages, text=text, source=winner, signals=stores[winner][example.id])
+        text, ended = example.response, example.ended
+        if mode == "inference":
+            answer = answers[winner, example.id, advantage.infer_sample]
+            text, ended = answer.text, answer.ended
+        yield AlignItem(example.messages, text, source=winner, signals=stores[winner][example.id], ended=ended)
 
 
 def _length(sample: SampleSignals) -> int:

@@ -1,11 +1,22 @@
-"""Probability of the target's next token where the source needs several tokens for it.
+"""The probability that a source gives to the target's next token, where the two cut the text differently.
 
-A source that would write `hello` as `hel` + `lo` puts its probability on `hel`. Carried over as it is, it would teach the
-target to begin with `hel` although the target's own next token is `hello`. The source's cross-entropies tell how it goes on:
-P(hello) = P(hel) · P(lo | hel) along the tokens the text really has. That share moves to the target's token; what is left on
-`hel` is the probability that another word follows.
+Let L be the target's next token (the label), x the text from its first byte on, and s the tokens of the source that may come
+next. Carried over by the vocabulary map alone, a source that is sure of the text can teach the target something else:
+
+- a shorter token: it would write `hello` as `hel` + `lo`, and puts its probability on `hel`;
+- a longer token: it would write eight blanks at once, where the target's next token has four.
+
+In both cases the probability belongs to L, as far as the text then goes on with L's bytes:
+
+    P(L) = Σ P(s) over s with L ⊑ s ⊑ x   +   P(s₁) · Π P(sₖ | s₁ … sₖ₋₁) where the text's own s₁ is shorter than L
+
+(⊑: begins, in bytes). The product goes along the tokens the text really has, up to the first that reaches L's end; other ways to
+write L are not summed, so that it is a lower bound. What is left on s₁ is the probability that another word follows. A token that
+begins with L and then leaves the text (` and` where the label is ` a`) stays where the map sends it: the target has, or begins
+with, another token there. Mass is moved, never made.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,40 +29,40 @@ from models.tokenization.codec import EncodedText
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPaths:
-    """Where the source takes several tokens for one of the target's.
+    """Where a source token begins at the same byte as the target's label.
 
     Attributes:
         positions: int[n], target positions.
         rows: int[n], the source rows aligned with them.
-        onward: float32[n], probability of the source's further tokens, given its first.
+        onward: float32[n], probability of the source's further tokens up to the label's end, given its first; 1 where its first
+            token reaches that far.
     """
 
     positions: npt.NDArray[np.intp]
     rows: npt.NDArray[np.int32]
     onward: npt.NDArray[np.float32]
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> "LabelPaths":
+        """Return some of the paths."""
+        return LabelPaths(self.positions[kept], self.rows[kept], self.onward[kept])
+
 
 def find_label_paths(
     target: EncodedText, source: EncodedText, rows: npt.NDArray[np.int32], ce: npt.NDArray[np.float32]
 ) -> LabelPaths:
-    """Find the positions whose target token ends behind the aligned source token.
-
-    A source token that reaches beyond the end of the target's counts in full: the sum over all its continuations would be
-    at least that, so that the moved share is a lower bound there.
+    """Find the source's way to the end of each aligned label; labels behind which it loses text have none.
 
     Args:
         target: The response in the target's tokens.
         source: The same in the source's.
-        rows: int32[T_target + 1], as `align_starts` gives it.
-        ce: float32[T_source + 1], the source's −log p of its own tokens.
+        rows: int32[T_target] or one more (the end's), as `align_starts` gives it.
+        ce: float32[T_source] or one more, the source's −log p of its own tokens.
     """
-    first = rows[:-1]
+    first = rows[: len(target.ends)]
     size = len(source.ends)
-    longer = (first != NO_ROW) & (first < size)
-    longer[longer] = source.ends[first[longer]] < target.ends[longer]
-    positions = np.flatnonzero(longer)
+    positions = np.flatnonzero((first != NO_ROW) & (first < size))
     starts = first[positions]
-    stops = np.searchsorted(source.ends, target.ends[positions], side="left")
+    stops = np.maximum(np.searchsorted(source.ends, target.ends[positions], side="left"), starts)
     kept = stops < size
     if source.lossy.any():
         wrong = np.concatenate([[0], np.cumsum(source.lossy)])
@@ -60,6 +71,41 @@ def find_label_paths(
     costs = np.concatenate([[0.0], np.cumsum(ce[:size], dtype=np.float64)])
     onward = np.exp(costs[starts + 1] - costs[stops + 1]).astype(np.float32)
     return LabelPaths(positions, starts, onward)
+
+
+def covering_slots(
+    topk_ids: npt.NDArray[np.integer],
+    paths: LabelPaths,
+    target: EncodedText,
+    source: EncodedText,
+    *,
+    text: bytes,
+    token_bytes: Sequence[bytes | None],
+    byte_lengths: npt.NDArray[np.int32],
+) -> npt.NDArray[np.bool_]:
+    """Find the source tokens s with L ⊑ s ⊑ x: those that reach at least the label's end and say what the text says.
+
+    Args:
+        topk_ids: [n, K], the source's tokens of each path's row.
+        paths: n paths.
+        target: The response in the target's tokens.
+        source: The same in the source's.
+        text: UTF-8 bytes of the source's lead and the response.
+        token_bytes: Bytes of the source's tokens.
+        byte_lengths: int32[V], their number.
+
+    Returns:
+        bool[n, K].
+    """
+    begins = source.starts[paths.rows]
+    needed = target.ends[paths.positions] - begins
+    known = topk_ids < len(byte_lengths)
+    ids = np.where(known, topk_ids, 0).astype(np.int64)
+    found: npt.NDArray[np.bool_] = known & (byte_lengths[ids] >= np.maximum(needed, 1)[:, None])
+    for row, slot in np.argwhere(found).tolist():
+        piece = token_bytes[ids[row, slot]] or b""
+        found[row, slot] = bool(piece) and text.startswith(piece, int(begins[row]) + source.lead)
+    return found
 
 
 def move_to_labels(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from models.errors import NumericsError
 from models.generation.batching import pad_rows, plan_batches
 from models.generation.loading import load_reward_classifier
 from models.generation.prompts import TextItem, cut_left
+from models.params.sources import DEFAULT_DATE
 from models.schema import Message, ResolvedSource, Response
 from models.tokenization.chat import render_conversation
 from models.tokenization.loading import load_tokenizer
@@ -66,16 +68,21 @@ def load_reward_model(source: ResolvedSource, *, device: str) -> LoadedRewardMod
 
 
 def encode_judged(
-    tokenizer: PreTrainedTokenizerBase, items: Sequence[TextItem], *, template: str, context_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[TextItem],
+    *,
+    template: str,
+    context_length: int,
+    template_date: date = DEFAULT_DATE,
 ) -> list[npt.NDArray[np.int32]]:
     """Return what a reward model reads: the conversation with the response as its last turn, int32[T] each.
 
-    A text longer than the context loses its beginning (but not its first special token): the answer is what is judged.
+    A text longer than the context loses its beginning (but not its first special token): the answer is what is judged. A
+    tokenizer of BERT's kind lends its `cls_token` and `sep_token` to templates that write `bos_token` and `eos_token`.
     """
-    bos = tokenizer.bos_token or tokenizer.cls_token or ""
-    eos = tokenizer.eos_token or tokenizer.sep_token or ""
+    named = {"bos_token": tokenizer.cls_token, "eos_token": tokenizer.sep_token} | tokenizer.special_tokens_map
     turns = [[*item.messages, Message("assistant", item.response)] for item in items]
-    texts = [render_conversation(template, t, bos_token=bos, eos_token=eos) for t in turns]
+    texts = [render_conversation(template, t, date=template_date, **named) for t in turns]
     if not texts:
         return []
     first = tokenizer.bos_token_id if tokenizer.bos_token else tokenizer.cls_token_id
@@ -104,7 +111,14 @@ def reward_scores(
     Raises:
         NumericsError: A score is not finite; the message names the ids.
     """
-    rows = encode_judged(judge.tokenizer, items, template=judge.source.chat_template, context_length=judge.source.context_length)
+    source = judge.source
+    rows = encode_judged(
+        judge.tokenizer,
+        items,
+        template=source.chat_template,
+        context_length=source.context_length,
+        template_date=date.fromisoformat(source.template_date),
+    )
     scores = np.full(len(rows), np.nan)
     done = 0
     for batch in plan_batches([len(row) for row in rows], max_rows=batch_size):

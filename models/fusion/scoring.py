@@ -65,9 +65,11 @@ def force_texts(
 ) -> Iterator[ForcedText]:
     """Teacher-force a source on given responses: one forward pass per batch, the head only where a response is predicted.
 
-    The prompt goes through the source's own template; the response is its continuation, byte for byte, and the end token is
-    scored with it. Probabilities are over the entries that tokenizer and head share (a padded head's extra rows are cut off
-    before the softmax), in float32. Texts are sorted by length inside a window of 1024, and come back in input order.
+    The prompt goes through the source's own template; the response is its continuation, byte for byte, and its end is scored
+    with it, unless the response was cut. The end counts as whatever ends a turn of this source: its cross-entropy is −log of
+    the sum over all such tokens (`TurnEnd.ids`). Probabilities are over the entries that tokenizer and head share (a padded
+    head's extra rows are cut off before the softmax), in float32. Texts are sorted by length inside a window of 1024, and come
+    back in input order.
 
     Args:
         source: The source.
@@ -144,15 +146,16 @@ def score_batch(
     row, column = _label_positions(texts)
     labels = to_device(torch.from_numpy(np.concatenate([t.labels for t in texts]).astype(np.int64)), source.device)
     row, column = to_device(row, source.device), to_device(column, source.device)
+    ends = _ends_of(source, texts)
     if head is None:
         first = min(len(t.prompt) for t in texts) - 1
         logits = _own_logits(source, input_ids, mask, first=first)[row, column - first]
-        outcome = _reduce(lambda part: logits[part], labels, source.vocab_rows, top_k)
+        outcome = _reduce(lambda part: logits[part], labels, source.vocab_rows, top_k, ends)
     else:
         hidden = head.backbone(input_ids, mask)[row, column]
         weight = head.weight[: source.vocab_rows]
         bias = None if head.bias is None else head.bias[: source.vocab_rows]
-        outcome = _reduce(lambda part: head_product(hidden[part], weight, bias), labels, source.vocab_rows, top_k)
+        outcome = _reduce(lambda part: head_product(hidden[part], weight, bias), labels, source.vocab_rows, top_k, ends)
     return _split(outcome, texts, ids, source=source.source.name)
 
 
@@ -182,13 +185,32 @@ def _label_positions(texts: Sequence[FittedText]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(columns))
 
 
-def _reduce(logits_of: Callable[[slice], Tensor], labels: Tensor, vocab: int, top_k: int) -> _Rows:
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Which of N rows are ends of texts, bool[N], and all tokens that say so, int64[E]; E = 1 leaves the label alone."""
+
+    rows: Tensor
+    ids: Tensor
+
+
+def _ends_of(source: LoadedSource, texts: Sequence[FittedText]) -> _Ends:
+    rows = np.concatenate([np.append(np.zeros(len(t.response.ids), np.bool_), np.ones(int(t.ended), np.bool_)) for t in texts])
+    codec = source.codec.speaking(source.source.chat_template)
+    ids = torch.tensor([i for i in codec.end.ids if i < source.vocab_rows])
+    return _Ends(to_device(torch.from_numpy(rows), source.device), to_device(ids, source.device))
+
+
+def _reduce(logits_of: Callable[[slice], Tensor], labels: Tensor, vocab: int, top_k: int, ends: _Ends) -> _Rows:
     """Turn logits into rows chunk by chunk on their device; only [N, K] ever leaves it."""
     size = max(16, _CHUNK_LOGITS.get(labels.device.type, 2**25) // vocab)
-    parts = [
-        _reduce_chunk(logits_of(slice(i, i + size)).float(), labels[i : i + size], min(top_k, vocab))
-        for i in range(0, len(labels), size)
-    ]
+    parts = []
+    for start in range(0, max(len(labels), 1), size):
+        part = slice(start, start + size)
+        logits = logits_of(part).float()
+        own = logits.gather(1, labels[part, None]).squeeze(1)
+        if len(ends.ids) > 1:
+            own = torch.where(ends.rows[part], logits[:, ends.ids].logsumexp(dim=-1), own)
+        parts.append(_reduce_chunk(logits, own, min(top_k, vocab)))
     joined = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     rows = _Rows(*joined)
     missing = top_k - rows.ids.shape[1]
@@ -197,15 +219,14 @@ def _reduce(logits_of: Callable[[slice], Tensor], labels: Tensor, vocab: int, to
     return rows
 
 
-def _reduce_chunk(logits: Tensor, labels: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Map float32 logits [C, V] to cross-entropy, top-k ids, top-k log-probabilities and tail.
+def _reduce_chunk(logits: Tensor, own: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Map float32 logits [C, V], and those of the labels [C], to cross-entropy, top-k ids, top-k log-probabilities and tail.
 
     The tail sums what is not in the top-k, instead of log(1 − Σ p): the latter is rounding noise on peaked rows.
     """
-    own = logits.gather(1, labels[:, None]).squeeze(1)
     if top_k == 0:
         ce = logits.logsumexp(dim=-1) - own
-        return ce, labels.new_empty((len(ce), 0)).int(), own.new_empty((len(ce), 0)).half(), torch.zeros_like(ce).half()
+        return ce, own.new_empty((len(ce), 0)).int(), own.new_empty((len(ce), 0)).half(), torch.zeros_like(ce).half()
     values, ids = logits.topk(top_k, dim=-1)
     best = values[:, :1]
     mass = (logits - best).exp_()  # one pass of exp serves the norm and the tail

@@ -21,7 +21,7 @@ PAD_LOGPROB = -100.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleSignals:
-    """How sure one source is of one response, token by token. T response tokens, the end token last; K top-k.
+    """How sure one source is of one response, token by token. T response tokens, the end token last unless it was cut; K top-k.
 
     Attributes:
         id: Sample id, unique in a store.
@@ -29,7 +29,7 @@ class SampleSignals:
         topk_ids: uint32[T, K], the most probable tokens of each row; row t predicts `token_ids[t]`.
         topk_logprobs: float16[T, K], nats, normalised over the full vocabulary, descending; unused slots `PAD_LOGPROB`.
         tail: float16[T], log of the mass outside the top-k (from float32, before rounding), at least `TAIL_FLOOR`.
-        ce: float32[T], −log p of `token_ids[t]`, nats.
+        ce: float32[T], −log p of `token_ids[t]`, nats; of the end token the sum over all tokens that end a turn.
         prompt_ids: uint32[P], the rendered prompt; only in aligned stores.
         has_teacher: bool[T], whether the row carries a distribution; only in aligned stores.
     """
@@ -45,7 +45,7 @@ class SampleSignals:
 
     @property
     def num_tokens(self) -> int:
-        """T, the end token included."""
+        """T, the end token included where there is one."""
         return int(self.token_ids.shape[0])
 
     @property

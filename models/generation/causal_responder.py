@@ -85,7 +85,7 @@ class CausalResponder:
         plain = [
             replace(m, content=self._spelled.sub(lambda token: f"{token[0][0]} {token[0][1:]}", m.content)) for m in messages
         ]
-        return render_prompt(self._source.source.chat_template, plain, bos_token=codec.bos_token, eos_token=codec.eos_token)
+        return render_prompt(self._source.source.chat_template, plain, **codec.template_variables)
 
     def _takes_system(self) -> bool:
         """Whether the template renders a system message, and with its text: some leave it out without a word."""

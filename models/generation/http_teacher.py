@@ -75,7 +75,8 @@ def http_signals(
 ) -> Iterator[SampleSignals]:
     """Teacher-force a server (vLLM: `/completions` with token ids and `prompt_logprobs`) on given responses.
 
-    Only the top-k is known, so the tail is log(1 − Σ p), and probabilities are over the server's vocabulary.
+    Only the top-k is known, so the tail is log(1 − Σ p), and probabilities are over the server's vocabulary. Of the tokens that
+    end a turn, the label and those among the top-k count.
 
     Args:
         client: The endpoint.
@@ -94,9 +95,10 @@ def http_signals(
         BackendError: The endpoint does not answer, or does not return `prompt_logprobs`.
     """
     k = top_k or 0
+    ends = codec.speaking(source.chat_template).end.ids
 
     def ask(pair: tuple[TextItem, FittedText]) -> SampleSignals:
-        return _force(client, pair[0].id, pair[1], top_k=k, vocab_size=codec.vocab_size)
+        return _force(client, pair[0].id, pair[1], top_k=k, vocab_size=codec.vocab_size, ends=ends)
 
     for start in range(0, len(items), _WINDOW):
         window = items[start : start + _WINDOW]
@@ -124,12 +126,15 @@ def _ask(
     except BadReplyError as error:
         _log.warning("%s has no answer to `%s`: %s", source, item.id, error)
         return Response(item.id, source, sample, "", 0, "eos", problem="no reply")
-    text = reply.text.removeprefix(lead)
+    # U+FFFD is what servers write for a character that was cut.
+    text = (reply.text if reply.finish == "eos" else reply.text.rstrip("\ufffd")).removeprefix(lead)
     count = count_text(text) if reply.num_tokens is None else reply.num_tokens
     return Response(item.id, source, sample, text, count, reply.finish, problem=reply.problem)
 
 
-def _force(client: OpenAiClient, item_id: str, text: FittedText, *, top_k: int, vocab_size: int) -> SampleSignals:
+def _force(
+    client: OpenAiClient, item_id: str, text: FittedText, *, top_k: int, vocab_size: int, ends: Sequence[int]
+) -> SampleSignals:
     ids = np.concatenate([text.prompt, text.labels])
     choice = client.complete(ids.tolist(), max_tokens=1, temperature=0.0, prompt_logprobs=top_k)
     rows = choice.get("prompt_logprobs")
@@ -141,9 +146,10 @@ def _force(client: OpenAiClient, item_id: str, text: FittedText, *, top_k: int, 
     topk_ids = np.zeros((count, top_k), dtype=np.uint32)
     topk_logprobs = np.full((count, top_k), PAD_LOGPROB, dtype=np.float32)
     ce = np.empty(count, dtype=np.float32)
-    for t, (label, row) in enumerate(zip(text.labels.tolist(), rows[-count:], strict=True)):
+    for t, (label, row) in enumerate(zip(text.labels.tolist(), rows[len(ids) - count :], strict=True)):
         known = _parse_row(client, row, label, item_id)
-        ce[t] = -known[label]
+        same = ends if text.ended and t == count - 1 else (label,)
+        ce[t] = -np.logaddexp.reduce([known[i] for i in same if i in known])
         best = sorted((i for i in known if i < vocab_size), key=lambda i: (-known[i], i))[:top_k]
         topk_ids[t, : len(best)] = best
         topk_logprobs[t, : len(best)] = [max(known[i], PAD_LOGPROB) for i in best]

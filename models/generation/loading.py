@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import torch
@@ -82,7 +83,13 @@ def load_codec(source: ResolvedSource) -> TokenCodec:
     tokenizer = load_tokenizer(
         source.location, revision=source.revision, trust_remote_code=source.trust_remote_code, source=source.name
     )
-    codec = TokenCodec(tokenizer, source=source.name)
+    codec = TokenCodec(
+        tokenizer,
+        source=source.name,
+        chat_template=source.chat_template,
+        stop_ids=source.end_ids,
+        date=date.fromisoformat(source.template_date),
+    )
     if codec.digest != source.tokenizer_digest:
         raise SourceError(
             f"The tokenizer of source `{source.name}` in {source.location} must have the digest {source.tokenizer_digest[:12]}…, "

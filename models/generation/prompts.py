@@ -26,11 +26,12 @@ class PromptItem:
 
 @dataclass(frozen=True, slots=True)
 class TextItem:
-    """A prompt with a response to be scored."""
+    """A prompt with a response to be scored; `ended`: whether it goes to its end, or was cut."""
 
     id: str
     messages: Sequence[Message]
     response: str
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +48,22 @@ class FittedText:
 
     Attributes:
         prompt: int32[P], P ≥ 1.
-        labels: int32[T], the response's tokens and the end token; label t is predicted from `prompt + labels[:t]`.
+        labels: int32[T], the response's tokens and, unless it was cut, the end token; label t is predicted from
+            `prompt + labels[:t]`.
         response: How the response was encoded (without the end token).
         truncated: Whether the prompt's beginning was cut.
+        ended: Whether the last label is the end token.
     """
 
     prompt: Ids
     labels: Ids
     response: EncodedText
     truncated: bool
+    ended: bool = True
 
     @property
     def inputs(self) -> Ids:
-        """int32[P + T - 1], what a forward pass reads: the end token is predicted, not read."""
+        """int32[P + max(T, 1) - 1], what a forward pass reads: the last label is predicted, not read."""
         return np.concatenate([self.prompt, self.labels[:-1]])
 
 
@@ -106,6 +110,7 @@ def fit_texts(
         DataError: A response alone does not fit, or a prompt is empty or (overflow `error`) too long; all are named.
     """
     problems: list[Problem] = []
+    end = [codec.speaking(source.chat_template).eos_id]
     responses = codec.encode_responses([item.response for item in items], lead=lead_of(source, codec))
     texts: list[FittedText] = []
     for item, ids, response in zip(items, _encode(source, codec, items), responses, strict=True):
@@ -114,8 +119,8 @@ def fit_texts(
             problems.append(_response_too_long(item.id, source, len(response.ids) + reserve))
             continue
         prompt = _fit(ids, item.id, source, codec, budget=budget, overflow=overflow, problems=problems)
-        labels = np.append(response.ids, np.int32(codec.eos_id)).astype(np.int32)
-        texts.append(FittedText(prompt.ids, labels, response, prompt.truncated))
+        labels = np.append(response.ids, end if item.ended else []).astype(np.int32)
+        texts.append(FittedText(prompt.ids, labels, response, prompt.truncated, item.ended))
     if problems:
         raise DataError(f"Texts that `{source.name}` cannot read", problems)
     return texts
@@ -123,12 +128,12 @@ def fit_texts(
 
 def lead_of(source: ResolvedSource, codec: TokenCodec) -> str:
     """Return what the source's template puts between prompt and answer (`" "` for Vicuna and Llama-2): no part of a response."""
-    return response_lead(source.chat_template, bos_token=codec.bos_token, eos_token=codec.eos_token)
+    return response_lead(source.chat_template, **codec.template_variables)
 
 
 def _encode(source: ResolvedSource, codec: TokenCodec, items: Sequence[PromptItem] | Sequence[TextItem]) -> list[Ids]:
     template = source.chat_template
-    texts = [render_prompt(template, i.messages, bos_token=codec.bos_token, eos_token=codec.eos_token) for i in items]
+    texts = [render_prompt(template, i.messages, **codec.template_variables) for i in items]
     return codec.encode_prompts(texts)
 
 

@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from models.adapters import refuse_adapter
 from models.errors import SourceError
@@ -12,8 +20,10 @@ from models.generation.reasons import reason
 from models.generation.weights import folder_digest
 from models.params.sources import RewardModelSpec, SourceSpec
 from models.schema import ResolvedSource
-from models.tokenization.chat import resolve_template
+from models.tokenization.chat import reads_date, resolve_template
+from models.tokenization.codec import TokenCodec
 from models.tokenization.loading import load_tokenizer, tokenizer_digest
+from models.tokenization.turn_end import TurnEnd
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 _UNLIMITED = 1_000_000_000  # tokenizers without a limit say 1e30
@@ -63,6 +73,8 @@ def _resolve(
         digest = f"hub:{spec.model}@{revision}"
     tokenizer = load_tokenizer(location, revision=revision, trust_remote_code=trust, source=spec.name)
     preset = template or ("plain" if kind == "reward" and not tokenizer.chat_template else None)
+    written = resolve_template(preset, tokenizer, source=spec.name)
+    end = _turn_end(spec, tokenizer, written, _stop_ids(config, location, revision)) if kind == "causal" else None
     skeleton = _skeleton(config, kind=kind, trust=trust, where=where)
     return ResolvedSource(
         name=spec.name,
@@ -70,7 +82,7 @@ def _resolve(
         revision=revision,
         digest=digest,
         tokenizer_digest=tokenizer_digest(tokenizer),
-        chat_template=resolve_template(preset, tokenizer, source=spec.name),
+        chat_template=written,
         context_length=_context_length(config, tokenizer.model_max_length, context, kind=kind, where=where),
         dtype=spec.dtype,
         architecture=(config.architectures or [type(skeleton).__name__])[0],
@@ -78,7 +90,36 @@ def _resolve(
         head_size=_head_size(skeleton, kind=kind, where=where),
         vocab_size=len(tokenizer),
         trust_remote_code=trust,
+        end_ids=() if end is None else end.stops,
+        template_date=spec.template_date.isoformat(),
+        notes=_notes(spec, written, end),
     )
+
+
+def _turn_end(spec: SourceSpec | RewardModelSpec, tokenizer: PreTrainedTokenizerBase, template: str, stops: list[int]) -> TurnEnd:
+    codec = TokenCodec(tokenizer, source=spec.name, chat_template=template, stop_ids=stops, date=spec.template_date)
+    return codec.end
+
+
+def _stop_ids(config: PreTrainedConfig, location: str, revision: str | None) -> list[int]:
+    """Return where the checkpoint's `generate` would stop: its generation config says so, or else its config."""
+    try:
+        found = GenerationConfig.from_pretrained(location, revision=revision or "main").eos_token_id
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        found = getattr(config.get_text_config(), "eos_token_id", None)
+    ids = found if isinstance(found, list) else [found]
+    return [i for i in ids if isinstance(i, int)]
+
+
+def _notes(spec: SourceSpec | RewardModelSpec, template: str, end: TurnEnd | None) -> tuple[str, ...]:
+    notes = [] if end is None or not end.notice else [end.notice]
+    if reads_date(template):
+        notes.append(
+            f"The chat template of `{spec.name}` reads the date: it is told {spec.template_date} (`template_date`) in every run."
+        )
+    return tuple(notes)
 
 
 def _find_folder(model: str, revision: str | None, *, where: str, root: Path) -> Path | None:

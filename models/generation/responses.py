@@ -67,12 +67,8 @@ def generate_responses(
 
 
 def stop_ids(source: LoadedSource) -> list[int]:
-    """Return the ids that end a response: the tokenizer's end token and those of the checkpoint's generation config."""
-    ids = {source.codec.eos_id}
-    config = source.model.generation_config
-    more = config.eos_token_id if config is not None else None
-    ids |= set(more) if isinstance(more, list) else ({more} if more is not None else set())
-    return sorted(i for i in ids if i < source.vocab_rows)
+    """Return the ids that end a response (`TurnEnd.stops`), as far as the head has them."""
+    return sorted(i for i in source.codec.end.stops if i < source.vocab_rows)
 
 
 @torch.inference_mode()

@@ -52,7 +52,7 @@ def read_source(folder: Path, *, root: Path | None = None) -> ResolvedSource:
     if not isinstance(row, dict) or set(row) != names:
         seen = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise SourceError(f"{path} must have the fields {sorted(names)}, but has {seen}. Run the `sources` stage again.")
-    source = ResolvedSource(**row)
+    source = ResolvedSource.from_json(row)
     if source.revision is not None:
         return source
     if source.location.startswith(_PROJECT):

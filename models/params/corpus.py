@@ -23,7 +23,11 @@ class CorpusSet(Section):
     )
     limit: int | None = Field(None, ge=1, description="Keep this many rows, chosen by a hash of the content.")
     prompt_chars: int = Field(64, ge=1, description="`text` only: characters of the prompt.")
-    response_chars: int = Field(180, ge=1, description="`text` only: most characters of the response (cut at a word's end).")
+    response_chars: int = Field(
+        180,
+        ge=1,
+        description="`text` only: most characters of the response (cut at a word's end; a cut response has no end label).",
+    )
     check: Literal["none", "exact", "contains", "number"] = Field(
         "none", description="How a response is judged correct. `number`: last number equals the reference's."
     )

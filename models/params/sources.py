@@ -1,5 +1,6 @@
 """`sources`: the models being fused, and the reward models that judge their answers."""
 
+from datetime import date
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -7,6 +8,8 @@ from pydantic import Field, model_validator
 from models.params.base import Name, Section, repeated
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+DEFAULT_DATE = date(2024, 7, 26)
+"""What `strftime_now` tells where nothing else is asked for (the date that Llama 3.1's template falls back to)."""
 
 
 class PicoSpec(Section):
@@ -46,6 +49,7 @@ class SourceSpec(Section):
         None,
         description="Preset (`vicuna`, `llama2`, `chatml`, `alpaca`, `plain`, `text`), or null for the tokenizer's own.",
     )
+    template_date: date = Field(DEFAULT_DATE, description="What a chat template is told as today (`strftime_now`).")
     dtype: Dtype = Field("float32", description="Weights' dtype for inference.")
     context_length: int | None = Field(None, ge=16, description="Longest input in tokens; null = from the model's config.")
     trust_remote_code: bool = Field(False, description="Run the model repository's own code (only for this source).")
@@ -64,6 +68,7 @@ class RewardModelSpec(Section):
     name: Name = Field(description="Short name, used in tables and file names.")
     model: str = Field("embedded", description="`embedded` (trained here), a local folder, or a hub name.")
     revision: str | None = Field(None, description="Hub revision.")
+    template_date: date = Field(DEFAULT_DATE, description="What a chat template is told as today (`strftime_now`).")
     dtype: Dtype = Field("float32", description="Weights' dtype.")
     hidden_size: int = Field(64, ge=16, description="Embedded only: width.")
     num_layers: int = Field(2, ge=1, description="Embedded only: layers.")

@@ -104,6 +104,22 @@ def seen_notes(examples: Iterable[Example]) -> list[str]:
     ]
 
 
+def cut_notes(coverage: Mapping[str, Mapping[str, float]], examples: Iterable[Example]) -> list[str]:
+    """Return a sentence about texts of the training that were cut, and one about held-out ground truths."""
+    notes: list[str] = []
+    if taught := round(sum(counts.get("num_cut", 0) for counts in coverage.values())):
+        notes.append(
+            f"{taught:,} texts of the training end in the middle, cut by `max_new_tokens` or by their reader: "
+            "they have no end label, so they teach no end."
+        )
+    ended = [example.ended for example in examples]
+    if cut := len(ended) - sum(ended):
+        notes.append(
+            f"{cut:,} of the {len(ended):,} held-out ground truths were cut by their reader: they are scored without an end."
+        )
+    return notes
+
+
 def _answer(system: System, name: str, row: ScoreRow) -> Answer:
     return Answer(system, name, row.text or "", row.correct, row.finish)
 

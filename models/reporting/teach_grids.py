@@ -54,16 +54,17 @@ def coverage_shares(counts: Mapping[str, float]) -> dict[str, float]:
 
 
 def coverage_grid(coverage: Mapping[str, Mapping[str, float]]) -> Grid:
-    """Return source × what became of the target's positions it was to teach."""
+    """Return source × what became of the target's positions it was to teach, and how many of its texts have no end."""
     body = tuple(
         (
             Cell(source),
             *(Cell(f"{100 * share:.1f} %") for share in coverage_shares(counts).values()),
             Cell(f"{counts['num_positions']:,.0f}"),
+            Cell(f"{counts.get('num_cut', 0):,.0f}"),
         )
         for source, counts in coverage.items()
     )
-    header = ("source", "taught by the source", "one-hot on the next token", "lossy", "no teacher", "positions")
+    header = ("source", "taught by the source", "one-hot on the next token", "lossy", "no teacher", "positions", "cut texts")
     return Grid("alignment coverage", header, body)
 
 

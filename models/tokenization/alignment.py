@@ -22,19 +22,21 @@ NO_ROW = -1
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What became of the target's positions (end tokens included).
+    """What became of the target's positions (end tokens of texts that have an end included).
 
     Attributes:
         num_positions: All positions.
         num_aligned: Taught by a row of the source.
         num_lossy: Not taught because a tokenizer does not reproduce the text there.
         num_fallback: Taught by a one-hot on the next token instead.
+        num_cut: Texts that were cut: they have no end token, so no position for it.
     """
 
     num_positions: int = 0
     num_aligned: int = 0
     num_lossy: int = 0
     num_fallback: int = 0
+    num_cut: int = 0
 
     def __add__(self, other: "Coverage") -> "Coverage":
         return Coverage(
@@ -42,6 +44,7 @@ class Coverage:
             self.num_aligned + other.num_aligned,
             self.num_lossy + other.num_lossy,
             self.num_fallback + other.num_fallback,
+            self.num_cut + other.num_cut,
         )
 
     def as_dict(self) -> dict[str, int]:
@@ -72,6 +75,18 @@ def align_starts(target: EncodedText, source: EncodedText) -> Rows:
     if not (target.lossless and source.lossless):
         hit &= ~lossy_rows(target, source)
     return np.where(hit, rows, np.int32(NO_ROW))
+
+
+def opening_rows(target: EncodedText, source: EncodedText) -> tuple[int, int] | None:
+    """Return the rows that predict the first byte of the response, or None where a tokenizer loses it.
+
+    They start at different bytes where the templates' leads differ (`▁Hello` behind `ASSISTANT:`, `Hello` behind a line break),
+    and say the same all the same: the lead is the template's, and certain.
+    """
+    rows = [int(np.searchsorted(side.starts, 0, side="right")) - 1 for side in (target, source)]
+    if min(rows) < 0 or lossy_rows(target, source)[rows[0]]:
+        return None
+    return rows[0], rows[1]
 
 
 def lossy_rows(target: EncodedText, source: EncodedText) -> npt.NDArray[np.bool_]:

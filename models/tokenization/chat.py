@@ -1,49 +1,50 @@
 """Chat templates: how each source model wants a prompt to be written.
 
-A template is Jinja text with `messages`, `bos_token`, `eos_token` and `add_generation_prompt`, the Hugging Face convention, so
-a tokenizer's own template works unchanged. Templates write `bos_token` themselves, because nothing else adds it.
+A template is Jinja text as Hugging Face writes it, and is rendered by transformers' own environment with what
+`apply_chat_template` gives it: `messages`, `tools` and `documents` (None), `add_generation_prompt`, and the tokenizer's special
+tokens by name. One thing differs: there is no clock. `strftime_now` tells the date that the caller fixes.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from datetime import date as Date
+from itertools import takewhile
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from models.errors import SourceError
+from models.params.sources import DEFAULT_DATE
 from models.schema import Message
 
 VICUNA = """\
 {%- set intro = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
 detailed, and polite answers to the user's questions." -%}
 {%- if messages[0].role == 'system' %}{% set intro = messages[0].content %}{% set messages = messages[1:] %}{% endif -%}
-{{- bos_token + intro -}}
+{{- bos_token -}}{{- intro -}}
 {%- for m in messages -%}
 {%- if m.role == 'user' -%}{{ (' ' if loop.first else '') + 'USER: ' + m.content + ' ASSISTANT:' }}
-{%- elif m.role == 'assistant' -%}{{ ' ' + m.content + eos_token }}
+{%- elif m.role == 'assistant' -%}{{ ' ' + m.content }}{{ eos_token }}
 {%- else -%}{{ raise_exception('a system message must come first') }}
 {%- endif -%}
 {%- endfor -%}
 """
 
 LLAMA2 = """\
-{%- set intro = '' -%}
+{%- set open = namespace(intro='') -%}
 {%- if messages[0].role == 'system' -%}
-{%- set intro = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' -%}{%- set messages = messages[1:] -%}
+{%- set open.intro = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' -%}{%- set messages = messages[1:] -%}
 {%- endif -%}
 {%- for m in messages -%}
-{%- if m.role == 'user' -%}{{ bos_token + '[INST] ' + (intro if loop.first else '') + m.content + ' [/INST]' }}
-{%- elif m.role == 'assistant' -%}{{ ' ' + m.content + ' ' + eos_token }}
+{%- if m.role == 'user' -%}{{ bos_token }}{{ '[INST] ' + open.intro + m.content + ' [/INST]' }}{%- set open.intro = '' -%}
+{%- elif m.role == 'assistant' -%}{{ ' ' + m.content + ' ' }}{{ eos_token }}
 {%- else -%}{{ raise_exception('a system message must come first') }}
 {%- endif -%}
 {%- endfor -%}
+{%- if open.intro -%}{{ raise_exception('a system message must be followed by one of the user') }}{%- endif -%}
 """
 
 CHATML = """\
@@ -95,50 +96,109 @@ def resolve_template(preset: str | None, tokenizer: PreTrainedTokenizerBase, *, 
         if preset not in PRESETS:
             raise SourceError(f"`chat_template` of source `{source}` must be one of {names}, but is `{preset}`.")
         return PRESETS[preset]
-    own = tokenizer.chat_template
-    if isinstance(own, dict):
-        own = own.get("default")
-    if not own:
+    own = own_template(tokenizer)
+    if own is None:
         raise SourceError(
             f"The tokenizer of source `{source}` has no chat template. Set `chat_template` of this source to one of {names}."
         )
-    return str(own)
+    return own
 
 
-def render_prompt(template: str, messages: Sequence[Message], *, bos_token: str, eos_token: str) -> str:
+def own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the template that a tokenizer brings (of several, the default one), or None."""
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("default")
+    return str(own) if own else None
+
+
+def render_prompt(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    date: Date = DEFAULT_DATE,
+    source: str | None = None,
+    **special_tokens: str | None,
+) -> str:
     """Write a prompt up to the place where the model's answer begins.
 
-    The template runs in a sandbox and sees no clock, so that the same messages always give the same prompt.
+    The template runs in transformers' sandbox and sees no clock, so that the same messages always give the same prompt.
+
+    Args:
+        template: Jinja text.
+        messages: The turns.
+        date: What `strftime_now` formats.
+        source: Name of the source model, for messages.
+        special_tokens: `bos_token`, `eos_token`, … (`TokenCodec.template_variables` has these and the rest); None: there is none.
 
     Raises:
-        SourceError: The template is not valid Jinja, or refuses these messages (`raise_exception`).
+        SourceError: The template is not valid Jinja, refuses these messages (`raise_exception`), or fails on them.
     """
-    return _render(template, messages, bos_token=bos_token, eos_token=eos_token, add_generation_prompt=True)
+    return _render(template, messages, date=date, source=source, special_tokens=special_tokens, add_generation_prompt=True)
 
 
-def render_conversation(template: str, messages: Sequence[Message], *, bos_token: str, eos_token: str) -> str:
+def render_conversation(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    date: Date = DEFAULT_DATE,
+    source: str | None = None,
+    **special_tokens: str | None,
+) -> str:
     """Write a finished conversation, last turn by the assistant, as a reward model reads it (no prompt for a further turn).
 
-    Raises:
-        SourceError: As `render_prompt`.
+    Args and errors as in `render_prompt`.
     """
-    return _render(template, messages, bos_token=bos_token, eos_token=eos_token, add_generation_prompt=False)
+    return _render(template, messages, date=date, source=source, special_tokens=special_tokens, add_generation_prompt=False)
 
 
-def response_lead(template: str, *, bos_token: str, eos_token: str) -> str:
+def response_lead(template: str, *, date: Date = DEFAULT_DATE, source: str | None = None, **special_tokens: str | None) -> str:
     """Return what the template writes between the end of a prompt and the answer: `" "` for Vicuna and Llama-2, else mostly `""`.
 
     These models were trained with that space inside the first token of the answer (`▁Hello`), so pass it as `lead` to
-    `TokenCodec.encode_responses`. A template that writes a finished answer differently from a prompt gives `""`.
+    `TokenCodec.encode_responses`. A template that writes a finished answer differently from a prompt, or no finished answer at
+    all, gives `""`.
     """
     probe, question = "Answer", Message("user", "Question")
-    prompt = render_prompt(template, [question], bos_token=bos_token, eos_token=eos_token)
-    turns = [question, Message("assistant", probe)]
-    whole = _render(template, turns, bos_token=bos_token, eos_token=eos_token, add_generation_prompt=False)
+    prompt = render_prompt(template, [question], date=date, source=source, **special_tokens)
+    try:
+        whole = render_conversation(template, [question, Message("assistant", probe)], date=date, **special_tokens)
+    except SourceError:
+        return ""
     if not whole.startswith(prompt):
         return ""
     lead = whole[len(prompt) :].partition(probe)[0]
     return "" if lead.strip() else lead
+
+
+def written_end(template: str, *, date: Date = DEFAULT_DATE, **special_tokens: str | None) -> tuple[str, ...]:
+    """Return what the template may write to end an answer, the likeliest first: texts that begin right behind the answer.
+
+    First what follows the answer of a finished conversation. Some templates end a turn only before a further one, so then what
+    stands between an answer and the next question, less what also stands before the first question. A template that writes no
+    finished answer gives nothing.
+    """
+    question, answer, further = "Example question", "Example answer", "Another question"
+    turns = [Message("user", question), Message("assistant", answer), Message("user", further)]
+    found: list[str] = []
+    try:
+        whole = render_conversation(template, turns[:2], date=date, **special_tokens)
+        if answer in whole:
+            found.append(whole.rpartition(answer)[2])
+        whole = render_conversation(template, turns, date=date, **special_tokens)
+    except SourceError:
+        return tuple(found)
+    head, _, rest = whole.partition(question)
+    between = rest.partition(answer)[2].partition(further)
+    if between[1]:
+        shared = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(head), reversed(between[0]), strict=False))
+        found.append(between[0][: len(between[0]) - sum(1 for _ in shared)])
+    return tuple(found)
+
+
+def reads_date(template: str) -> bool:
+    """Whether a template may ask for today's date."""
+    return "strftime_now" in template
 
 
 def template_digest(template: str) -> str:
@@ -146,44 +206,30 @@ def template_digest(template: str) -> str:
     return hashlib.sha256(template.encode()).hexdigest()
 
 
-class _GenerationTag(Extension):
-    """`{% generation %}…{% endgeneration %}` of Hugging Face templates: marks the answer, changes no text."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 reads a plain class attribute)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Keep the body, drop the tag."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)
-
-
-def _to_json(value: Any, **options: Any) -> str:
-    # jinja2's own filter escapes HTML, which would change what the model reads.
-    return json.dumps(value, ensure_ascii=False, **options)
-
-
-@lru_cache(maxsize=64)
-def _compile(template: str) -> Template:
-    extensions: list[type[Extension]] = [_GenerationTag, loopcontrols]
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
-    env.filters["tojson"] = _to_json
-    refuse: Callable[[str], NoReturn] = _refuse
-    env.globals["raise_exception"] = refuse
-    return env.from_string(template)
-
-
-def _render(template: str, messages: Sequence[Message], *, bos_token: str, eos_token: str, add_generation_prompt: bool) -> str:
-    turns = [{"role": m.role, "content": m.content} for m in messages]
+def _render(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    date: Date,
+    source: str | None,
+    special_tokens: Mapping[str, str | None],
+    add_generation_prompt: bool,
+) -> str:
+    compiled: Callable[[str], Template] = chat_template_utils._compile_jinja_template  # cached there
+    given: dict[str, Any] = {name: token for name, token in special_tokens.items() if token is not None}
     try:
-        return _compile(template).render(
-            messages=turns, bos_token=bos_token, eos_token=eos_token, add_generation_prompt=add_generation_prompt
+        return compiled(template).render(
+            **given,
+            messages=[{"role": m.role, "content": m.content} for m in messages],
+            tools=None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            strftime_now=date.strftime,
         )
-    except (TemplateError, TypeError) as error:
+    except Exception as error:  # a template is a program of its author's: it fails in any way a program can
         roles = ", ".join(m.role for m in messages)
+        said = " ".join(str(error).split()) or "no reason given"
         raise SourceError(
-            f"The chat template cannot render messages with roles [{roles}]: {error}. Use another `chat_template` preset."
+            f"The chat template{f' of source `{source}`' if source else ''} cannot render messages with roles [{roles}]: "
+            f"{said} ({type(error).__name__}). Use another `chat_template` preset."
         ) from error

@@ -1,9 +1,13 @@
 """A tokenizer as a byte-exact codec: every token of a response with the byte where it ends."""
 
+import codecs
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date as Date
 from itertools import pairwise
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +15,13 @@ from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from models.errors import AlignmentError, SourceError
+from models.params.sources import DEFAULT_DATE
 from models.tokenization.backends import backend_spec, prompt_backend, response_backend
+from models.tokenization.chat import own_template, written_end
 from models.tokenization.loading import tokenizer_digest
 from models.tokenization.pieces import piece_bytes, read_alphabet
 from models.tokenization.spans import trace
+from models.tokenization.turn_end import TurnEnd, Vocabulary, find_turn_end
 
 Ids = npt.NDArray[np.int32]
 
@@ -56,14 +63,24 @@ class EncodedText:
         return (int(self.ends[-1]) if len(self.ends) else -self.lead) == self.num_bytes
 
 
+def _unfinished(data: bytes) -> int:
+    """Return how many bytes at the end begin a character and do not finish it."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data[-4:])
+    return len(decoder.getstate()[0])
+
+
 class TokenCodec:
     """A fast tokenizer seen as a map between texts and tokens that knows the bytes of each token.
 
     Attributes:
         tokenizer: The Hugging Face tokenizer.
         vocab_size: V = len(tokenizer); a model's head may be wider.
-        eos_id, bos_id, pad_id: Special tokens; `pad_id` is `eos_id` where the tokenizer has none.
-        bos_token, eos_token: Their text, "" where there is none.
+        end: How a turn ends (`turn_end.find_turn_end`).
+        eos_id: `end.label`, the token a finished answer is labelled with; not always the tokenizer's own `eos_token`.
+        bos_id, pad_id: Special tokens; `pad_id` is the tokenizer's end token where it has none.
+        bos_token, eos_token: The tokenizer's own as text, "" where there is none.
+        template_variables: What a chat template is rendered with: special tokens by name, `date`, and `source` for messages.
         digest: `tokenizer_digest` of the tokenizer.
         pieces: The V entries as the vocabulary writes them ("" for holes).
         token_bytes: Their bytes, None for special tokens.
@@ -71,12 +88,23 @@ class TokenCodec:
         word_start: `▁`, `Ġ` or "", the character in front of a word's first piece.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, source: str) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        source: str,
+        chat_template: str | None = None,
+        stop_ids: Iterable[int] = (),
+        date: Date = DEFAULT_DATE,
+    ) -> None:
         """Read the vocabulary.
 
         Args:
             tokenizer: A fast tokenizer.
             source: Name of the source model, for messages.
+            chat_template: How the model is spoken to; None is the tokenizer's own template, if it has one.
+            stop_ids: Ids at which the checkpoint's generation config ends an answer.
+            date: What the template is told as today.
 
         Raises:
             SourceError: The tokenizer is not a fast one, or has no end token.
@@ -90,13 +118,34 @@ class TokenCodec:
         self.source = source
         self.tokenizer = tokenizer
         self.vocab_size = len(tokenizer)
-        self.eos_id: int = tokenizer.eos_token_id
         self.bos_id: int | None = tokenizer.bos_token_id
-        self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.bos_token: str = tokenizer.bos_token or ""
         self.eos_token: str = tokenizer.eos_token
+        self.template_variables: dict[str, Any] = {**tokenizer.special_tokens_map, "date": date, "source": source}
         self.digest = tokenizer_digest(tokenizer)
         self._read_vocabulary()
+        self._stop_ids = tuple(stop_ids)
+        self._template = chat_template if chat_template is not None else own_template(tokenizer)
+        self.end = self._find_end()
+
+    @property
+    def eos_id(self) -> int:
+        """The token a finished answer is labelled with."""
+        return self.end.label
+
+    def speaking(self, template: str) -> "TokenCodec":
+        """Return this codec for a model spoken to by `template`, which says how turns end."""
+        if template == self._template:
+            return self
+        other = copy.copy(self)
+        other._template = template
+        other.end = other._find_end()
+        return other
+
+    def is_control(self, index: int) -> bool:
+        """Whether an id stands for no text of an answer: a special token, or an added one that is more than blanks."""
+        return self.token_bytes[index] is None or (index in self._added and bool(self.pieces[index].strip()))
 
     def encode_prompts(self, texts: Sequence[str]) -> list[Ids]:
         """Encode rendered prompts to int32[T] each: special tokens in the text are parsed, none are added."""
@@ -138,9 +187,22 @@ class TokenCodec:
         raise AlignmentError(self._mismatch(ids, again.ids, text))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of a response's tokens, byte for byte; special tokens and rows beyond V are skipped."""
+        """Return the text of a response's tokens, byte for byte; special tokens and rows beyond V are skipped.
+
+        Last tokens that leave a character unfinished, where an answer was cut, are left out.
+        """
         table, size = self.token_bytes, self.vocab_size
-        return b"".join(table[i] or b"" for i in ids if 0 <= i < size).decode("utf-8", "replace")
+        parts = [table[i] or b"" for i in ids if 0 <= i < size]
+        while missing := _unfinished(b"".join(parts)):
+            while missing > 0:
+                missing -= len(parts.pop())
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def _find_end(self) -> TurnEnd:
+        written = () if self._template is None else written_end(self._template, **self.template_variables)
+        vocabulary = Vocabulary(self.pieces, self.is_control, self._prompts, lambda text: self.encode_ids([text])[0])
+        eos_id = self.tokenizer.eos_token_id
+        return find_turn_end(written, vocabulary, eos_id=eos_id, stop_ids=self._stop_ids, source=self.source)
 
     def _read_vocabulary(self) -> None:
         spec = backend_spec(self.tokenizer)
@@ -151,6 +213,7 @@ class TokenCodec:
             if index < self.vocab_size:
                 pieces[index] = piece
         self.pieces: list[str] = [p or "" for p in pieces]
+        self._added = frozenset(self.tokenizer.added_tokens_decoder)
         self.word_start: str = read_alphabet(spec).word_start
         self.token_bytes: list[bytes | None] = piece_bytes(spec, pieces)
         self.byte_lengths: Ids = np.array([len(b or b"") for b in self.token_bytes], np.int32)

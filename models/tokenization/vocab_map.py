@@ -64,8 +64,8 @@ def byte_vocab_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
     A source token goes to the target token with equal bytes. Among several such, to the one spelled the same in the
     vocabulary, else to the one the target's tokenizer itself makes of these bytes, else to the lowest id. Where there is none,
     it goes to the first piece that the target's tokenizer cuts from its bytes, because that is what the target would have to
-    predict first; bytes that are no whole characters are cut by the longest token they begin with. The end token goes to the
-    end token, other special tokens nowhere.
+    predict first; bytes that are no whole characters are cut by the longest token they begin with. The tokens that end a turn go
+    to the one that ends the target's (`TurnEnd`), other special tokens nowhere.
     """
     table = _tokens_by_bytes(target)
     spelled = {piece: i for i, piece in enumerate(target.pieces)}
@@ -80,16 +80,15 @@ def byte_vocab_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
             pending[i] = data
     exact = ids != UNMAPPED
     ids[list(pending)] = _first_pieces(list(pending.values()), target, table)
-    ids[source.eos_id], exact[source.eos_id] = target.eos_id, True
-    return VocabMap(ids, exact)
+    return _with_ends(VocabMap(ids, exact), source, target)
 
 
 def min_edit_distance_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
     """Map tokens by the strings of the vocabularies, as FuseLLM's MinED does.
 
     The source's word-start character is replaced by the target's; then the equal string, else the first target token (lowest
-    id) at the least edit distance. Special tokens take part as strings, as in the original, but the end token goes to the
-    end token.
+    id) at the least edit distance. Special tokens take part as strings, as in the original, but the tokens that end a turn go
+    to the one that ends the target's.
     """
     start = source.word_start
     names = [p.replace(start, target.word_start) if start else p for p in source.pieces]
@@ -101,8 +100,42 @@ def min_edit_distance_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
     exact = ids != UNMAPPED
     pending = [i for i in np.flatnonzero(~exact).tolist() if names[i]]
     ids[pending] = nearest_strings([names[i] for i in pending], target.pieces)
-    ids[source.eos_id], exact[source.eos_id] = target.eos_id, True
+    return _with_ends(VocabMap(ids, exact), source, target)
+
+
+def map_ends(found: VocabMap | None, source: TokenCodec, target: TokenCodec) -> VocabMap | None:
+    """Send the source's control tokens that end a turn to the target's label; None, where that changes nothing, stays None.
+
+    An ordinary token that ends a turn does so only where an answer ends: alignment knows where that is
+    (`models.fusion.aligned`).
+    """
+    ends = [i for i in source.end.ids if source.is_control(i)]
+    if found is None:
+        found = VocabMap(np.arange(source.vocab_size, dtype=np.int32), np.ones(source.vocab_size, np.bool_))
+        if ends == [target.eos_id]:
+            return None
+    ids, exact = found.ids.copy(), found.exact.copy()
+    ids[ends], exact[ends] = target.eos_id, True
     return VocabMap(ids, exact)
+
+
+class FirstTokens:
+    """Which token of the target stands first in some bytes: the one with just these bytes, else the first piece of them."""
+
+    def __init__(self, target: TokenCodec) -> None:
+        """Read the target's vocabulary."""
+        self._target, self._table = target, _tokens_by_bytes(target)
+
+    def find(self, needles: list[bytes]) -> npt.NDArray[np.int32]:
+        """Return int32[len(needles)], -1 where no token begins so."""
+        found = np.array([self._table.get(data, UNMAPPED) for data in needles], np.int32)
+        rest = np.flatnonzero(found == UNMAPPED)
+        found[rest] = _first_pieces([needles[i] for i in rest], self._target, self._table)
+        return found
+
+
+def _with_ends(found: VocabMap, source: TokenCodec, target: TokenCodec) -> VocabMap:
+    return map_ends(found, source, target) or found
 
 
 def _tokens_by_bytes(codec: TokenCodec) -> dict[bytes, int]:

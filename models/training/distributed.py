@@ -69,7 +69,7 @@ class FusionJob:
         return cls(
             cfg=FusionParams(**row["cfg"]),
             method=row["method"],
-            target=ResolvedSource(**row["target"]),
+            target=ResolvedSource.from_json(row["target"]),
             train_store=Path(row["train_store"]),
             infer_store=Path(row["infer_store"]),
             out=Path(row["out"]),

@@ -43,9 +43,9 @@ def export_target(
     dtype: torch.dtype = getattr(torch, target.dtype)
     with no_progress_bars():
         model.save_pretrained(folder, state_dict=_cast(state, dtype))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = target.dtype
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _set(folder / "config.json", "dtype", target.dtype)
+    if target.end_ids:  # it was trained to end its turns with the first of them
+        _set(folder / "generation_config.json", "eos_token_id", list(target.end_ids))
     # A template given as a preset is not in the target's own files; whoever loads the result needs it.
     own, tokenizer.chat_template = tokenizer.chat_template, target.chat_template
     tokenizer.save_pretrained(folder)
@@ -54,6 +54,11 @@ def export_target(
     result = replace(target, name=name, location=str(folder.absolute()), revision=None, digest=digest)
     write_source(folder, result)
     return result
+
+
+def _set(file: Path, key: str, value: object) -> None:
+    row = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps(row | {key: value}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

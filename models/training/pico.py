@@ -54,8 +54,9 @@ def train_pico_source(
     if spec.pico is None:
         raise SourceError(f"Source `{spec.name}` must be `embedded` to be trained here, but is {spec.model}.")
     pico = spec.pico
-    codec = TokenCodec(load_tokenizer(str(tokenizer_dir), source=spec.name), source=spec.name)
-    template = resolve_template(spec.chat_template, codec.tokenizer, source=spec.name)
+    tokenizer = load_tokenizer(str(tokenizer_dir), source=spec.name)
+    template = resolve_template(spec.chat_template, tokenizer, source=spec.name)
+    codec = TokenCodec(tokenizer, source=spec.name, chat_template=template, date=spec.template_date)
     mix = {family: weight for family, weight in pico.mix.items() if weight > 0}
     rows = {family: encode_rows(_family_rows(pretrain_dir, family, spec.name), codec, template) for family in mix}
     order = mixed_order(
@@ -124,10 +125,8 @@ def encode_rows(examples: Sequence[Example], codec: TokenCodec, template: str) -
 
     Rows longer than the context keep their beginning.
     """
-    prompts = codec.encode_prompts(
-        [render_prompt(template, e.messages, bos_token=codec.bos_token, eos_token=codec.eos_token) for e in examples]
-    )
-    lead = response_lead(template, bos_token=codec.bos_token, eos_token=codec.eos_token)
+    prompts = codec.encode_prompts([render_prompt(template, e.messages, **codec.template_variables) for e in examples])
+    lead = response_lead(template, **codec.template_variables)
     responses = codec.encode_responses([e.response for e in examples], lead=lead)
     end = np.array([codec.eos_id], dtype=np.int32)
     return [

@@ -1,5 +1,6 @@
 """Aligned samples end to end: two small tokenizers, signals by hand, every mode and fallback."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.fusion.signal_shard import write_shard
 from models.fusion.signal_store import SignalStore
 from models.params.alignment import AlignmentParams
 from models.schema import Message
-from models.tokenization.alignment import Coverage, align_starts
+from models.tokenization.alignment import Coverage, align_starts, opening_rows
 from models.tokenization.chat import PRESETS
 from models.tokenization.codec import TokenCodec
 
@@ -77,13 +78,17 @@ def test_byte_exact_teaches_exactly_the_rows_that_start_together(text: str, teac
     ours = target.codec.encode_responses([text], lead=target.lead)[0]
     theirs = teacher.codec.encode_responses([text], lead=teacher.lead)[0]
     rows = align_starts(ours, theirs)
-    assert sample.has_teacher.tolist() == (rows >= 0).tolist()
-    assert coverage == Coverage(len(ours.ids) + 1, int((rows >= 0).sum()), 0, 0)
+    opening = opening_rows(ours, theirs)
+    if rows[opening[0]] < 0:  # the templates' leads differ: the first row is taught all the same, in the target's way to begin
+        assert sample.has_teacher[opening[0]] and sample.ce[opening[0]] == signals(teacher, text).ce[opening[1]]
+        rows[opening[0]] = -2
+    assert sample.has_teacher.tolist() == (rows != -1).tolist()
+    assert coverage == Coverage(len(ours.ids) + 1, int((rows != -1).sum()), 0, 0)
     assert sample.token_ids.tolist() == [*ours.ids.tolist(), target.codec.eos_id]
     assert sample.prompt_ids.tolist() == target.codec.encode_prompts(["<s>Q: Where is the bell?\nA: "])[0].tolist()
     stored = signals(teacher, text)
     vocab_map = build_vocab_map(teacher.codec, target.codec, AlignmentParams())
-    for t in np.flatnonzero(sample.has_teacher):
+    for t in np.flatnonzero(sample.has_teacher & (rows >= 0)):
         wanted: dict[int, float] = {}
         for i, lp in zip(stored.topk_ids[rows[t]], stored.topk_logprobs[rows[t]], strict=True):
             j = int(vocab_map.ids[i])
@@ -97,7 +102,6 @@ def test_byte_exact_teaches_exactly_the_rows_that_start_together(text: str, teac
 
 def test_end_token_teaches_the_end_token(teacher: Party, target: Party) -> None:
     sample, _ = align("", source=teacher, target=target, cfg=AlignmentParams())
-    # The templates differ in their blank before the answer, so that only equal leads would share the first row.
     assert teacher.lead == " " and target.lead == ""
     assert sample.has_teacher.tolist() == [False] or mass(sample, 0)[target.codec.eos_id] == pytest.approx(0.5, abs=1e-2)
     sample, _ = align("bell", source=teacher, target=target, cfg=AlignmentParams())
@@ -109,6 +113,8 @@ def test_label_path_moves_mass_to_longer_labels(teacher: Party, target: Party) -
     text = "the capital of the town"
     ours, theirs = target.codec.encode_responses([text])[0], teacher.codec.encode_responses([text], lead=" ")[0]
     rows = align_starts(ours, theirs)
+    opening = opening_rows(ours, theirs)
+    rows[opening[0]] = opening[1]
     longer = [t for t in range(len(ours.ids)) if rows[t] >= 0 and theirs.ends[rows[t]] < ours.ends[t]]
     plain, _ = align(text, source=teacher, target=target, cfg=AlignmentParams(label_path=False))
     moved, coverage = align(text, source=teacher, target=target, cfg=AlignmentParams())
@@ -156,7 +162,8 @@ def test_equal_tokenizers_with_templates_of_different_lead(teacher: Party) -> No
     sample, coverage = align(text, source=teacher, target=chatml, cfg=AlignmentParams())
     ours, theirs = teacher.codec.encode_responses([text])[0], teacher.codec.encode_responses([text], lead=" ")[0]
     assert ours.ids.tolist() != theirs.ids.tolist()
-    assert sample.has_teacher.tolist() == np.isin(ours.starts, theirs.starts).tolist()
+    assert sample.has_teacher.tolist() == [True, *np.isin(ours.starts[1:], theirs.starts).tolist()]
+    assert max(mass(sample, 0), key=mass(sample, 0).get) == ours.ids[0], "`▁bell` behind one template is `bell` behind the other"
     assert sample.has_teacher[-1] and coverage.num_aligned == sample.has_teacher.sum()
 
 
@@ -223,3 +230,48 @@ def test_signals_of_another_text_and_missing_maps_are_refused(teacher: Party, ta
         align_sample(AlignItem(ASK, "the bell", "s", cut), target=target, source=teacher, vocab_map=vocab_map, cfg=cfg)
     with pytest.raises(AlignmentError, match=r"source `s` must have its tokenizer's \d+ tokens, but none is given"):
         align_sample(item, target=target, source=teacher, vocab_map=None, cfg=cfg)
+
+
+@pytest.mark.parametrize("text", ["The bell is on the", "café", ""])
+def test_a_cut_text_has_no_end(text: str, teacher: Party, target: Party) -> None:
+    """Neither label nor signals say that it ended there, whoever teaches, and coverage counts it."""
+    for source in (teacher, target):
+        whole = signals(source, text)
+        names = ("token_ids", "topk_ids", "topk_logprobs", "tail", "ce")
+        cut = replace(whole, **{name: getattr(whole, name)[:-1] for name in names})
+        vocab_map = build_vocab_map(source.codec, target.codec, AlignmentParams())
+        item = AlignItem(ASK, text, "s", cut, ended=False)
+        sample, coverage = align_sample(item, target=target, source=source, vocab_map=vocab_map, cfg=AlignmentParams())
+        (encoded,) = target.codec.encode_responses([text], lead=target.lead)
+        assert sample.token_ids.tolist() == encoded.ids.tolist() and target.codec.eos_id not in sample.token_ids
+        assert coverage.num_cut == 1 and coverage.num_positions == len(encoded.ids)
+        ended, counted = align(text, source=source, target=target, cfg=AlignmentParams())
+        assert counted.num_cut == 0 and ended.token_ids.tolist() == [*encoded.ids.tolist(), target.codec.eos_id]
+        assert np.array_equal(sample.topk_ids, ended.topk_ids[:-1]) and np.array_equal(sample.has_teacher, ended.has_teacher[:-1])
+
+
+def test_every_end_of_the_source_teaches_the_end_of_the_target(pico_tokenizer, target: Party) -> None:
+    """ChatML on a base tokenizer: the end is `<|im_end|>`, end of text counts as well, and an ordinary end only at the end."""
+    tokenizer = copy.deepcopy(pico_tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    base = TokenCodec(tokenizer, source="base")
+    chatml = Party(base, PRESETS["chatml"])
+    im_end, eos = tokenizer.convert_tokens_to_ids(["<|im_end|>", "</s>"])
+    assert chatml.codec.eos_id == im_end and base.eos_id == eos
+    stored = signals(chatml, "the bell")
+    stored.topk_ids[-1] = [im_end, eos, 40, 41]
+    item = AlignItem(ASK, "the bell", "s", stored)
+    # The map was made of the tokenizers alone: the party knows its ends all the same.
+    maps = build_vocab_map(base, target.codec, AlignmentParams())
+    sample, _ = align_sample(item, target=target, source=chatml, vocab_map=maps, cfg=AlignmentParams())
+    assert mass(sample, -1)[target.codec.eos_id] == pytest.approx(0.6, abs=1e-2)
+    marked = Party(base, "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}#{% endif %}{% endfor %}")
+    hash_id = tokenizer.convert_tokens_to_ids("#")
+    assert marked.codec.eos_id == hash_id
+    stored = signals(marked, "the # bell")
+    stored.topk_ids[0] = [stored.token_ids[0], hash_id, 40, 41]
+    item = AlignItem(ASK, "the # bell", "s", stored)
+    sample, _ = align_sample(item, target=target, source=marked, vocab_map=maps, cfg=AlignmentParams())
+    assert mass(sample, -1)[target.codec.eos_id] == pytest.approx(0.5, abs=1e-2)
+    assert mass(sample, 0)[target.codec.pieces.index("#")] == pytest.approx(0.1, abs=1e-2)
+    assert target.codec.eos_id not in mass(sample, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.fusion.distribution import RenamedRows, merge
-from models.fusion.label_path import LabelPaths, find_label_paths, move_to_labels
+from models.fusion.label_path import LabelPaths, covering_slots, find_label_paths, move_to_labels
 from models.tokenization.alignment import align_starts
 from models.tokenization.codec import EncodedText
 
@@ -26,11 +26,23 @@ def test_onward_probability_is_the_product_of_the_further_tokens() -> None:
     assert found.onward == pytest.approx([0.4, 0.2], rel=1e-5)
 
 
-def test_only_where_the_source_token_is_shorter() -> None:
+def test_a_source_token_that_reaches_the_label_s_end_counts_in_full() -> None:
     found = paths(text([3, 5, 9]), text([3, 9]), [0.5, 0.4])
-    assert found.positions.tolist() == []
+    assert found.positions.tolist() == [0, 1] and found.onward.tolist() == [1.0, 1.0]
     found = paths(text([3, 9]), text([3, 5, 9]), [0.5, 0.4, 0.3])
-    assert found.positions.tolist() == [1] and found.onward == pytest.approx([0.3], rel=1e-5)
+    assert found.positions.tolist() == [0, 1] and found.onward == pytest.approx([1.0, 0.3], rel=1e-5)
+
+
+def test_tokens_that_cover_the_label_and_agree_with_the_text() -> None:
+    """Label `ab` of the text `abcd`: `ab`, `abc` and the longest agree, `abx` leaves the text, `a` is too short."""
+    tokens = [b"a", b"ab", b"abc", b"abcd", b"abx", None]
+    target, source = text([2, 4]), text([3, 4])
+    found = LabelPaths(np.array([0]), np.array([0], np.int32), np.ones(1, np.float32))
+    lengths = np.array([len(t or b"") for t in tokens], np.int32)
+    covering = covering_slots(
+        np.array([[0, 1, 2, 3, 4, 5, 99]]), found, target, source, text=b"abcd", token_bytes=tokens, byte_lengths=lengths
+    )
+    assert covering.tolist() == [[False, True, True, True, False, False, False]]
 
 
 def test_a_source_token_across_the_end_counts_in_full() -> None:
@@ -41,7 +53,7 @@ def test_a_source_token_across_the_end_counts_in_full() -> None:
 def test_lossy_tokens_on_the_way_are_not_followed() -> None:
     target, source = text([2, 5]), text([1, 2, 3, 5], lossy=(3,))
     ce = np.zeros(5, np.float32)
-    assert find_label_paths(target, source, align_starts(target, source), ce).positions.tolist() == [0]
+    assert find_label_paths(target, source, align_starts(target, source), ce).positions.tolist() == [0]  # [1] would cross it
 
 
 def move(ids, probs, tail, *, own: list[int], own_prob: list[float], onward: list[float], labels: list[int]) -> RenamedRows:

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from models.errors import NumericsError
+from models.generation.loading import load_codec
 from models.generation.responses import PromptItem, generate_responses, stop_ids
 from models.params.teach import ResponseParams
 from models.schema import Message
@@ -75,13 +77,9 @@ def test_stops_at_any_stop_id_and_leaves_it_out(pico):
     (free,) = generate_responses(source, items("Hi"), ResponseParams(max_new_tokens=12))
     ids = source.codec.encode_responses([free.text])[0].ids.tolist()
     assert free.finish == "length" and free.num_tokens == 12
-    before = source.model.generation_config.eos_token_id
     third = next(i for i in ids[2:] if i not in ids[:2])
-    source.model.generation_config.eos_token_id = [source.codec.eos_id, third]
-    try:
-        (cut,) = generate_responses(source, items("Hi"), ResponseParams(max_new_tokens=12))
-    finally:
-        source.model.generation_config.eos_token_id = before
+    stopping = replace(source, codec=load_codec(replace(source.source, end_ids=(source.codec.eos_id, third))))
+    (cut,) = generate_responses(stopping, items("Hi"), ResponseParams(max_new_tokens=12))
     assert cut.finish == "eos" and free.text.startswith(cut.text) and 0 < cut.num_tokens < 12
 
 

@@ -134,6 +134,6 @@ def test_min_edit_distance_of_equal_tokens_is_the_identity(real) -> None:
 
 
 def test_coverage_adds_up() -> None:
-    total = Coverage(10, 7, 1, 0) + Coverage(5, 5, 0, 2)
-    assert total.as_dict() == {"num_positions": 15, "num_aligned": 12, "num_lossy": 1, "num_fallback": 2}
+    total = Coverage(10, 7, 1, 0, 1) + Coverage(5, 5, 0, 2, 2)
+    assert total.as_dict() == {"num_positions": 15, "num_aligned": 12, "num_lossy": 1, "num_fallback": 2, "num_cut": 3}
     assert Coverage() + total == total

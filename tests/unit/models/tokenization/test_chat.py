@@ -1,17 +1,25 @@
 """Chat templates: the formats the models were trained on, character for character, and errors that name what to do."""
 
+import copy
+import json
+from datetime import date
+from pathlib import Path
+
 import pytest
 
 from models.errors import SourceError
 from models.schema import Message
 from models.tokenization.chat import (
     PRESETS,
+    own_template,
     render_conversation,
     render_prompt,
     resolve_template,
     response_lead,
     template_digest,
 )
+from models.tokenization.codec import TokenCodec
+from models.tokenization.loading import load_tokenizer
 
 SYSTEM, USER, ANSWER = Message("system", "Be kind."), Message("user", "Hi\nthere"), Message("assistant", "Yo.")
 VICUNA_SYSTEM = (
@@ -70,18 +78,98 @@ def test_features_of_published_templates() -> None:
         "{% generation %}{{ m.content | tojson }}{% endgeneration %}{% endfor %}"
         "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% endif %}"
     )
-    assert render_prompt(template, [Message("user", "<é>"), ANSWER], bos_token="", eos_token="") == '"<é>"'
+    turns = [Message("user", "<é>"), ANSWER]
+    assert render_prompt(template, turns, bos_token="", eos_token="") == '"<é>"2024', "a fixed date, not the clock's"
+    assert render_prompt(template, turns, date=date(2031, 1, 2), eos_token="") == '"<é>"2031'
 
 
-def test_the_sandbox_and_broken_templates() -> None:
-    for template in ("{{ messages.__class__.__mro__ }}", "{% if %}", "{{ messages[0].content + 1 }}"):
-        with pytest.raises(SourceError, match="Use another `chat_template` preset"):
-            render_prompt(template, [USER], bos_token="", eos_token="")
+BROKEN = {
+    "sandbox": "{{ messages.__class__.__mro__ }}",
+    "syntax": "{% if %}",
+    "type": "{{ messages[0].content + 1 }}",
+    "undefined": "{{ messages[7].content }}",
+    "value": "{{ messages[0].content.index('</think>') }}",
+    "empty separator": "{{ messages[0].content.split('') }}",
+    "zero": "{{ 1 // (messages | length - 1) }}",
+    "recursion": "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+    "range": "{% for i in range(1000000000) %}{% endfor %}",
+    "lookup": "{{ {}.fromkeys }}{{ messages[0].content.encode('ascii', 'strict') }}",
+    "refusal": "{{ raise_exception('only tools') }}",
+}
+
+
+@pytest.mark.parametrize("template", BROKEN.values(), ids=list(BROKEN))
+def test_a_template_that_fails_in_any_way_is_one_error(template: str) -> None:
+    with pytest.raises(SourceError, match=r"source `x` cannot render .* Use another `chat_template` preset") as caught:
+        render_prompt(template, [Message("user", "Hé")], source="x", bos_token="", eos_token="")
+    assert "\n" not in str(caught.value)
+
+
+LOOP = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+PUBLISHED = {
+    "no tools": "{{ bos_token }}{% if tools is not none %}TOOLS {{ tools | tojson }}{% endif %}" + LOOP,
+    "tools undefined": "{% if tools is defined %}seen{% endif %}{% if tools == none %}none{% endif %}" + LOOP,
+    "documents": "{% if documents is not none %}DOCS{% endif %}{{ documents | length if documents else 0 }}" + LOOP,
+    "special tokens": "{{ unk_token }}{{ pad_token }}{{ sep_token }}{{ mask_token }}" + LOOP,
+    "undefined variables": "{% if enable_thinking is defined and enable_thinking %}THINK{% endif %}{{ nothing }}" + LOOP,
+    "loop controls": "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m.content }}{% endfor %}",
+    "tojson": "{{ messages | tojson(indent=2) }}{{ {'b': '<é>', 'a': 1} | tojson(sort_keys=true) }}",
+    "generation": "{% for m in messages %}{% generation %}{{ m.content }}\n{% endgeneration %}{% endfor %}",
+    "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}" + LOOP,
+    "dict": "{% set d = dict(a=1) %}{{ d.a }}{{ d | tojson }}" + LOOP,
+    "trim and split": "{% for m in messages %}{{ m['content'].split('t')[-1] | trim }}|{{ m.get('name', '-') }}{% endfor %}",
+    "absent fields": "{% for m in messages %}{% if m.tool_calls is defined %}CALL{% endif %}{{ m['x'] is none }}{% endfor %}",
+    "string test": "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}parts{% endif %}{% endfor %}",
+    "blocks": "  {%- if true %}\n    {{ messages[0].content }}\n  {% endif %}\n" + LOOP,
+}
+
+
+@pytest.mark.parametrize("template", [*PUBLISHED.values(), *PRESETS.values()], ids=[*PUBLISHED, *PRESETS])
+@pytest.mark.parametrize("turns", [(USER,), (SYSTEM, USER), (USER, ANSWER, USER)])
+def test_prompts_are_those_of_transformers(template: str, turns: tuple[Message, ...], pico_tokenizer) -> None:
+    """Byte for byte what `apply_chat_template` writes, with and without special tokens of every name."""
+    full = copy.deepcopy(pico_tokenizer)
+    full.add_special_tokens({"unk_token": "<unk>", "sep_token": "<sep>", "mask_token": "<mask>"})
+    bare = copy.deepcopy(pico_tokenizer)
+    bare.bos_token = None
+    for tokenizer in (full, bare):
+        variables = TokenCodec(tokenizer, source="x").template_variables
+        chat = [{"role": m.role, "content": m.content} for m in turns]
+        theirs = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, add_generation_prompt=True)
+        assert render_prompt(template, turns, **variables) == theirs
+        theirs = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, add_generation_prompt=False)
+        assert render_conversation(template, turns, **variables) == theirs
+
+
+def test_the_templates_of_real_tokenizers() -> None:
+    folders = [f for f in Path("data/external").glob("*/**/tokenizer_config.json") if load_chat_template(f.parent)]
+    if not folders:
+        pytest.skip("no tokenizer in data/external brings a chat template: see data/external/README.md")
+    for config in folders:
+        tokenizer = load_tokenizer(str(config.parent), source="x")
+        chat = [{"role": m.role, "content": m.content} for m in (USER, ANSWER, USER)]
+        theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        codec = TokenCodec(tokenizer, source="x")
+        assert render_prompt(own_template(tokenizer), (USER, ANSWER, USER), **codec.template_variables) == theirs
+
+
+def load_chat_template(folder: Path) -> bool:
+    beside = (folder / "chat_template.jinja").is_file() and (folder / "tokenizer.json").is_file()
+    return beside or "chat_template" in json.loads((folder / "tokenizer_config.json").read_text())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "turns", [(SYSTEM,), (SYSTEM, ANSWER), (SYSTEM, ANSWER, USER), (SYSTEM, USER), (SYSTEM, USER, ANSWER, USER)]
+)
+def test_presets_write_a_system_message_or_refuse_it(preset: str, turns: tuple[Message, ...]) -> None:
+    try:
+        assert SYSTEM.content in render(preset, *turns)
+    except SourceError as error:
+        assert "a system message must" in str(error)
 
 
 def test_resolve_template(pico_tokenizer) -> None:
-    import copy
-
     tokenizer = copy.deepcopy(pico_tokenizer)
     tokenizer.chat_template = None
     assert resolve_template("chatml", tokenizer, source="warden") == PRESETS["chatml"]

@@ -155,7 +155,20 @@ def test_decode_skips_special_tokens_and_rows_beyond_the_vocabulary(real) -> Non
     codec = real("llama2")
     ids = [codec.bos_id, *codec.encode_responses([" 東"])[0].ids.tolist(), codec.eos_id, codec.vocab_size + 5]
     assert codec.decode(ids) == " 東"
-    assert codec.decode([codec.pieces.index("<0xE6>")]) == "�"
+    broken = codec.pieces.index("<0xE6>")
+    assert codec.decode([broken, *codec.encode_responses(["a"])[0].ids.tolist()]) == "�a"
+
+
+@pytest.mark.parametrize("name", ["llama2", "gpt2", "qwen"])
+@pytest.mark.parametrize("text", ["an emoji 😀", "日本", "é", "a"])
+def test_an_answer_cut_inside_a_character_loses_the_unfinished_tokens(real, name: str, text: str) -> None:
+    """However many tokens are left, no label is U+FFFD, and what is left is a beginning of the text in whole tokens."""
+    codec = real(name)
+    (encoded,) = codec.encode_responses([text])
+    for size in range(len(encoded.ids) + 1):
+        left = codec.decode(encoded.ids[:size])
+        assert text.startswith(left) and "�" not in left
+        assert len(left.encode()) in {0, *encoded.ends[:size].tolist()}
 
 
 def test_attributes(pico_tokenizer) -> None:
