@@ -41,5 +41,7 @@ def test_a_pair_never_compared_is_a_dash(agreement: dict[str, Any]) -> None:
 def test_coverage_shares_add_up_to_one() -> None:
     shares = coverage_shares({"num_positions": 200, "num_aligned": 150, "num_lossy": 10, "num_fallback": 20})
     assert shares == pytest.approx({"aligned": 0.75, "fallback": 0.1, "lossy": 0.05, "none": 0.1})
-    grid = coverage_grid({"solver": {"num_positions": 200, "num_aligned": 150, "num_lossy": 10, "num_fallback": 20}})
-    assert [c.text for c in grid.rows[0]] == ["solver", "75.0 %", "10.0 %", "5.0 %", "10.0 %", "200"]
+    counts = {"num_positions": 200, "num_aligned": 150, "num_lossy": 10, "num_fallback": 20}
+    for given, cut in ((counts, "0"), (counts | {"num_cut": 1234}, "1,234")):  # records of before cut texts were counted
+        grid = coverage_grid({"solver": given})
+        assert [c.text for c in grid.rows[0]] == ["solver", "75.0 %", "10.0 %", "5.0 %", "10.0 %", "200", cut]
