@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -15,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from models.params.base import Section
 from models.params.root import Params
 
-_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", date: "date"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 ANY_NAME = "<name>"
 """Stands in a key for a name that the user gives."""
@@ -123,6 +124,8 @@ def value_text(value: object) -> str:
         return value_text(value.model_dump(mode="json"))
     if value is PydanticUndefined:
         return ""
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, tuple):
         return "[" + ", ".join(value_text(v) for v in value) + "]"
     if isinstance(value, dict):
