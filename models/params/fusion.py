@@ -41,7 +41,12 @@ class LoraParams(Section):
     rank: int = Field(16, ge=1, description="Rank.")
     alpha: float = Field(32.0, gt=0, description="Scale.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter input.")
-    target_modules: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="Layers with adapters.")
+    target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
+        "all-linear", description="Layers with adapters; `all-linear` are all but the head."
+    )
+    base_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Dtype of the frozen weights; `bfloat16` needs `fusion.dtype: bfloat16`. Adapters are float32."
+    )
 
 
 class CheckpointParams(Section):
@@ -92,7 +97,9 @@ class FusionParams(Section):
     micro_batch_size: int = Field(16, ge=1, description="Prompts per forward pass and process.")
     max_length: int = Field(2048, ge=16, description="Longest prompt + response in target tokens.")
     loss_chunk: int = Field(1024, ge=1, description="Response tokens whose logits exist at a time.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Autocast dtype of training; weights stay float32.")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Autocast dtype of training; what is trained stays float32."
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
     lora: LoraParams | None = Field(None, description="Low-rank adapters instead of full training.")
     checkpoints: CheckpointParams = Field(default_factory=CheckpointParams, description="Resume.")
@@ -132,4 +139,6 @@ class FusionParams(Section):
     def _micro_divides(self) -> "FusionParams":
         if self.batch_size % self.micro_batch_size:
             raise ValueError(f"`micro_batch_size` ({self.micro_batch_size}) must divide `batch_size` ({self.batch_size})")
+        if self.lora is not None and self.lora.base_dtype == "bfloat16" != self.dtype:
+            raise ValueError(f"`lora.base_dtype` must be float32 unless `dtype` is bfloat16, but is bfloat16 with {self.dtype}")
         return self

@@ -14,8 +14,10 @@ from models.params.teach import TeachParams
 from models.reporting.corpus_size import CorpusSize
 from models.reporting.footprint import (
     ModelSize,
+    Recipe,
     activation_bytes,
     forward_flops,
+    gathered_bytes,
     generation_calls,
     kv_cache_bytes,
     lora_parameters,
@@ -224,7 +226,7 @@ def _fuse(
     largest = max(targets, key=lambda m: m.num_parameters)
     # Weights and both moments in float32, of the run in progress only.
     resume = cfg.checkpoints.keep * 12 * _trained_parameters(largest, cfg)
-    host = processes * (PROCESS_BYTES + weights_bytes(largest, "float32"))
+    host = processes * (PROCESS_BYTES + weights_bytes(largest, "float32" if cfg.lora is None else cfg.lora.base_dtype))
     longest = corpus.longest_tokens(cfg.max_length)
     texts = 2 if any(phase.w_infer > 0 and phase.w_train > 0 for schedule in schedules for phase in schedule) else 1
     device = max(
@@ -262,7 +264,7 @@ def fuse_device_bytes(
 ) -> int:
     """Return the peak of one training process: training state, activations of a micro-batch, a loss chunk.
 
-    Under FSDP the state is divided by the processes, and one layer's weights are whole at a time.
+    Under FSDP the state is divided by the processes, without a bfloat16 copy; what is gathered comes on top (`gathered_bytes`).
 
     Args:
         target: The model.
@@ -274,11 +276,12 @@ def fuse_device_bytes(
         on_cpu: Trained on the processor, whose memory is given out in pieces.
     """
     autocast = cfg.dtype == "bfloat16"
-    state = training_state_bytes(_trained_parameters(target, cfg), recipe="bfloat16_autocast" if autocast else "float32")
+    recipe: Recipe = "bfloat16_autocast" if autocast and not fsdp else "float32"
+    state = training_state_bytes(_trained_parameters(target, cfg), recipe=recipe)
     if cfg.lora is not None:
-        state += weights_bytes(target, "float32")
+        state += weights_bytes(target, cfg.lora.base_dtype)
     if fsdp:
-        state = state // processes + 4 * target.num_parameters // max(target.num_layers, 1)
+        state = state // processes + gathered_bytes(target, dtype=cfg.dtype, trained=cfg.lora is None)
     row = cfg.max_length if length is None else length
     tokens, checkpointing = cfg.micro_batch_size * texts * row, cfg.gradient_checkpointing
     kept = activation_bytes(target, tokens=tokens, dtype=cfg.dtype, checkpointing=checkpointing, length=row)

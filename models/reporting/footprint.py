@@ -61,6 +61,23 @@ def training_state_bytes(num_parameters: int, *, recipe: Recipe) -> int:
     return num_parameters * STATE_BYTES[recipe]
 
 
+def gathered_bytes(model: ModelSize, *, dtype: str, trained: bool) -> int:
+    """Return what FSDP 2 holds whole on every process: embedding and head throughout, and of the layers two at a time.
+
+    Weights are gathered in `dtype`: of a layer and, ahead of it, the next. Trained ones have a gradient in `dtype` until it is
+    added up over the processes, for which a float32 copy is made. Gradients do not wait for other micro-batches.
+
+    Args:
+        model: Its size.
+        dtype: Of the gathered weights.
+        trained: Whether they are trained; else adapters alone are, whose gradients are small.
+    """
+    ends = min(2 * model.vocab_size * model.hidden_size, model.num_parameters)
+    layer = (model.num_parameters - ends) // max(model.num_layers, 1)
+    gradients = (ends + layer) * (DTYPE_BYTES[dtype] + 4) if trained else 0
+    return (ends + 2 * layer) * DTYPE_BYTES[dtype] + gradients
+
+
 def lora_parameters(model: ModelSize, *, rank: int) -> int:
     """Return 19·D·rank·L: adapters on the seven matrices of a Llama layer, whose MLP is 2.7·D wide."""
     return 19 * model.hidden_size * rank * model.num_layers

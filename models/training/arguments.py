@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from models.errors import ParamsError, Problem
@@ -29,13 +30,7 @@ def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: 
     Raises:
         ParamsError: `runtime.fsdp` where it cannot be.
     """
-    check_sharding(cfg, runtime=runtime, device=device)
-    sharding: dict[str, Any] = {}
-    if runtime.fsdp:
-        sharding = {
-            "fsdp": True,
-            "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": layers, "state_dict_type": "FULL_STATE_DICT"},
-        }
+    check_sharding(runtime, device=device)
     args = TrainingArguments(
         output_dir=str(output_dir),
         use_cpu=device == "cpu",
@@ -53,17 +48,40 @@ def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: 
         disable_tqdm=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
-        **sharding,
+        **(sharding(layers) if runtime.fsdp else {}),
     )
+    if args.fsdp_plugin_args is not None:
+        args.fsdp_plugin_args["mixed_precision_policy"] = precision_policy(cfg)
     _pin(args, torch.device(device))
     return args
 
 
-def check_sharding(cfg: FusionParams, *, runtime: Runtime, device: str) -> None:
+def sharding(layers: list[str]) -> dict[str, Any]:
+    """Return Trainer's arguments of FSDP 2.
+
+    Every micro-batch is reduced: gradients that wait for the last one would stay whole on every rank.
+    """
+    return {
+        "fsdp": True,
+        "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": layers, "state_dict_type": "FULL_STATE_DICT"},
+        "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}},
+    }
+
+
+def precision_policy(cfg: FusionParams) -> MixedPrecisionPolicy:
+    """Return the dtypes of FSDP 2: gathered weights in `fusion.dtype`, gradients added up in float32, outputs as they are.
+
+    (What accelerate makes of `bf16` adds them up in bfloat16, and rounds the loss to it.)
+    """
+    gathered = torch.bfloat16 if cfg.dtype == "bfloat16" else None
+    return MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=torch.float32, output_dtype=None)
+
+
+def check_sharding(runtime: Runtime, *, device: str) -> None:
     """Refuse what would silently be something else: accelerate turns FSDP on the CPU into DDP.
 
     Raises:
-        ParamsError: FSDP on the CPU, in one process, or with adapters; an indexed device for several processes.
+        ParamsError: FSDP on the CPU or in one process; an indexed device for several processes.
     """
     problems = []
     if runtime.fsdp and torch.device(device).type == "cpu":
@@ -71,9 +89,6 @@ def check_sharding(cfg: FusionParams, *, runtime: Runtime, device: str) -> None:
         problems.append(Problem("`runtime.fsdp`", rule, "true with the device `cpu`", "Set it to false."))
     elif runtime.fsdp and runtime.nproc < 2 and not torch.distributed.is_torchelastic_launched():
         problems.append(Problem("`runtime.fsdp`", "needs `runtime.nproc` of 2 or more", f"true with {runtime.nproc}"))
-    if runtime.fsdp and cfg.lora is not None:
-        rule = "must be null with `runtime.fsdp`: sharded adapters cannot be merged"
-        problems.append(Problem("`fusion.lora`", rule, "set", "Use one of the two."))
     if runtime.nproc > 1 and torch.device(device).index is not None:
         rule = "must have no index with `runtime.nproc` above 1: each process takes the device of its rank"
         problems.append(Problem("`runtime.device`", rule, repr(device)))

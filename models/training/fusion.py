@@ -74,7 +74,7 @@ def train_fusion(
         ArtifactError: Another process trains in `resume_dir`.
     """
     device = pick_device(runtime.device)
-    check_sharding(cfg, runtime=runtime, device=device)
+    check_sharding(runtime, device=device)
     job = FusionJob(cfg, method, target, train_store, infer_store, out, resume_dir, runtime, log_every)
     if runtime.nproc > 1 and not launched():
         micro_batch_size(cfg, world_size=runtime.nproc)
@@ -147,7 +147,8 @@ class _Run:
     def _module(self) -> FusionModule:
         cfg = self._cfg
         with no_progress_bars():
-            model = load_model(self._job.target, device="cpu", dtype="float32")
+            dtype = "float32" if cfg.lora is None else cfg.lora.base_dtype
+            model = load_model(self._job.target, device="cpu", dtype=dtype)
         if cfg.gradient_checkpointing:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         lm = model if cfg.lora is None else add_adapters(model, cfg.lora)
@@ -208,7 +209,7 @@ class _Run:
         with replacing_folder(folder) as place:
             source = export_target(
                 module.causal_lm,
-                merged_state(module.causal_lm) if gathered is None else gathered,
+                merged_state(module.causal_lm, gathered),
                 place,
                 target=target,
                 name=f"{target.name}-{self._job.method}{suffix}",

@@ -1,7 +1,7 @@
 """The target with its loss inside `forward`, so that DDP and FSDP see one module from inputs to loss."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from models.errors import SourceError
 from models.fusion.buckets import TailMode, TeacherRows
 from models.fusion.losses import FusionLoss, fusion_loss, fusion_loss_from_logits
 from models.generation.head import head_of
+from models.training.adapters import through_head
 from models.training.batches import FusionBatch
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,11 @@ class FusionModule(nn.Module):
         lm: Any = self.lm
         return lm.get_base_model() if hasattr(lm, "get_base_model") else lm
 
+    def causal_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state of this module under the names of `causal_lm`."""
+        prefix = next(f"{name}." for name, module in self.named_modules() if module is self.causal_lm)
+        return {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+
     def forward(self, batch: FusionBatch, *, scale_infer: float, scale_train: float, beta: float) -> FusionOutput:
         """Return scale_infer · Σ(SFT + β·KL) over responses + scale_train · the same over ground truths.
 
@@ -83,13 +89,13 @@ class FusionModule(nn.Module):
         # index_select: the backward of indexing takes a hundred times as long on the CPU.
         hidden = self._backbone(batch.input_ids, None).flatten(0, 1).index_select(0, batch.positions)
         # Looked up at every call: FSDP replaces the parameters, one kept from before would be stale.
-        head = self.causal_lm.get_output_embeddings()
+        states, weight, bias = through_head(self.causal_lm.get_output_embeddings(), hidden)
 
         def loss_of(rows: slice, teacher: TeacherRows | None) -> FusionLoss:
             return fusion_loss(
-                hidden[rows],
-                head.weight,
-                getattr(head, "bias", None),
+                states[rows],
+                weight,
+                bias,
                 batch.labels[rows],
                 teacher,
                 beta=beta,

@@ -226,11 +226,11 @@ class FusionTrainer(Trainer):
         return {name: tensor.detach() for name, tensor in (parameters | buffers).items()}
 
     def full_state(self) -> dict[str, Tensor] | None:
-        """Return the whole language model gathered from all ranks under FSDP (each must call it), else None."""
+        """Return the state of `FusionModule.causal_lm` gathered from all ranks under FSDP (each must call it), else None."""
         if not self.is_fsdp_enabled:
             return None
-        gathered: dict[str, Tensor] = self.accelerator.get_state_dict(self.model)
-        return {name.removeprefix("lm."): tensor for name, tensor in gathered.items()}
+        module: Any = self.model
+        return module.causal_state(self.accelerator.get_state_dict(self.model))
 
 
 def _not_finite(batch: FusionBatch, output: FusionOutput) -> list[str]:

@@ -122,10 +122,24 @@ def test_fuse_memory_of_one_process_and_under_fsdp() -> None:
     kept = activation_bytes(VICUNA, tokens=2048, dtype="bfloat16", checkpointing=True)
     assert fuse_device_bytes(VICUNA, FUSION, on_cpu=True) == 126_000_000_000 + rest + kept // 2
     sharded = fuse_device_bytes(VICUNA, FUSION, processes=8, fsdp=True)
-    assert sharded == 126_000_000_000 // 8 + 28_000_000_000 // 32 + rest
+    ends = 2 * VICUNA.vocab_size * 4096
+    layer = (7_000_000_000 - ends) // 32
+    # No bfloat16 copy of what is sharded; gathered: weights, gradient, and its float32 copy on the way to the others.
+    gathered = 2 * (ends + 2 * layer) + (2 + 4) * (ends + layer)
+    assert sharded == 112_000_000_000 // 8 + gathered + rest
     assert sharded < 20e9  # a 7B target fits eight devices of 24 GB
     assert fuse_device_bytes(VICUNA, FUSION, processes=8, fsdp=False) == fuse_device_bytes(VICUNA, FUSION)
     assert stages(processes=8)["fuse"].host_bytes == 8 * (PROCESS_BYTES + 28_000_000_000)
+
+
+def test_lora_may_keep_its_frozen_weights_narrow_and_sharded() -> None:
+    wide, narrow = (
+        FUSION.model_copy(update={"lora": LoraParams(rank=16, base_dtype=dtype)})  # type: ignore[arg-type]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert fuse_device_bytes(VICUNA, wide) - fuse_device_bytes(VICUNA, narrow) == 14_000_000_000
+    assert fuse_device_bytes(VICUNA, narrow, processes=8, fsdp=True) < 5e9
+    assert stages(fusion=wide)["fuse"].host_bytes - stages(fusion=narrow)["fuse"].host_bytes == 14_000_000_000
 
 
 def test_lora_keeps_optimiser_and_checkpoints_small() -> None:

@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.errors import ParamsError
 from models.generation.source_file import read_source
 from models.generation.weights import folder_digest
-from models.params.fusion import LoraParams
+from models.params.fusion import FusionParams, LoraParams
 from models.tokenization.loading import load_tokenizer, tokenizer_digest
 from models.training.adapters import add_adapters, merged_state
 from models.training.export import export_target
@@ -69,6 +69,19 @@ def test_weights_are_written_in_the_targets_dtype_and_tied_ones_once(fusion_inpu
     assert not list((tmp_path / "a").glob("*.bin"))
 
 
+@pytest.fixture
+def untied(pico_folder):
+    """A factory of one Llama whose head is a matrix of its own."""
+    pytest.importorskip("peft")
+
+    def make():
+        torch.manual_seed(0)
+        config = AutoConfig.from_pretrained(pico_folder("llama"), tie_word_embeddings=False)
+        return AutoModelForCausalLM.from_config(config)
+
+    return make
+
+
 # --- adapters ----------------------------------------------------------------------------------------------------------------
 
 
@@ -91,6 +104,62 @@ def test_merged_state_answers_as_the_adapted_model(pico_folder, arch):
     torch.testing.assert_close(plain(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
     assert (untouched - expected).abs().max() > 0.05
     assert all(torch.equal(tensor, before[name]) for name, tensor in adapted.state_dict().items())
+
+
+def randomised(model, **params):
+    adapted = add_adapters(model, LoraParams(rank=3, alpha=6.0, **params))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return adapted
+
+
+ENDS = ("q_proj", "embed_tokens", "lm_head")
+
+
+def test_adapters_of_embedding_and_head_are_merged(untied):
+    adapted, ids = randomised(untied(), target_modules=ENDS), torch.tensor([[5, 6, 7, 8]])
+    expected = adapted.eval()(input_ids=ids).logits
+    causal = adapted.get_base_model()
+    plain = untied()
+    plain.load_state_dict(merged_state(causal), strict=True)
+    torch.testing.assert_close(plain(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+    # From a state gathered elsewhere: what the model itself holds is not read.
+    state = {name: tensor.clone() for name, tensor in causal.state_dict().items()}
+    with torch.no_grad():
+        for parameter in causal.parameters():
+            parameter.zero_()
+    for name, tensor in merged_state(causal, state).items():
+        assert torch.equal(tensor, plain.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("layer", "named"), [("lm_head", "head"), ("embed_tokens", "input embedding")])
+def test_adapters_on_a_shared_matrix_are_refused(pico_folder, layer, named):
+    pytest.importorskip("peft")
+    model = AutoModelForCausalLM.from_pretrained(pico_folder("llama"))
+    with pytest.raises(ParamsError, match=f"`fusion.lora.target_modules` must not name the {named} of .* one matrix.*all-linear"):
+        add_adapters(model, LoraParams(target_modules=("q_proj", layer)))
+
+
+def test_frozen_weights_may_be_bfloat16(fusion_call, recording_sink):
+    """Adapters are float32 and take the same way as beside float32 weights, within rounding."""
+    pytest.importorskip("peft")
+    losses = {}
+    for base in ("float32", "bfloat16"):
+        lora = {"rank": 4, "target_modules": ["q_proj", "v_proj"], "base_dtype": base}
+        call, sink = fusion_call(base, lora=lora, epochs=1.0, method="simul", dtype="bfloat16"), recording_sink()
+        train_fusion(sink=sink, log_every=1, **call)
+        losses[base] = [row["train/loss"] for row in sink.rows.values()]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.05)
+    start = AutoModelForCausalLM.from_pretrained(call["target"].location).state_dict()
+    end = AutoModelForCausalLM.from_pretrained(call["out"] / "model").state_dict()
+    assert {n for n in start if (start[n].bfloat16() != end[n].bfloat16()).any()} <= {n for n in start if "_proj" in n}
+    assert any((start[n].bfloat16().float() != end[n]).any() for n in start if "q_proj" in n)
+
+
+def test_bfloat16_weights_need_bfloat16_training():
+    with pytest.raises(ValueError, match=r"`lora\.base_dtype` must be float32 unless `dtype` is bfloat16"):
+        FusionParams(targets=("x",), lora=LoraParams(base_dtype="bfloat16"))
 
 
 def test_training_with_adapters_changes_adapted_layers_only(fusion_call, recording_sink):

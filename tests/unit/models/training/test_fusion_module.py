@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, Gemma2Config
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config
 
 from models.fusion.buckets import TeacherRows
+from models.fusion.losses import fusion_loss_from_logits
+from models.params.fusion import LoraParams
+from models.training.adapters import add_adapters
 from models.training.batches import FusionBatch
 from models.training.fusion_module import FusionModule
 
@@ -107,3 +110,45 @@ def test_batch_without_positions_gives_every_parameter_a_zero_gradient(model):
     out.loss.backward()
     assert out.loss.item() == 0.0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("modules", [("q_proj", "lm_head"), ("q_proj", "embed_tokens"), "all-linear"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_adapters_take_part_in_the_loss(pico_folder, modules, dropout):
+    """Loss and gradients are those of the adapted model's own logits, wherever the adapters are."""
+    pytest.importorskip("peft")
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(pico_folder("llama"), tie_word_embeddings=False)
+    lora = LoraParams(rank=3, dropout=dropout, target_modules=modules)
+    lm = add_adapters(AutoModelForCausalLM.from_config(config).double(), lora).double()
+    module, batch = FusionModule(lm), make_batch()
+    assert module.fused
+    for name, parameter in lm.named_parameters():  # as after some steps
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    module.train(dropout == 0.0)  # in evaluation mode dropout does nothing, on both sides
+    out = module(batch, scale_infer=0.5, scale_train=0.25, beta=0.3)
+    out.loss.backward()
+    ours = {name: p.grad.clone() for name, p in lm.named_parameters() if p.requires_grad}
+    lm.zero_grad()
+    logits = lm(input_ids=batch.input_ids).logits.flatten(0, 1)[batch.positions]
+    split = batch.num_infer
+    parts = [(slice(0, split), batch.infer_teacher, 0.5), (slice(split, None), batch.train_teacher, 0.25)]
+    expected = sum(s * fusion_loss_from_logits(logits[r], batch.labels[r], t, beta=0.3).objective for r, t, s in parts)
+    expected.backward()
+    torch.testing.assert_close(out.loss, expected, atol=1e-9, rtol=1e-9)
+    assert ours and ("lm_head" in modules) == any("lm_head" in name for name in ours)
+    for name, parameter in lm.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(ours[name], parameter.grad, atol=1e-8, rtol=1e-6, msg=name)
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_dropout_of_a_heads_adapter_is_drawn(pico_folder):
+    pytest.importorskip("peft")
+    config = AutoConfig.from_pretrained(pico_folder("llama"), tie_word_embeddings=False)
+    lm = add_adapters(AutoModelForCausalLM.from_config(config), LoraParams(dropout=0.5, target_modules=("lm_head",)))
+    module, batch = FusionModule(lm).train(), make_batch()
+    torch.nn.init.normal_(lm.get_base_model().lm_head.lora_B["default"].weight)
+    losses = {module(batch, scale_infer=1.0, scale_train=1.0, beta=0.0).loss.item() for _ in range(4)}
+    assert len(losses) == 4
