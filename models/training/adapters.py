@@ -102,4 +102,4 @@ def _added(weight: Tensor, layer: Any, name: str, state: Mapping[str, Tensor]) -
         down, up = (state[f"{name}.lora_embedding_{part}.{_ADAPTER}"] for part in "AB")
         delta = (up @ down).T
     wide = torch.promote_types(weight.dtype, torch.float32)
-    return weight.to(wide) + delta.to(wide) * layer.scaling[_ADAPTER]
+    return weight.to(wide) + delta.to(wide) * float(layer.scaling[_ADAPTER])

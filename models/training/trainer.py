@@ -230,7 +230,8 @@ class FusionTrainer(Trainer):
         if not self.is_fsdp_enabled:
             return None
         module: Any = self.model
-        return module.causal_state(self.accelerator.get_state_dict(self.model))
+        gathered: dict[str, Tensor] = module.causal_state(self.accelerator.get_state_dict(self.model))
+        return gathered
 
 
 def _not_finite(batch: FusionBatch, output: FusionOutput) -> list[str]:
