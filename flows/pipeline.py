@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.parallel import task_runner
+from flows.prefect_start import start_ephemeral
 from flows.stage_cost import CostMeter
 from flows.stage_record import write_record
 from flows.stages import HALVES, STAGES, Half, Stage
@@ -63,6 +64,7 @@ def run_in_flow(ctx: StageContext, name: str, *, items: tuple[str, ...] = (), an
         else:
             run_stage(ctx, next(s for s in STAGES if s.name == name), items=items, announce=announce)
 
+    start_ephemeral()
     body()
 
 

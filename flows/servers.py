@@ -1,6 +1,5 @@
 """`python -m flows.servers prefect mlflow | stop`: the project's own servers on loopback, started once and reused."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from urllib.error import URLError
 
@@ -15,8 +15,10 @@ import psutil
 from filelock import FileLock
 
 from flows.environment import set_environment
+from flows.prefect_start import first_start
 from models.errors import FusedialError
 from models.files import read_record, write_atomic
+from tasks.tracking_database import make_ready
 from tasks.workspace import project_root
 
 ADDRESSES = {"prefect": "http://127.0.0.1:4200", "mlflow": "http://127.0.0.1:5000"}
@@ -38,7 +40,10 @@ def ensure(name: str, *, timeout_s: float = 120.0) -> str:
     (root / ".cache").mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".cache" / f"{name}-server.lock"):
         if not answers(name):  # whoever held the lock has started it
-            _start(name, root, timeout_s=timeout_s)
+            if name == "mlflow":
+                make_ready(store(name, root)["MLFLOW_BACKEND_STORE_URI"])
+            with first_start() if name == "prefect" else nullcontext():
+                _start(name, root, timeout_s=timeout_s)
     return ADDRESSES[name]
 
 
@@ -119,14 +124,14 @@ def _ours(file: Path) -> psutil.Process | None:
 
 def _end(process: psutil.Process) -> None:
     """End a server and what it has started; it leads a session of its own."""
-    with contextlib.suppress(psutil.Error, OSError):
+    with suppress(psutil.Error, OSError):
         group = os.getpgid(process.pid) == process.pid
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if group:
                 os.killpg(process.pid, sign)
             else:
                 process.send_signal(sign)
-            with contextlib.suppress(psutil.TimeoutExpired):
+            with suppress(psutil.TimeoutExpired):
                 process.wait(_PATIENCE_S)
                 return
 

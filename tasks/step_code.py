@@ -19,6 +19,8 @@ INFRASTRUCTURE = frozenset(
         "tasks.artifact",
         "tasks.manifest",
         "tasks.tracking",
+        "tasks.tracking_database",
+        "tasks.database_file",
         "tasks.tracking_params",
         "tasks.model_logging",
         "tasks.locking",

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
 from models.redaction import hide_address, redacted
@@ -21,7 +23,7 @@ from tasks.tracking_log import log_metrics, log_params, replay, run_title, safe_
 from tasks.tracking_names import metric_key, safe_name
 from tasks.tracking_params import flatten
 from tasks.tracking_store import open_client
-from tasks.workspace import project_root
+from tasks.workspace import cache_dir, project_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,11 +116,12 @@ def parent_run(
     """
     client = _client(tracking_uri(tracking))
     place = _experiment(client, experiment)
-    found = _search(client, place, {"fusedial.key": key})
-    if found is not None:
-        return str(found.info.run_id)
-    told = {"mlflow.note.content": note, **tags}
-    run = client.create_run(place, run_name=run_title(name), tags={"fusedial.key": key, _NAME: "pipeline", **safe_tags(told)})
+    with _one_creator():
+        found = _search(client, place, {"fusedial.key": key})
+        if found is not None:
+            return str(found.info.run_id)
+        told = {"mlflow.note.content": note, **tags}
+        run = client.create_run(place, run_name=run_title(name), tags={"fusedial.key": key, _NAME: "pipeline", **safe_tags(told)})
     run_id = str(run.info.run_id)
     kept = redacted(params)
     log_params(client, run_id, flatten(kept))
@@ -128,13 +131,21 @@ def parent_run(
 
 def _child(client: "MlflowClient", run: StageRun, *, create: bool) -> str | None:
     place, name = _experiment(client, run.experiment), safe_name(run.name)
-    found = _search(client, place, {_PARENT: run.parent_id, _NAME: name})
-    if found is not None:
-        return str(found.info.run_id)
-    if not create:
-        return None
-    tags = {_PARENT: run.parent_id, _NAME: name, **safe_tags({"dvc.stage": run.name})}
-    return str(client.create_run(place, run_name=run_title(run.name), tags=tags).info.run_id)
+    with _one_creator():
+        found = _search(client, place, {_PARENT: run.parent_id, _NAME: name})
+        if found is not None:
+            return str(found.info.run_id)
+        if not create:
+            return None
+        tags = {_PARENT: run.parent_id, _NAME: name, **safe_tags({"dvc.stage": run.name})}
+        return str(client.create_run(place, run_name=run_title(run.name), tags=tags).info.run_id)
+
+
+def _one_creator() -> FileLock:
+    """Return the lock under which a run is looked for and, if there is none, made: of two processes, one makes it."""
+    folder = cache_dir() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "tracking.lock")
 
 
 class RunSink:

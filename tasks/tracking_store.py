@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from models.errors import TrackingError
 from models.redaction import excerpt
+from tasks.tracking_database import make_ready
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,6 +37,7 @@ def open_client(uri: str) -> "MlflowClient":
     """
     _check(uri)
     with explained(uri):
+        make_ready(uri)
         from mlflow import MlflowClient
 
         return cast("MlflowClient", _Explaining(MlflowClient(tracking_uri=uri), uri))

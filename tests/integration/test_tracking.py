@@ -1,5 +1,8 @@
 """Runs in a real MLflow database: one parent, a child per stage, links instead of empty runs."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,3 +152,19 @@ def test_a_deleted_experiment_is_named_with_the_cure(project: Path) -> None:
         TrackingError, match=rf"`gone`.*was deleted. Restore it: `mlflow experiments restore --experiment-id {number}`"
     ):
         parent_run(Tracking(), experiment="gone", name="p", key="k12", params={}, tags={}, note="n")
+
+
+def test_two_processes_open_a_cold_database_at_once(tmp_path: Path) -> None:
+    code = (
+        "from models.params.runtime import Tracking; from tasks.tracking import parent_run;"
+        "print(parent_run(Tracking(), experiment='fusion', name='p', key='k', params={}, tags={}, note=''))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment |= {workspace.ROOT_VARIABLE: str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert len({out for out, _ in said}) == 1, "both found the same run"

@@ -22,6 +22,7 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv(workspace.ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(servers, "set_environment", lambda root: "")
     monkeypatch.setattr(servers, "_PATIENCE_S", 3.0)
     workspace.project_root.cache_clear()
