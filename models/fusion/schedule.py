@@ -93,8 +93,14 @@ def resolve_schedule(method: str, cfg: FusionParams) -> Schedule:
 
 
 def has_truth(schedule: Sequence[ResolvedPhase], index: int) -> bool:
-    """Say whether a phase trains on the ground truth at any step: by its weights, or as the weights before it fade out."""
+    """Say whether a phase trains on the ground truth at any step: by its weight, or as the weight before it fades out."""
     return schedule[index].w_train > 0 or _fades(schedule, index)
+
+
+def has_winners(schedule: Sequence[ResolvedPhase], index: int) -> bool:
+    """Say whether a phase trains on winning answers at any step."""
+    phase = schedule[index]
+    return phase.w_infer > 0 or (index > 0 and phase.weights != "constant" and schedule[index - 1].w_infer > 0)
 
 
 def _fades(schedule: Sequence[ResolvedPhase], index: int) -> bool:

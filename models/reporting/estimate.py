@@ -7,7 +7,7 @@ Peaks are per machine (host) and per process (device). The formulas stand in `mo
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from models.fusion.schedule import Schedule, resolve_schedule
+from models.fusion.schedule import Schedule, has_truth, has_winners, resolve_schedule
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import FusionParams
 from models.params.teach import TeachParams
@@ -228,7 +228,7 @@ def _fuse(
     resume = cfg.checkpoints.keep * 12 * _trained_parameters(largest, cfg)
     host = processes * (PROCESS_BYTES + weights_bytes(largest, "float32" if cfg.lora is None else cfg.lora.base_dtype))
     longest = corpus.longest_tokens(cfg.max_length)
-    texts = 2 if any(phase.w_infer > 0 and phase.w_train > 0 for schedule in schedules for phase in schedule) else 1
+    texts = 2 if any(has_truth(s, i) and has_winners(s, i) for s in schedules for i in range(len(s))) else 1
     device = max(
         fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp, length=longest, texts=texts, on_cpu=on_cpu) for m in targets
     )
@@ -243,8 +243,8 @@ def text_passes(schedule: Schedule) -> tuple[float, float]:
 
     `profuser` with 2 epochs: (1, 2), as its second phase trains on both.
     """
-    truths = sum(phase.epochs for phase in schedule if phase.w_train > 0)
-    winners = sum(phase.epochs for phase in schedule if phase.w_infer > 0)
+    truths = sum(phase.epochs for i, phase in enumerate(schedule) if has_truth(schedule, i))
+    winners = sum(phase.epochs for i, phase in enumerate(schedule) if has_winners(schedule, i))
     return truths, winners
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from models.fusion.schedule import resolve_schedule
 from models.params.evaluation import EvaluationParams
-from models.params.fusion import FusionParams, LoraParams
+from models.params.fusion import FusionParams, LoraParams, Phase
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
 from models.reporting.corpus_size import CorpusSize
 from models.reporting.estimate import (
@@ -105,6 +105,15 @@ def test_more_samples_cost_more_answers_but_no_more_signals() -> None:
 )
 def test_passes_over_texts(method: str, passes: tuple[float, float]) -> None:
     assert text_passes(resolve_schedule(method, FUSION)) == passes
+
+
+def test_passes_of_moving_weights_and_of_the_budget_of_the_ground_truth() -> None:
+    moving = {"mine": (Phase(w_infer=1, w_train=0), Phase(w_infer=0, w_train=1, weights="linear", epochs=2))}
+    own = FUSION.model_copy(update={"schedules": moving})
+    assert text_passes(resolve_schedule("mine", own)) == (2, 3)  # both while the weights move
+    truth = FUSION.model_copy(update={"budget": "ground_truth"})
+    assert text_passes(resolve_schedule("profuser", truth)) == (2, 3)
+    assert stages(fusion=truth)["fuse"].flops > stages()["fuse"].flops, "extra steps take time"
 
 
 def test_fuse_by_hand() -> None:
