@@ -30,4 +30,4 @@ def fill_up(first: Sequence[int], index: ValueIndex, *, size: int, like: Sequenc
 
 
 def _mark(key: str, id: str) -> bytes:
-    return blake2b(f"{key}/{id}".encode(), digest_size=8).digest()
+    return blake2b(f"{key}/{id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -1,16 +1,20 @@
 """Record formats: one parsed JSON row becomes an `Example`.
 
-`alpaca`: instruction, input (may be empty), output. `messages`: turns in `messages` (role, content) or `conversations`
-(from, value), the last one the response. `qa`: question, answer. `text`: text, cut into prompt and response.
+`alpaca`: instruction, input (may be empty), output; `system`, `history` (pairs of what user and assistant said before).
+`messages`: turns in `messages` (role, content) or `conversations` (from, value), the last one the response; `system`.
+`qa`: question, answer; `context` (stands before the question), `choices` (behind it, a line each), `system`.
+`text`: text, cut into prompt and response.
 Every format takes an optional `id`, and an optional `reference`: what `check` looks for, where that is not the whole response.
+A field that changes what a row means and would be lost is refused by name (`lost_fields`); other fields are left alone.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from models.data.lost_fields import refuse_lost, refuse_lost_of_turn
 from models.data.number_answer import number_in
-from models.data.validate import BadRecord, optional_text, require_text, shown
+from models.data.validate import BadRecord, half_pair, optional_text, require_text, shown
 from models.params.corpus import CorpusSet
 from models.schema import Check, Example, Message
 
@@ -50,6 +54,7 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
     """
     if not isinstance(row, Mapping):
         raise BadRecord("must be a JSON object", shown(row))
+    refuse_lost(row, cfg.format)
     messages, response, ended = _FORMATS[cfg.format](row, cfg)
     if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response) > cfg.max_chars:
         raise LeftOut("too_long")
@@ -87,11 +92,46 @@ def reference_answer(row: Mapping[str, Any], response: str, check: Check) -> str
 def _alpaca(row: Mapping[str, Any], _: CorpusSet) -> Parts:
     instruction, given = require_text(row, "instruction"), optional_text(row, "input")
     prompt = f"{instruction}\n{given}" if given.strip() else instruction
-    return (Message("user", prompt),), require_text(row, "output"), True
+    return (*_system(row), *_history(row), Message("user", prompt)), require_text(row, "output"), True
+
+
+def _history(row: Mapping[str, Any]) -> Iterator[Message]:
+    pairs = row.get("history")
+    if pairs is not None and not (isinstance(pairs, list) and all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs)):
+        raise BadRecord("must have a list of pairs of texts (user, assistant) in `history`", shown(pairs))
+    for i, pair in enumerate(pairs or ()):
+        for role, said in zip(("user", "assistant"), pair, strict=True):
+            yield Message(_ROLES[role], require_text({role: said}, role, within=f"history[{i}]"))
+
+
+def _system(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    text = optional_text(row, "system")
+    return (Message("system", text),) if text.strip() else ()
 
 
 def _qa(row: Mapping[str, Any], _: CorpusSet) -> Parts:
-    return (Message("user", require_text(row, "question")),), require_text(row, "answer"), True
+    context, question = optional_text(row, "context"), require_text(row, "question")
+    parts = [*([context] if context.strip() else []), question, *_choices(row.get("choices"))]
+    return (*_system(row), Message("user", "\n".join(parts))), require_text(row, "answer"), True
+
+
+def _choices(given: object) -> list[str]:
+    """Return a line for each choice: a list of texts (named A, B, …), {label: text}, or {"text": [...], "label": [...]}."""
+    if given is None or given in ([], {}):
+        return []
+    labels: Sequence[object] = ()
+    texts: object = given
+    if isinstance(given, Mapping):
+        labels, texts = list(given), list(given.values())
+        if set(given) == {"text", "label"} and isinstance(given["label"], list):
+            labels, texts = given["label"], given["text"]
+    elif isinstance(given, list):
+        labels = [chr(ord("A") + i) for i in range(len(given))]
+    if not isinstance(texts, list) or len(texts) != len(labels) or not all(isinstance(t, str) for t in (*texts, *labels)):
+        raise BadRecord("must have a list of texts, or labels with their texts, in `choices`", shown(given))
+    if half_pair(given):
+        raise BadRecord("must have valid Unicode in `choices`", shown(given))
+    return [f"{label}. {text}" for label, text in zip(labels, texts, strict=True)]
 
 
 def _messages(row: Mapping[str, Any], _: CorpusSet) -> Parts:
@@ -99,17 +139,23 @@ def _messages(row: Mapping[str, Any], _: CorpusSet) -> Parts:
     turns = row.get(field)
     if not isinstance(turns, Sequence) or isinstance(turns, str) or len(turns) < 2:
         raise BadRecord(f"must have at least two turns in `{field}`", shown(turns) if field in row else "missing")
-    messages = tuple(_turn(turn, f"{field}[{i}]") for i, turn in enumerate(turns))
+    messages = tuple(_turn(turn, f"{field}[{i}]", last=i == len(turns) - 1) for i, turn in enumerate(turns))
     if messages[-1].role != "assistant":
         raise BadRecord("must end with a turn by the assistant", messages[-1].role)
     if messages[-2].role != "user":
         raise BadRecord("must have a turn by the user before the last", messages[-2].role)
-    return messages[:-1], messages[-1].content, True
+    before = _system(row)
+    if before and messages[0].role == "system":
+        if messages[0] != before[0]:
+            raise BadRecord("must have one system prompt", f"one in `system` and another in `{field}[0]`")
+        before = ()
+    return (*before, *messages[:-1]), messages[-1].content, True
 
 
-def _turn(turn: object, within: str) -> Message:
+def _turn(turn: object, within: str, *, last: bool) -> Message:
     if not isinstance(turn, Mapping):
         raise BadRecord(f"must have an object in `{within}`", shown(turn))
+    refuse_lost_of_turn(turn, within, last=last)
     role_field, text_field = ("from", "value") if "role" not in turn and "from" in turn else ("role", "content")
     role = require_text(turn, role_field, within=within)
     if role not in _ROLES:

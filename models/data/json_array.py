@@ -1,15 +1,14 @@
-"""Streams the elements of one large JSON array, from a plain, gzip-compressed or zipped file."""
+"""Streams the elements of one large JSON array, from a plain, compressed or zipped file."""
 
-import gzip
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
+from models.data.file_kind import READ_ERRORS, open_bytes
 from models.errors import DataError, Problem
 
 _BLOCK = 1 << 16
@@ -23,7 +22,7 @@ def read_array(path: Path, *, member: str = "") -> Iterator[tuple[int, Any]]:
     Lines before the array that begin with `#` are dropped.
 
     Args:
-        path: A JSON file, also `.gz`, or a zip archive.
+        path: A JSON file, also compressed, or a zip archive.
         member: File in the archive.
 
     Raises:
@@ -34,22 +33,24 @@ def read_array(path: Path, *, member: str = "") -> Iterator[tuple[int, Any]]:
         with open_text(path, member=member) as text:
             for number, element in enumerate(_elements(text), start=1):
                 yield number, element
-    except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except (*READ_ERRORS, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise _unreadable(path, member, number + 1, error) from error
 
 
 @contextmanager
 def open_text(path: Path, *, member: str = "") -> Iterator[TextIO]:
-    """Open a text file, a gzip-compressed one (by its name), or `member` of a zip archive, as UTF-8."""
+    """Open a text file, also a compressed one, or `member` of a zip archive, as UTF-8."""
     if member:
         with zipfile.ZipFile(path) as archive, archive.open(member) as raw:
             yield TextIOWrapper(raw, encoding="utf-8")
-    elif path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8") as text:
-            yield text
     else:
-        with path.open(encoding="utf-8") as text:
-            yield text
+        with open_bytes(path) as file:
+            # Detached at the end, as `open_bytes` closes what it opened.
+            text = TextIOWrapper(file, encoding="utf-8")
+            try:
+                yield text
+            finally:
+                text.detach()
 
 
 def _elements(text: TextIO) -> Iterator[Any]:

@@ -85,6 +85,7 @@ def _write_files(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink)
     if log.problems and cfg.on_bad_record == "error":
         records = "1 record is" if log.count == 1 else f"{log.count} records are"
         raise DataError(f"{records} malformed; mend them, or set `corpus.on_bad_record` to `skip`", log.problems)
+    _stop_if_empty(surveys, log)
     left_out = {s.cfg.name: _left_out(s, f) for s, f in zip(surveys, fates, strict=True)}
     if not any((f == TRAIN).any() for f in fates):
         why = {name: dict(counts) for name, counts in left_out.items()}
@@ -93,6 +94,17 @@ def _write_files(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink)
     for split, code in SPLITS.items():
         write_examples(out / f"{split}.jsonl", _rows(surveys, fates, code, root=root))
     return left_out
+
+
+def _stop_if_empty(surveys: Sequence[SetSurvey], log: ProblemLog) -> None:
+    """A set without one well-formed row is a file of another kind, whatever `on_bad_record` says."""
+    for survey in surveys:
+        if not survey.num_rows and not {"too_short", "too_long"} & survey.left_out.keys():
+            where = f"{survey.cfg.path}:"
+            seen = [p for p in log.problems if p.where.startswith(where)][:3]
+            rule = f"must have at least one row of the format `{survey.cfg.format}`"
+            problem = Problem(survey.cfg.path, rule, f"a file with {survey.left_out.get('malformed', 0)} malformed rows")
+            raise DataError(f"Data set `{survey.cfg.name}` has nothing to read", [problem, *seen])
 
 
 def _rows(surveys: Sequence[SetSurvey], fates: Sequence[Fates], code: int, *, root: Path) -> Iterator[Example]:

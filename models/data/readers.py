@@ -1,23 +1,20 @@
-"""Streams the records of a data set: JSONL, gzip-compressed JSONL, or a Hugging Face data set folder.
+"""Streams the records of a data set: JSON lines (also compressed), Parquet, or a Hugging Face data set folder.
 
 One record at a time; a bad one becomes a `Problem` with file and line and does not stop the others.
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.data.file_kind import READ_ERRORS, ForeignFileError
 from models.data.formats import LeftOut, parse_row
-from models.data.validate import BadRecord, shown
+from models.data.row_reader import read_rows
+from models.data.validate import BadRecord
 from models.errors import DataError, Problem
 from models.params.corpus import CorpusSet
 from models.schema import Example
-
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +59,11 @@ def _outcome(row: object, cfg: CorpusSet, number: int) -> Example | Problem | st
 
 def _file_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
     try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == _GZIP_MAGIC
-        with gzip.open(path, "rb") if compressed else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _parse_line(line, first=number == 1)
-    except (OSError, EOFError, zlib.error) as error:
+        yield from read_rows(path)
+    except ForeignFileError as foreign:
+        raise _unreadable(cfg, foreign.seen, foreign.hint) from foreign
+    except READ_ERRORS as error:
         raise _unreadable(cfg, str(error)) from error
-
-
-def _parse_line(line: bytes, *, first: bool) -> object:
-    """Return the row, or a `BadRecord` (not raised: a generator would end with it)."""
-    try:
-        # Without its end, so that what is missing there is reported on this line.
-        return json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"))
-    except UnicodeDecodeError as error:
-        return BadRecord("must be UTF-8", f"byte 0x{line[error.start]:02x} at column {error.start + 1}")
-    except json.JSONDecodeError as error:
-        hint = "Write one object a line instead of one array." if line.strip() in (b"[", b"{") else ""
-        return BadRecord("must be one JSON object a line", f"malformed at column {error.colno} ({error.msg})", hint)
-    except (RecursionError, ValueError) as error:
-        return BadRecord("must be one JSON object a line", f"unreadable ({error})")
 
 
 def _folder_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
@@ -102,7 +82,7 @@ def _folder_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
     yield from enumerate(data, start=1)
 
 
-def _unreadable(cfg: CorpusSet, why: str) -> DataError:
-    rule = "must be a JSONL file, a gzip-compressed one, or a folder written by `save_to_disk`"
-    hint = "Check `corpus.sets[…].path` (relative to the project root)."
-    return DataError(f"Data set `{cfg.name}` cannot be read", [Problem(cfg.path, rule, shown(why, most=160)[4:], hint)])
+def _unreadable(cfg: CorpusSet, why: str, hint: str = "") -> DataError:
+    rule = "must be a file of JSON lines (also gzip, zstd, xz, bz2), a Parquet file, or a folder written by `save_to_disk`"
+    hint = hint or "Check `corpus.sets[…].path` (relative to the project root)."
+    return DataError(f"Data set `{cfg.name}` cannot be read", [Problem(cfg.path, rule, " ".join(why.split())[:160], hint)])

@@ -18,7 +18,7 @@ from models.data.mentions import with_mentions
 from models.data.pseudo_positive import ValueIndex
 from models.data.tod_reader import DialogueSource, ReadLog
 from models.data.tod_rows import attributes_of, load_json, plain, texts_of, unreadable, values_of
-from models.data.validate import BadRecord, require_text, shown
+from models.data.validate import BadRecord, require_object, require_text, shown
 from models.errors import DataError, Problem
 from models.params.dialogues import DialoguesParams
 from models.schema import Split
@@ -87,8 +87,7 @@ def _records(folder: Path, split: Split, log: ReadLog) -> Iterator[_Said]:
 
 
 def _parse(record: object, name: str, where: str) -> _Said:
-    if not isinstance(record, Mapping):
-        raise BadRecord("must be a JSON object", shown(record))
+    record = require_object(record)
     context, output = texts_of(record, "context"), require_text(record, "output")
     if len(context) % 2 == 0:
         raise BadRecord("must have the user's and the system's utterances in `context`, a user's last", f"{len(context)}")

@@ -30,25 +30,27 @@ Texts are lower-cased, underscores become blanks. Other fields of a turn are lef
 `docs/examples/dialogues` is a small example.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from models.data.dialogue import Entity, Turn
+from models.data.file_kind import READ_ERRORS, ForeignFileError
 from models.data.jsonl_schema import Fields, Findings, Known, parse_entity, parse_turn
 from models.data.knowledge_base import KnowledgeBase
 from models.data.mentions import with_mentions
 from models.data.pseudo_positive import ValueIndex
+from models.data.row_reader import read_rows
 from models.data.tod_reader import SPLITS, DialogueSource, ReadLog
-from models.data.validate import shown
+from models.data.validate import BadRecord, half_pair
 from models.data.value_finder import ValueFinder, matchable
 from models.errors import DataError, Problem
 from models.params.dialogues import DialoguesParams
 from models.schema import Split
 
 _KB = "kb.jsonl"
+_RULE = "must be a file of JSON lines (also gzip, zstd, xz, bz2) or Parquet"
 # Values that are answers rather than properties.
 _ANSWERS = frozenset({"yes", "no"})
 
@@ -152,16 +154,15 @@ def _log_all(found: Findings, log: ReadLog) -> None:
 
 def _rows(path: Path, log: ReadLog) -> Iterator[tuple[int, Any]]:
     """Yield (line number, value) of every line that is not empty; lines that are no JSON go to the log."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=Fields)
-                if b"\\u" in line:
-                    # Half a surrogate pair is valid JSON, but no text.
-                    json.dumps(row, ensure_ascii=False).encode()
-            except ValueError as err:
-                log.add(Problem(f"{path}:{number}", "must be one JSON object in UTF-8", f"{shown(line)} ({err})"))
+    try:
+        for number, row in read_rows(path, pairs=Fields):
+            if isinstance(row, BadRecord):
+                log.add(row.at(f"{path}:{number}"))
+            elif half_pair(row):
+                log.add(Problem(f"{path}:{number}", "must be valid Unicode", "half a surrogate pair in a text"))
             else:
                 yield number, row
+    except ForeignFileError as foreign:
+        raise DataError("Dialogue data cannot be read", [Problem(str(path), _RULE, foreign.seen, foreign.hint)]) from foreign
+    except READ_ERRORS as error:
+        raise DataError("Dialogue data cannot be read", [Problem(str(path), _RULE, str(error))]) from error

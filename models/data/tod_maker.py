@@ -31,7 +31,7 @@ from models.data.pseudo_positive import ValueIndex
 from models.data.tod_reader import SPLITS, DialogueSource, ReadLog
 from models.data.tod_rows import attributes_of, cell_text, load_json, plain, unreadable, values_of
 from models.data.utterances import join_speakers
-from models.data.validate import BadRecord, require_text, shown
+from models.data.validate import BadRecord, require_object, require_text, shown
 from models.errors import DataError
 from models.params.dialogues import DialoguesParams
 from models.schema import Split
@@ -124,8 +124,7 @@ def _examples(folder: Path, split: Split, num_rows: int, log: ReadLog, *, conden
 
 
 def _parse(record: object, split: Split, num_rows: int, *, condensed: bool) -> _Example:
-    if not isinstance(record, Mapping):
-        raise BadRecord("must be a JSON object", shown(record))
+    record = require_object(record)
     if not isinstance(did := record.get("did"), int | str):
         raise BadRecord("must have a dialogue id in `did`", shown(did))
     context = _utterances(require_text(record, "context_used").lower(), "context_used")

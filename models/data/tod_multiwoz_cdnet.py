@@ -12,7 +12,7 @@ from typing import Any
 from models.data.json_array import read_array
 from models.data.tod_reader import ReadLog
 from models.data.tod_rows import plain, texts_of, values_of
-from models.data.validate import BadRecord, require_text, shown
+from models.data.validate import BadRecord, require_object, require_text, shown
 
 DYNAMIC = ("ref", "choice")
 
@@ -67,8 +67,7 @@ def dialogues_of(turns: Sequence[CdnetTurn]) -> dict[int, list[CdnetTurn]]:
 
 
 def _turn(row: Any, *, where: str) -> CdnetTurn:
-    if not isinstance(row, dict):
-        raise BadRecord("must be a JSON object", shown(row))
+    row = require_object(row)
     if not isinstance(row.get("did"), int):
         raise BadRecord("must have a number in `did`", shown(row.get("did")))
     context = tuple(map(plain, texts_of(row, "context")))

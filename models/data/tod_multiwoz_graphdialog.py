@@ -1,11 +1,11 @@
 """Reads GraphDialog's copy of MultiWOZ: dialogues of one domain as text, without annotation or knowledge base."""
 
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from models.data.file_kind import READ_ERRORS
 from models.data.json_array import open_text
 from models.data.tod_reader import ReadLog
 from models.data.tod_rows import unreadable
@@ -65,7 +65,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with open_text(path) as text:
             for number, line in enumerate(text, start=1):
                 yield number, line.rstrip("\r\n")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as err:
+    except READ_ERRORS as err:
         raise unreadable(path, "must be a readable text file", str(err)) from err
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from models.data.dialogue import MISSING
+from models.data.file_kind import READ_ERRORS
 from models.data.json_array import open_text
-from models.data.validate import BadRecord, shown
+from models.data.validate import BadRecord, half_pair, shown
 from models.errors import DataError, Problem
 
 
@@ -109,16 +110,19 @@ def values_of(record: Mapping[str, Any], field: str) -> list[str]:
 
 
 def load_json(path: Path) -> Any:
-    """Return what a small JSON file holds (also `.gz`); lines before it that begin with `#` are dropped.
+    """Return what a small JSON file holds (also compressed); lines before it that begin with `#` are dropped.
 
     Raises:
         DataError: The file is missing or damaged.
     """
     try:
         with open_text(path) as text:
-            return json.loads("".join(line for line in text if not line.startswith("#")))
-    except (OSError, EOFError, ValueError) as error:
+            content = json.loads("".join(line for line in text if not line.startswith("#")))
+    except (*READ_ERRORS, RecursionError) as error:
         raise unreadable(path, "must be a JSON file", str(error)) from error
+    if half_pair(content):
+        raise unreadable(path, "must be valid Unicode", "a file with half a surrogate pair")
+    return content
 
 
 def unreadable(path: Path, rule: str, seen: str) -> DataError:

@@ -19,7 +19,7 @@ from models.data.text import PUBLISHED
 from models.data.tod_reader import DialogueSource, ReadLog
 from models.data.tod_rows import attributes_of, load_json, plain, unreadable
 from models.data.utterances import join_speakers
-from models.data.validate import BadRecord, require_text, shown
+from models.data.validate import BadRecord, require_object, require_text, shown
 from models.data.value_finder import ValueFinder, matchable
 from models.errors import ParamsError, Problem
 from models.params.dialogues import DialoguesParams
@@ -59,7 +59,8 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
     values = _entity_list(folder / _ENTITY_LIST)
     entities, rows = _knowledge_base(folder, log)
     index, finder = ValueIndex(KnowledgeBase(entities)), ValueFinder()
-    numbers = {finder.add(matchable(value, rule=PUBLISHED)): value for value in values}
+    forms = {value: matchable(value, rule=PUBLISHED) for value in values}
+    numbers = {finder.add(form): value for value, form in forms.items() if form}
 
     def stream(split: Split) -> Iterator[Turn]:
         for dialogue in _dialogues(folder, log):
@@ -118,8 +119,7 @@ def _dialogues(folder: Path, log: ReadLog) -> Iterator[_Dialogue]:
 
 
 def _parse(record: object) -> _Dialogue:
-    if not isinstance(record, Mapping):
-        raise BadRecord("must be a JSON object", shown(record))
+    record = require_object(record)
     split = _SPLITS.get(record.get("data_split"))
     if split is None:
         raise BadRecord("must have `data_split` train, validation or test", shown(record.get("data_split")))

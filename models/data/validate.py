@@ -1,11 +1,13 @@
 """Checks of single fields of a record; a failed check raises `BadRecord`, which the reader turns into a `Problem`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from models.errors import Problem
 
 _MISSING = object()
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class BadRecord(Exception):
@@ -19,6 +21,19 @@ class BadRecord(Exception):
     def at(self, where: str) -> Problem:
         """Return the finding with its place."""
         return Problem(where, self.rule, self.value, self.hint)
+
+
+def require_object(value: object) -> Mapping[str, Any]:
+    """Return a record that is a JSON object of valid text.
+
+    Raises:
+        BadRecord: It is something else, or a text in it holds half a surrogate pair.
+    """
+    if not isinstance(value, Mapping):
+        raise BadRecord("must be a JSON object", shown(value))
+    if half_pair(value):
+        raise BadRecord("must be valid Unicode", "a record with half a surrogate pair")
+    return value
 
 
 def require_text(row: Mapping[str, Any], field: str, *, within: str = "") -> str:
@@ -54,9 +69,27 @@ def optional_text(row: Mapping[str, Any], field: str, *, within: str = "", defau
     return value
 
 
+def half_pair(value: object) -> bool:
+    """Say whether any text in a JSON value holds half a surrogate pair, which is valid JSON, but can be written nowhere."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            if _HALF.search(item):
+                return True
+        elif isinstance(item, Mapping):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple):
+            waiting += item
+    return False
+
+
 def shown(value: Any, *, most: int = 60) -> str:
     """Return a value for a message: its type and its beginning."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "nested too deeply"
     return f"{type(value).__name__} {text if len(text) <= most else text[:most] + '…'}"
 
 

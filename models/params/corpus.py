@@ -6,16 +6,18 @@ from pydantic import Field, model_validator
 
 from models.params.base import Name, Section, repeated
 
+RecordFormat = Literal["alpaca", "messages", "qa", "text"]
+
 
 class CorpusSet(Section):
-    """One data set: JSONL (also .gz) or a Hugging Face data set folder saved by `save_to_disk`."""
+    """One data set: JSON lines (also gzip, zstd, xz, bz2), Parquet, or a Hugging Face data set folder saved by `save_to_disk`."""
 
     name: Name = Field(description="Name; prefix of the example ids, and the family where `family` is empty.")
-    path: str = Field(description="File or folder, relative to the project root.")
-    format: Literal["alpaca", "messages", "qa", "text"] = Field(
+    path: str = Field(description="File or folder, relative to the project root, or absolute.")
+    format: RecordFormat = Field(
         "alpaca",
-        description="`alpaca`: instruction/input/output; `messages`: chat turns, last by the assistant; "
-        "`qa`: question/answer; `text`: plain text cut into prompt and response.",
+        description="`alpaca`: instruction/input/output, system, history; `messages`: chat turns, last by the assistant; "
+        "`qa`: question/answer, context, choices; `text`: plain text cut into prompt and response.",
     )
     family: str = Field("", description="Capability family its scores are reported under; empty = `name`.")
     split: Literal["auto", "train", "valid", "test"] = Field(

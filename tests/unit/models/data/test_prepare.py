@@ -72,8 +72,15 @@ def test_all_problems_of_all_sets_are_reported_at_once(tmp_path: Path) -> None:
     assert "must have an id of its own" in caught.value.problems[3].rule
     assert "4 records are malformed" in str(caught.value)
     assert not (tmp_path / "out" / "train.jsonl").exists()
-    record, _, stats = prepare(cfg.model_copy(update={"on_bad_record": "skip", "test_fraction": 0}), tmp_path)
-    assert (record.malformed, record.train + record.valid) == (4, 3)
+    skip = cfg.model_copy(update={"on_bad_record": "skip", "test_fraction": 0})
+    with pytest.raises(
+        DataError, match=r"Data set `b` has nothing to read(.|\n)*b\.jsonl must have at least one row(.|\n)*b\.jsonl:1"
+    ):
+        prepare(skip, tmp_path)
+    with (tmp_path / "b.jsonl").open("a") as file:
+        file.write(json.dumps(rows(1, start=50)[0]))
+    record, _, stats = prepare(skip, tmp_path)
+    assert (record.malformed, record.train + record.valid) == (4, 4)
     assert stats["left_out_of_set"] == {"a": {"malformed": 2}, "b": {"malformed": 2}}
 
 

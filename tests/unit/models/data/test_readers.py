@@ -77,14 +77,14 @@ def test_left_out_rows_carry_their_reason(tmp_path: Path) -> None:
 
 
 def test_missing_and_truncated_files_are_errors_of_the_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Data set `set` cannot be read(.|\n)*absent\.jsonl must be a JSONL file"):
+    with pytest.raises(DataError, match=r"Data set `set` cannot be read(.|\n)*absent\.jsonl must be a file of JSON lines"):
         list(read_set(cfg("absent.jsonl"), root=tmp_path))
     whole = gzip.compress(json.dumps(ROWS[0]).encode() * 1000)
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"cut\.jsonl\.gz must be a JSONL file, a gzip-compressed one"):
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz must be a file of JSON lines.*end-of-stream"):
         list(read_set(cfg("cut.jsonl.gz"), root=tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty must be a JSONL file"):
+    with pytest.raises(DataError, match="empty must be a file of JSON lines"):
         list(read_set(cfg("empty"), root=tmp_path))
 
 

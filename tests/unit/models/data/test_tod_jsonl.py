@@ -192,7 +192,7 @@ def test_every_finding_at_once(tmp_path: Path) -> None:
     assert places == [f"kb.jsonl:{n}" for n in (3, 4, 4, 5, 6, 7)] + [f"test.jsonl:{n}" for n in (2, 2, 2, 2, 4, 5, 6)]
     assert "must have an `id` of its own, but is `oak`, as in line 1" in found[0]
     assert "must be a turn of its own in its dialogue, but is turn `d#0`, as in line 1" in found[11]
-    assert "half" in found[3] and "tags" in found[4]
+    assert "malformed at column 2" in found[3] and "tags" in found[4]
 
 
 def test_other_fields_are_the_authors_own(tmp_path: Path) -> None:

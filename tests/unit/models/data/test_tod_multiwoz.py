@@ -159,7 +159,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="all_entities"):
         source(tmp_path, entities={"name": []})
     source(tmp_path)
-    (tmp_path / "raw/graphdialog/train.txt.gz").write_bytes(b"no gzip")
+    (tmp_path / "raw/graphdialog/train.txt.gz").write_bytes(b"\x1f\x8bno gzip")
     with pytest.raises(DataError, match=r"train\.txt\.gz.*must be a readable text file"):
         read(DialoguesParams(kind="multiwoz", path="raw"), root=tmp_path)
     (tmp_path / "raw/multiwoz/db/hotel_db.json").write_text('[{"stars": "4"}]')

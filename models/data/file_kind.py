@@ -1,0 +1,129 @@
+"""What a file is, by its first bytes, whatever its name says: text, a compression that is undone, or a kind that is refused."""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+# What reading a damaged file raises, by any of the libraries (pyarrow's errors are these too).
+READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+PARQUET = b"PAR1"
+_HEAD = 4096
+_DEPTH = 3
+_JSON_LINES = "Convert it to JSON lines, one object a line."
+_UNPACK = "Unpack it, and name the file in it."
+
+_FOREIGN: tuple[tuple[bytes, str, str], ...] = (
+    (b"PK\x03\x04", "a zip archive", _UNPACK),
+    (b"PK\x05\x06", "a zip archive", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+    (b"\xff\x06\x00\x00sNaPpY", "compressed with snappy", "Unpack it, or use gzip or zstd."),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "Unpack it, or use gzip or zstd."),
+    (b"\x02\x21\x4c\x18", "compressed with lz4", "Unpack it, or use gzip or zstd."),
+    (b"\x1f\x9d", "compressed with compress", "Unpack it, or use gzip or zstd."),
+    (b"LZIP", "compressed with lzip", "Unpack it, or use gzip or zstd."),
+    (PARQUET, "a Parquet file in a compressed one", _UNPACK),
+    (b"ARROW1", "an Arrow file", "Save it as Parquet or as JSON lines; a data set folder is named as a whole."),
+    (b"\xff\xff\xff\xff", "an Arrow stream", "Save it as Parquet or as JSON lines; a data set folder is named as a whole."),
+    (b"FEA1", "a Feather file", "Save it as Parquet or as JSON lines."),
+    (b"ORC", "an ORC file", "Save it as Parquet or as JSON lines."),
+    (b"Obj\x01", "an Avro file", _JSON_LINES),
+    (b"SQLite format 3\0", "an SQLite database", _JSON_LINES),
+    (b"\x89HDF", "an HDF5 file", _JSON_LINES),
+    (b"\x93NUMPY", "a NumPy array", _JSON_LINES),
+    (b"%PDF", "a PDF document", _JSON_LINES),
+    (b"\xd0\xcf\x11\xe0", "an Office document", _JSON_LINES),
+    (b"version https://git-lfs.github.com/spec", "a pointer of Git LFS", "Fetch the file itself: `git lfs pull`."),
+    (b"outs:\n- md5:", "a pointer of DVC", "Fetch the file itself: `dvc pull`."),
+    *(
+        (mark, f"text in {name}", f"Write it as UTF-8: `iconv -f {name} -t UTF-8`.")
+        for mark, name in (
+            (b"\xff\xfe\0\0", "UTF-32"),
+            (b"\0\0\xfe\xff", "UTF-32"),
+            (b"\xff\xfe", "UTF-16"),
+            (b"\xfe\xff", "UTF-16"),
+            (b"{\0", "UTF-16LE"),
+            (b"\0{", "UTF-16BE"),
+        )
+    ),
+)
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_HTML = re.compile(rb"\s*<(?:!doctype|html|head|\?xml)", re.IGNORECASE)
+_TABLE = re.compile(r"\ufeff?\"?[A-Za-z_][\w .-]*\"?(?:[,;\t]\"?[A-Za-z_][\w .-]*\"?)+")
+
+
+class ForeignFileError(ValueError):
+    """A file of another kind: `seen` says which, `hint` what to do."""
+
+    def __init__(self, seen: str, hint: str) -> None:
+        """Keep both."""
+        super().__init__(f"{seen}. {hint}")
+        self.seen, self.hint = seen, hint
+
+
+def is_parquet(path: Path) -> bool:
+    """Say whether a file is a Parquet file."""
+    with path.open("rb") as file:
+        return file.read(len(PARQUET)) == PARQUET
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of UTF-8 text as bytes, uncompressed: gzip, zstd, xz and bz2 are undone as they are read.
+
+    Raises:
+        ForeignFileError: It is something else.
+        OSError: It cannot be opened.
+    """
+    opened: list[Any] = [path.open("rb")]
+    try:
+        for _ in range(_DEPTH):
+            head = opened[-1].peek(_HEAD)[:_HEAD]
+            undo = next((undo for mark, undo in _COMPRESSIONS if head.startswith(mark)), None)
+            if undo is None:
+                break
+            opened.append(io.BufferedReader(undo(opened[-1]), _HEAD * 16))
+        _refuse_foreign(opened[-1].peek(_HEAD)[:_HEAD])
+        yield cast(BinaryIO, opened[-1])
+    finally:
+        for file in reversed(opened):
+            file.close()
+
+
+def _refuse_foreign(head: bytes) -> None:
+    for mark, seen, hint in _FOREIGN:
+        if head.startswith(mark):
+            raise ForeignFileError(seen, hint)
+    if any(head.startswith(mark) for mark, _ in _COMPRESSIONS):
+        raise ForeignFileError("compressed many times over", _UNPACK)
+    if head[257:262] == b"ustar":
+        raise ForeignFileError("a tar archive", _UNPACK)
+    if _PICKLE.match(head):
+        raise ForeignFileError("a pickle", _JSON_LINES)
+    if _HTML.match(head):
+        raise ForeignFileError("an HTML or XML page, such as a server sends for an error", "Fetch the file again.")
+    first = head.partition(b"\n")[0].decode("utf-8", "replace").strip()
+    if _TABLE.fullmatch(first):
+        raise ForeignFileError(f"a table (CSV or TSV) by its first line, {first[:60]}", _JSON_LINES)
+
+
+def _zstd(file: BinaryIO) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
+
+
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file, mode="rb")),
+    (b"\x28\xb5\x2f\xfd", _zstd),
+    (b"\xfd7zXZ\0", lzma.LZMAFile),
+    (b"]\0\0", lzma.LZMAFile),
+    (b"BZh", bz2.BZ2File),
+)
