@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from flows.environment import set_environment
-from flows.known_errors import explain, quiet_known_errors
+from flows.guard import guarded
+from flows.known_errors import quiet_known_errors
 from flows.secrets import guard_secrets
 from models.errors import FusedialError
 from models.files import write_atomic
@@ -34,7 +35,7 @@ Defaults stand in params.yaml, overlays in profiles/. The same stages run under 
 [bold]prefect deployment run[/]; runs are compared in the MLflow UI ([bold]make ui[/]).""",
 )
 # Tables need room where the output is a file or a pipe (Rich would take 80 columns).
-out, err = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True, soft_wrap=True)
+out = Console(width=None if sys.stdout.isatty() else 120)
 
 Profile = Annotated[
     str | None, typer.Option("--profile", "-p", metavar="NAME", help="Overlay profiles/NAME.yaml on params.yaml.")
@@ -257,20 +258,9 @@ def dvc_command(write: Annotated[bool, typer.Option("--write", help="Write dvc.y
 
 
 def main() -> None:
-    """Run the command line; errors a user can cure are printed without a traceback and exit with 2."""
+    """Run the command line; see `guarded` for how it ends."""
     import logging
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("models.training.fusion").setLevel(logging.INFO)  # says from where an interrupted training goes on
-    try:
-        app()
-    except Exception as error:
-        text = explain(error)
-        if text is None:
-            raise
-        err.print("[bold red]error[/] ", end="", highlight=False)
-        err.print(text, markup=False, highlight=False)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        err.print("stopped; finished shards and checkpoints are kept. The same command goes on from there.")
-        raise SystemExit(130) from None
+    guarded(app)

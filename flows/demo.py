@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from flows.context import git_commit
+from flows.guard import guarded
 from flows.servers import ensure
 from tasks.workspace import project_root
 
@@ -147,4 +148,4 @@ def record(times: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

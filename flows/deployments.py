@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 from flows.environment import set_environment
+from flows.guard import guarded
 from flows.servers import ensure
 from models.errors import FusedialError
+from models.redaction import redact
 from tasks.workspace import project_root
 
 POOL = "fusedial"
@@ -33,7 +35,7 @@ def deploy() -> None:
     sys.stdout.write(
         f"deployed. Start a worker (make worker), then from any folder:\n"
         f"  prefect deployment run 'pipeline/local' -p profile=embedded --watch\n"
-        f"with PREFECT_API_URL={os.environ['PREFECT_API_URL']}\n"
+        f"with PREFECT_API_URL={redact(os.environ['PREFECT_API_URL'])}\n"
     )
 
 
@@ -57,4 +59,4 @@ def main(word: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if sys.argv[1:] else "deploy")
+    guarded(lambda: main(sys.argv[1] if sys.argv[1:] else "deploy"))

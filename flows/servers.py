@@ -15,6 +15,7 @@ import psutil
 from filelock import FileLock
 
 from flows.environment import set_environment
+from flows.guard import guarded
 from flows.prefect_start import first_start
 from models.errors import FusedialError
 from models.files import read_record, write_atomic
@@ -150,4 +151,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["prefect", "mlflow"])
+    guarded(lambda: main(sys.argv[1:] or ["prefect", "mlflow"]))

@@ -66,8 +66,7 @@ def _known() -> set[str]:
 
 def _make(place: Path) -> None:
     """Migrate an empty file and give it the experiment that MLflow's first start gives it."""
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -37,6 +37,7 @@ def test_a_full_disk_is_told_with_the_file_and_the_cure(code: int) -> None:
     "error",
     [
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        chained(RuntimeError("wrapped"), RuntimeError("database or disk is full")),
         chained(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos"), RuntimeError("iostream error")),
         chained(RuntimeError("wrapped"), OSError(errno.ENOSPC, "No space left on device")),
     ],
@@ -45,12 +46,83 @@ def test_libraries_say_it_in_their_own_ways(error: Exception) -> None:
     assert str(explain(error)).startswith("WriteError: A file cannot be written: ")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError(errno.EACCES, "Permission denied", "f"), KeyError("x")])
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EROFS, "FileError: `some/file` must be writable: Read-only file system. Mount"),
+        (errno.EACCES, "FileError: `some/file` must be open to you: Permission denied. Change its rights"),
+        (errno.EMFILE, "FileError: `some/file` cannot be opened: Too many open files. Raise the limit"),
+        (errno.ENAMETOOLONG, "FileError: `some/file` must have a shorter path: File name too long."),
+        (errno.EISDIR, "FileError: `some/file` must be a file: Is a directory. Move the folder away."),
+        (errno.ENOTDIR, "FileError: `some/file` must lie in folders: Not a directory."),
+        (errno.ENOENT, "FileError: `some/file` must be there: No such file or directory."),
+        (errno.ENXIO, "FileError: `some/file` must be a file: No such device or address. Move the pipe or socket away."),
+        (errno.ELOOP, "FileError: `some/file` must lead to a file"),
+        (errno.EFBIG, "FileError: `some/file` cannot be written: File too large."),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_a_cure(number: int, told: str) -> None:
+    error = OSError(number, os.strerror(number), "some/file")
+    for seen in (error, cause(RuntimeError("wrapped"), error)):
+        text = explain(seen)
+        assert text is not None and text.startswith(told) and "\n" not in text
+
+
+def cause(outer: Exception, inner: Exception) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("I/O error: Read-only file system (os error 30)"), "FileError: A file must be writable"),
+        (RuntimeError("Permission denied (os error 13)"), "FileError: A file must be open to you"),
+        (RuntimeError("attempt to write a readonly database"), "FileError: A file must be writable"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "MemoryError: This step needs more memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "MemoryError: This step needs more memory"),
+        (MemoryError(), "MemoryError: This step needs more memory: the system gives no more."),
+        (ImportError("libx.so: cannot open shared object file: Too many open files"), "FileError: A file cannot be opened"),
+    ],
+)
+def test_libraries_that_lose_the_number(error: Exception, told: str) -> None:
+    assert str(explain(error)).startswith(told)
+
+
+def test_what_stops_inside_a_template_is_told() -> None:
+    from jinja2 import Environment
+
+    for text in ("{{ 1 / 0 }}", "{{ x.y.z }}", "{% if %}", "{{ none + 1 }}"):
+        try:
+            Environment().from_string(text).render()
+        except Exception as error:
+            assert str(explain(error)).startswith("TemplateError: a template must render, but stops with "), text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("a bug"),
+        KeyError("x"),
+        OSError("no number"),
+        chained(KeyError("a bug"), RuntimeError("x")),
+    ],
+)
 def test_everything_else_needs_its_traceback(error: Exception) -> None:
     assert explain(error) is None
 
 
-def test_prefect_is_quiet_about_explained_errors_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_was_only_looked_for_explains_no_bug() -> None:
+    bug = KeyError("a bug")
+    bug.__context__ = FileNotFoundError(errno.ENOENT, "No such file", "optional.json")
+    assert explain(bug) is None
+
+
+def test_no_secret_is_told() -> None:
+    assert "cAnArY" not in str(explain(OSError(errno.EACCES, "Permission denied", "postgresql://u:cAnArY@h/db")))
+
+
+def test_prefect_is_quiet_about_what_ends_the_command(caplog: pytest.LogCaptureFixture) -> None:
     handler = caplog.handler
     before = list(handler.filters)
     try:
@@ -62,4 +134,4 @@ def test_prefect_is_quiet_about_explained_errors_only(caplog: pytest.LogCaptureF
         logging.getLogger("EventsWorker").warning("Still processing items: 1 items remaining...")
     finally:
         handler.filters[:] = before
-    assert [r.getMessage() for r in caplog.records] == ["Task run failed with exception: RuntimeError('a bug')"]
+    assert [r.getMessage() for r in caplog.records] == ["Lost: RuntimeError('a bug')"]

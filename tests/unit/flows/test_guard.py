@@ -1,0 +1,66 @@
+"""How commands end: one line, and a code that says whose fault it is."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import guard
+from flows.guard import guarded
+from models.errors import SourceError
+from tasks import workspace
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(workspace.ROOT_VARIABLE, str(tmp_path))
+    workspace.project_root.cache_clear()
+    yield tmp_path
+    workspace.project_root.cache_clear()
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def body() -> None:
+        raise error
+
+    return body
+
+
+def ends(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as end:
+        guarded(raising(error))
+    return end.value.code, capsys.readouterr().err
+
+
+def test_what_a_user_can_cure_is_a_line_and_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(SourceError("No [such] model."), capsys) == (2, "error SourceError: No [such] model.\n")
+    code, told = ends(OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"), capsys)
+    assert code == 2 and told.startswith("error FileError: `/x` must be writable") and told.count("\n") == 1
+
+
+def test_a_bug_is_a_line_with_the_place_of_its_traceback_and_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = ends(KeyError("http://u:cAnArY@h"), capsys)
+    (kept,) = (project / ".cache" / "errors").iterdir()
+    assert code == 1 and told.count("\n") == 1 and str(kept) in told and "KeyError" in told and "test_guard.py" in told
+    text = kept.read_text()
+    assert text.startswith("Traceback (most recent call last)") and "cAnArY" not in text + told
+
+
+def test_a_traceback_is_never_hidden(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / ".cache").write_text("in the way")
+    monkeypatch.setattr(guard.tempfile, "gettempdir", lambda: "/proc/none")
+    code, told = ends(KeyError("x"), capsys)
+    assert code == 1 and "Traceback (most recent call last)" in told
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130)])
+def test_an_interrupt_is_a_line_and_130(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = ends(error, capsys)
+    assert code == 130 and told.startswith("stopped; finished shards") and told.count("\n") == 1
+
+
+def test_other_exits_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(SystemExit(3), capsys) == (3, "")
+    guarded(lambda: None)
