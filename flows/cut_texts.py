@@ -27,7 +27,7 @@ def _truths(ctx: StageContext) -> str:
         return ""
     return (
         f"{cut:,} of {train['rows']:,} ground truths are cut by their reader (`corpus.sets[].response_chars`): "
-        "they have no end label and teach nobody when to stop."
+        "they are without an end label, and teach nobody when to stop."
     )
 
 
@@ -40,7 +40,7 @@ def _answers(ctx: StageContext) -> str:
         made = []
     if made:
         cut, total = (sum(int(artifact.meta[key]) for artifact in made) for key in ("unfinished", "responses"))
-        return f"{cut:,} of {total:,} answers were cut: they have no end label. {cure}" if cut else ""
+        return f"{cut:,} of {total:,} answers were cut: they are without an end label. {cure}" if cut else ""
     size, place = corpus_size(ctx), ctx.out("prepare", "corpus") / "train.jsonl"
     if size is None or not place.is_file():
         return ""
@@ -50,5 +50,5 @@ def _answers(ctx: StageContext) -> str:
         return ""
     return (
         f"{longer:,} of {len(lengths):,} ground truths looked at have more than {most} tokens: answers as long are cut, "
-        f"and have no end label. {cure}"
+        f"and are without an end label. {cure}"
     )

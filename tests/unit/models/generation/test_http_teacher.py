@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from models.errors import BackendError
 from models.fusion.scoring import capture_signals
 from models.generation.http import OpenAiClient, RetryPolicy
 from models.generation.http_teacher import http_responses, http_signals
+from models.generation.loading import load_codec
 from models.generation.prompts import PromptItem, TextItem
 from models.params.teach import ResponseParams
 from models.schema import Message, Response
@@ -157,3 +159,26 @@ def test_replies_that_are_no_prompt_logprobs(pico, endpoint, rows, message):
     endpoint.answer = answer
     with pytest.raises(BackendError, match=message):
         list(http_signals(client_of(endpoint), items()[:1], source=source.source, codec=source.codec, top_k=3))
+
+
+def test_a_cut_text_has_no_end_and_all_ends_count_as_one(pico, endpoint):
+    """As in process: no end row for a cut text, and the end's cross-entropy sums over what ends a turn."""
+    source = pico("llama")
+    record = replace(source.source, end_ids=(1, 0, 2))
+    several = replace(source, source=record, codec=load_codec(record))
+    endpoint.answer = vllm(source)
+    cut = [replace(item, ended=False) for item in items()]
+    for texts in (items(), cut):
+        ours = list(capture_signals(several, texts, top_k=340, batch_tokens=512))
+        theirs = list(http_signals(client_of(endpoint), texts, source=record, codec=several.codec, top_k=340))
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.token_ids.tolist() == b.token_ids.tolist()
+            np.testing.assert_allclose(a.ce, b.ce, atol=1e-4)
+    assert all(1 not in s.token_ids for s in theirs)
+
+
+def test_a_character_that_was_cut_leaves_no_replacement_mark(endpoint):
+    for finish, text in (("length", "a smile "), ("stop", "a smile \ufffd")):
+        endpoint.answer = lambda _path, body, finish=finish: chat_reply("a smile \ufffd", finish=finish)
+        (response,) = http_responses(client_of(endpoint), prompts(1), ResponseParams(), source="owl")
+        assert response.text == text and response.ended == (finish == "stop")

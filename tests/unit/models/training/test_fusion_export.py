@@ -1,6 +1,7 @@
 """The trained target as a folder: reproducible, a source of its own, adapters merged."""
 
 import json
+from dataclasses import replace
 import sys
 
 import pytest
@@ -23,8 +24,6 @@ def files(folder):
 
 
 def export(folder, target, *, dtype="float32", scale=1.0):
-    from dataclasses import replace
-
     folder.mkdir(parents=True)
     model = AutoModelForCausalLM.from_pretrained(target.location)
     with torch.no_grad():
@@ -49,6 +48,14 @@ def test_result_is_a_source(fusion_inputs, tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(source.location)
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_the_result_stops_where_it_was_trained_to_end(fusion_inputs, tmp_path):
+    """Whoever generates with the folder alone stops at the label, and at whatever else ends a turn of the target."""
+    target = replace(fusion_inputs["target"], end_ids=(5, 1))
+    export(tmp_path / "a", target)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "a").generation_config.eos_token_id == [5, 1]
+    assert read_source(tmp_path / "a").end_ids == (5, 1)
 
 
 def test_equal_weights_give_equal_bytes(fusion_inputs, tmp_path):
