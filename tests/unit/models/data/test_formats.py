@@ -173,7 +173,10 @@ def test_a_number_check_without_a_number_is_a_bad_record() -> None:
 def test_a_text_that_its_reader_cut_has_not_ended() -> None:
     """Only what `response_chars` shortens is cut; blanks at the end of a text are not part of it."""
     text = "One day,\na cat sat down."
-    rows = {size: parse_row({"text": text + " \n"}, cfg("text", prompt_chars=9, response_chars=size), number=1) for size in (14, 15, 99)}
+    rows = {
+        size: parse_row({"text": text + " \n"}, cfg("text", prompt_chars=9, response_chars=size), number=1)
+        for size in (14, 15, 99)
+    }
     assert {size: example.ended for size, example in rows.items()} == {14: False, 15: True, 99: True}
     assert rows[14].to_json()["ended"] is False and "ended" not in rows[99].to_json()
     for example in rows.values():

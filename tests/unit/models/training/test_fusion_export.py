@@ -1,8 +1,8 @@
 """The trained target as a folder: reproducible, a source of its own, adapters merged."""
 
 import json
-from dataclasses import replace
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
