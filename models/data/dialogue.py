@@ -59,7 +59,8 @@ class Turn:
         gold_values: Attribute values annotated (or found) in the response.
         gold_entities: Ids of the entities that the response names, or that are known to be meant; empty where unknown.
         kb: Ids of the dialogue's own (condensed) knowledge base; empty where it has none.
-        dynamic: What a real-time query gave and belongs to no entity: `ref` (booking), `choice` (number of options).
+        dynamic: What a real-time query gave and belongs to no entity: `ref` (booking), `choice` (number of options). In prepared
+            data only what has been issued up to and with this turn's answer (`models.data.dynamic_values`).
         first_mention: Whether the response names an entity that the context has not named.
     """
 

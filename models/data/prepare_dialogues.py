@@ -11,6 +11,7 @@ from models.data.dialogue import Entity, Turn
 from models.data.dialogue_checks import TurnChecks, checked_kb
 from models.data.dialogue_files import KB, STATS, VALUES, splits_of, write_kb, write_turns
 from models.data.dialogue_stats import SplitStats, kb_stats
+from models.data.dynamic_values import in_time
 from models.data.renew import renew
 from models.data.tod_reader import SPLITS, DialogueSource
 from models.errors import DataError, Problem
@@ -51,6 +52,7 @@ def prepare_dialogues(cfg: DialoguesParams, *, root: Path, out: Path, sink: Metr
     source = replace(source, stream=_limited(source, cfg.limit)) if cfg.limit else source
     if cfg.renew.values or cfg.renew.distractors:
         source = renew(source, cfg.renew, setting=cfg.setting)
+    source = in_time(source, cfg)
     checks = TurnChecks(checked_kb(source.entities), source.log)
     out.mkdir(parents=True, exist_ok=True)
     splits: dict[str, Any] = {}

@@ -36,7 +36,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
             yield from _turns(dialogue, own)
 
     values = dict.fromkeys(value for entity in kb.entities for value in entity.attributes.values())
-    return DialogueSource(kb.entities, list(values), stream)
+    return DialogueSource(kb.entities, list(values), stream, known_from={"choice": "query"})
 
 
 def _entity(place: Place) -> Entity:

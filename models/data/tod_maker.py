@@ -70,7 +70,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
             turn = with_mentions(example.turn, index, rows=own)
             yield replace(turn, kb=tuple(kb[row].id for row in example.rows) if cfg.setting == "condensed" else ())
 
-    return DialogueSource(kb.entities, _values(folder / "entities.json", rows), stream, log)
+    return DialogueSource(kb.entities, _values(folder / "entities.json", rows), stream, log, {"choice": "later"})
 
 
 def _database(path: Path) -> list[dict[str, str]]:

@@ -60,7 +60,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
         sessions = align(dialogues[split], dialogues_of(annotated.get(split, [])))
         return build.text(dialogues[split], sessions, prefix=f"mwoz-gd-{_FILES[split]}")
 
-    return DialogueSource(entities, values, stream, log)
+    return DialogueSource(entities, values, stream, log, {"choice": "later"})
 
 
 def _annotated(folder: Path, split: Split, log: ReadLog) -> list[CdnetTurn]:

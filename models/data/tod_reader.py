@@ -6,13 +6,18 @@ stops the stage.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from models.data.dialogue import Entity, Turn
 from models.errors import Problem
 from models.schema import Split
 
+KnownFrom = Literal["query", "answer", "later"]
+"""From when on a dynamic value is known. `query`: it is computed from the knowledge base and what was asked for, for every turn
+that has it. `answer`: a call returns it just before the answer that says it (a booking). `later`: it is the wording of an answer
+(`several`), known once it has been said."""
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 # More problems than this are only counted: a file of another kind has one in every record.
 _MOST_PROBLEMS = 10_000
@@ -52,12 +57,14 @@ class DialogueSource:
         values: Entity list of Entity F1 as published with the data set, else all values of the knowledge base.
         stream: Split → a fresh iterator over its turns, dialogue by dialogue; malformed ones go to `log`.
         log: What could not be read, or was left out; complete once every split has been streamed.
+        known_from: Dynamic value's name → from when on it is known; the default is `answer`.
     """
 
     entities: Sequence[Entity]
     values: Sequence[str]
     stream: Callable[[Split], Iterator[Turn]]
     log: ReadLog = field(default_factory=ReadLog)
+    known_from: Mapping[str, KnownFrom] = field(default_factory=dict)
 
     def turns(self, split: Split) -> Iterator[Turn]:
         """Return the turns of a split in order, from the beginning at each call."""

@@ -29,7 +29,7 @@ class SpokenTurn:
         response: The agent's answer.
         about: The entity it speaks of; None where the agent only asks, refuses or says goodbye.
         attributes: The attributes of `about` whose values the response holds.
-        dynamic: What a real-time query gave: `choice` (how many there are) or `ref` (of a booking).
+        dynamic: What a real-time query gives: `choice` (how many have all that was asked for) or `ref` (of a booking).
     """
 
     user: str
@@ -125,9 +125,14 @@ def _search(talk: _Talk) -> str:
 def _question(talk: _Talk, user: str, slot: str, left: int) -> SpokenTurn:
     ask = talk.pick(say.ASKS[slot])
     if not talk.chance(_COUNTED):
-        return SpokenTurn(user, ask)
+        return SpokenTurn(user, ask, dynamic=_found(talk))
     counted = talk.pick(say.COUNTED).format(number=left, kind=talk.goal.type)
-    return SpokenTurn(user, f"{counted} {ask}", dynamic={"choice": (str(left),)})
+    return SpokenTurn(user, f"{counted} {ask}", dynamic=_found(talk))
+
+
+def _found(talk: _Talk) -> dict[str, tuple[str, ...]]:
+    """Return how many entities have all that the user has asked for, whether or not the answer says it."""
+    return {"choice": (str(len(talk.matches(talk.said))),)} if talk.said else {}
 
 
 def _answer(talk: _Talk, slot: str) -> str:
@@ -139,7 +144,7 @@ def _answer(talk: _Talk, slot: str) -> str:
 
 def _offer(talk: _Talk, user: str) -> None:
     response = talk.pick(say.OFFERS).format_map(_slots(talk.goal)).replace(" a expensive", " an expensive")
-    talk.turns.append(SpokenTurn(user, response, talk.goal, ("name", "pricerange", "area", talk.goal.special)))
+    talk.turns.append(SpokenTurn(user, response, talk.goal, ("name", "pricerange", "area", talk.goal.special), _found(talk)))
 
 
 def _another(talk: _Talk) -> None:

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from models.data.dialogue import Turn
 from models.data.knowledge_base import KnowledgeBase
 from models.data.pseudo_positive import ValueIndex
+from models.data.utterances import live_context
 from models.generation.dialogue_item import Answer, DialogueItem, Responder, RetrievedEntity
 from models.retrieval.embedding import embed_contexts
 from models.retrieval.encoder import Retriever
@@ -92,7 +94,7 @@ class DialogueAgent:
 
     def reply(
         self,
-        context: Sequence[str],
+        context: Sequence[str | Mapping[str, Any]],
         *,
         within: Sequence[int] | None = None,
         domain: str = "",
@@ -101,14 +103,18 @@ class DialogueAgent:
         """Answer the user's last utterance.
 
         Args:
-            context: Utterances, oldest first, the user's last.
+            context: Utterances, oldest first, the user's last; texts by turns, or messages with `role` and `content`.
             within: KB rows to retrieve from; None = all.
             domain: Domain, where known (for demonstrations).
             dynamic: What a real-time query gave.
+
+        Raises:
+            DataError: The context does not end with the user.
         """
         start = time.perf_counter()
-        entities = self.retrieve([context], within=None if within is None else [within])[0]
+        said = live_context(context)
+        entities = self.retrieve([said], within=None if within is None else [within])[0]
         middle = time.perf_counter()
-        answer = self.responder.respond([DialogueItem("", domain, tuple(context), entities, dynamic or {})])[0]
+        answer = self.responder.respond([DialogueItem("", domain, said, entities, dynamic or {})])[0]
         seconds = {"retrieve": middle - start, "generate": time.perf_counter() - middle}
         return AgentReply(answer.text, entities, seconds, answer)

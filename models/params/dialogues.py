@@ -55,6 +55,17 @@ class DialoguesParams(Section):
     test_text: Literal["graphdialog", "cdnet"] = Field(
         "cdnet", description="`multiwoz` only: text of the validation and test dialogues."
     )
+    dynamic_values: Literal["issued", "published"] = Field(
+        "issued",
+        description="From when on a system knows what a real-time query gives (`ref` of a booking, `choice`): `issued`, from the "
+        "turn whose answer issues it; `published`, from the first turn where the data set has it so. The latter leaks: a system "
+        "that prints these values alone scores in Entity F1.",
+    )
+    dynamic_attributes: tuple[str, ...] = Field(
+        (),
+        description="Attributes of the knowledge base that hold such values: `issued` takes them off the entities and gives them "
+        "from the turn that issues them. (`ref` and `choice` of `multiwoz` and `maker` are known to be dynamic.)",
+    )
     on_bad_record: Literal["error", "skip"] = Field(
         "error", description="A malformed record stops the stage, or is left out and counted."
     )
