@@ -1,6 +1,7 @@
 """What a real-time query gives reaches a turn with the answer that issues it, and no turn before."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
