@@ -105,6 +105,8 @@ def exposure_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """Return what a training spent on each mode, as `exposure/…`: whether two methods may be compared."""
     told = record["exposure"]
     found = {f"exposure/{mode}_{key}": float(v) for mode in ("ground_truth", "winners") for key, v in told[mode].items()}
+    weights = {f"exposure/phase{p['number']}_token_weight": p["token_weight"] for p in record["phases"]}
+    found |= {name: float(weight) for name, weight in weights.items() if weight is not None}
     return {"exposure/extra_steps": float(told["extra_steps"]), **found}
 
 

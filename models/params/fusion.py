@@ -45,7 +45,9 @@ class LoraParams(Section):
         "all-linear", description="Layers with adapters; `all-linear` are all but the head."
     )
     base_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Dtype of the frozen weights; `bfloat16` needs `fusion.dtype: bfloat16`. Adapters are float32."
+        "float32",
+        description="Dtype of the frozen weights; `bfloat16` needs `fusion.dtype: bfloat16`, and rounds a float32 target for "
+        "good. Adapters are float32.",
     )
 
 

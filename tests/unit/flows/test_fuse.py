@@ -7,7 +7,8 @@ import pytest
 from flows.cards import budget_text
 from flows.context import StageContext
 from flows.fuse import exposure_metrics, fuse_stage, schedule_params
-from flows.planning import extra_steps
+from flows.planning import extra_steps, planned
+from flows.systems import place_of, run_name, systems_of
 from models.errors import ParamsError
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
@@ -24,9 +25,10 @@ def cfg() -> FusionParams:
 def record(cfg: FusionParams, method: str) -> dict[str, object]:
     plan = plan_steps(resolve_schedule(method, cfg), num_prompts=64, batch_size=cfg.batch_size, budget=cfg.budget)
     told = exposure(plan, cfg).to_json()
-    phases = [{"number": 1, "w_infer": 1.0, "w_train": 0.0, "beta": 0.11, "lr": 1e-3}]
-    common = {"method": method, "target": "one", "total_steps": plan.total_steps, "budget": cfg.budget, "normalise": "mode"}
-    return {**common, "phases": phases, "exposure": told}
+    common = {"w_infer": 1.0, "w_train": 0.5, "beta": 0.11, "lr": 1e-3}
+    phases = [{"number": n, "token_weight": w, **common} for n, w in ((1, None), (2, 0.4))]
+    about = {"method": method, "target": "one", "total_steps": plan.total_steps, "budget": cfg.budget, "normalise": "mode"}
+    return {**about, "phases": phases, "exposure": told}
 
 
 def test_a_run_tells_its_budget_and_what_it_spent(cfg: FusionParams) -> None:
@@ -35,6 +37,7 @@ def test_a_run_tells_its_budget_and_what_it_spent(cfg: FusionParams) -> None:
     figures = exposure_metrics(made)
     assert (figures["exposure/extra_steps"], figures["exposure/ground_truth_passes"]) == (2.0, 2.0)
     assert figures["exposure/winners_passes"] == 1.0
+    assert {k: v for k, v in figures.items() if "token_weight" in k} == {"exposure/phase2_token_weight": 0.4}
     assert figures["exposure/ground_truth_lr_sum"] == exposure_metrics(record(cfg, "sft"))["exposure/ground_truth_lr_sum"]
     text = budget_text(made)
     assert text.startswith("`ground_truth`: 2 passes over the ground truth") and "2 steps on winning answers alone" in text
@@ -45,6 +48,15 @@ def test_other_schedules_are_no_part_of_a_training(cfg: FusionParams) -> None:
     assert set(cfg.for_method("mine").schedules) == {"mine"}
     assert cfg.for_method("sft").schedules == {}
     assert resolve_schedule("mine", cfg.for_method("mine")) == resolve_schedule("mine", cfg)
+
+
+def test_a_schedule_is_a_method_everywhere() -> None:
+    """In the matrix of DVC, among what is scored, and as a generator of the dialogue half."""
+    given = ["methods=[sft, mine]", "fusion.schedules.mine=[{w_infer: 1, w_train: 0.5}]"]
+    ctx = StageContext.load(profile="embedded", overrides=[*given, "dialogue_evaluation.in_context[0].model='fused:mine'"])
+    assert [item for stage, item, _, _ in planned(ctx, halves=("fusion",)) if stage.name == "fuse"] == ["sft", "mine"]
+    assert "method-mine-solver" in [place_of(system) for system in systems_of(ctx)]
+    assert run_name(ctx, "mine", "solver") == "fuse-mine"
 
 
 def test_plan_names_extra_steps() -> None:

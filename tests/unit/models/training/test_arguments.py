@@ -7,12 +7,12 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.errors import ParamsError
 from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
-from models.training.arguments import check_sharding, precision_policy, sharding
+from models.training.arguments import check_sharding, make_arguments, precision_policy
 from models.training.batches import FusionBatch
 from models.training.fusion_module import FusionModule
 
@@ -22,10 +22,12 @@ def params(**changes):
 
 
 @pytest.mark.parametrize(("dtype", "gathered"), [("bfloat16", torch.bfloat16), ("float32", None)])
-def test_gradients_are_added_up_in_float32_and_nothing_is_rounded(dtype, gathered, tmp_path):
-    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **sharding(["LlamaDecoderLayer"]))
+def test_gradients_are_added_up_in_float32_and_nothing_is_rounded(dtype, gathered, tmp_path, monkeypatch):
+    monkeypatch.setattr("models.training.arguments.check_sharding", lambda *_, **__: None)  # there is no accelerator here
+    runtime, cfg = Runtime(fsdp=True, nproc=2), params(dtype=dtype)
+    args = make_arguments(cfg, runtime=runtime, device="cpu", layers=["LlamaDecoderLayer"], output_dir=tmp_path)
     assert args.accelerator_config.gradient_accumulation_kwargs == {"sync_each_batch": True}
-    plugin = FullyShardedDataParallelPlugin(**args.fsdp_plugin_args, mixed_precision_policy=precision_policy(params(dtype=dtype)))
+    plugin = FullyShardedDataParallelPlugin(**args.fsdp_plugin_args)
     plugin.set_mixed_precision("bf16")  # as the accelerator does; what is given stays
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (gathered, torch.float32, None)
