@@ -4,10 +4,11 @@ from pathlib import Path
 
 from flows.context import StageContext
 from models.errors import ParamsError, Problem
+from models.params.teach import ScorerSpec
 from tasks.artifact import tree_digest
 
 
-def model_content(ctx: StageContext, model: str, *, revision: str | None, key: str) -> str:
+def model_content(ctx: StageContext, model: str, *, revision: str | None, key: str, scratch: bool = True) -> str:
     """Return the digest of a model folder; empty for `pico`, and for a hub name, which its revision pins down.
 
     Args:
@@ -15,19 +16,32 @@ def model_content(ctx: StageContext, model: str, *, revision: str | None, key: s
         model: `pico`, a folder, `package:<module>`, or a hub name.
         revision: Hub revision.
         key: Params key, for errors.
+        scratch: Whether `pico`, a model from scratch, may be named.
 
     Raises:
         ParamsError: A hub name without a revision, or a package that is not installed.
     """
-    if model == "pico":
+    if scratch and model == "pico":
         return ""
     folder = package_folder(model, key=key) if model.startswith("package:") else ctx.root / model
     if folder.is_dir():
         return tree_digest(folder)
     if revision is None:
-        rule = "must be `pico`, an existing folder, `package:<module>`, or a hub name with a revision"
+        rule = f"must be {'`pico`, ' if scratch else ''}an existing folder, `package:<module>`, or a hub name with a revision"
         raise ParamsError("Invalid parameters", [Problem(f"`{key}`", rule, repr(model))])
     return ""
+
+
+def scorer_content(ctx: StageContext, scorer: ScorerSpec) -> str:
+    """Return the digest of the encoder's folder of a scorer of kind `embedding`; empty for a hub name and for other kinds.
+
+    Raises:
+        ParamsError: As `model_content`.
+    """
+    if scorer.kind != "embedding":
+        return ""
+    key = f"teach.rewards.scorers[{scorer.name}].model"
+    return model_content(ctx, scorer.model, revision=scorer.revision, key=key, scratch=False)
 
 
 def package_folder(model: str, *, key: str) -> Path:

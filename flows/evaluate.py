@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 
 from flows.context import StageContext
+from flows.encoders import scorer_content
 from flows.parallel import Call, gather
 from flows.systems import SystemKey, place_of, run_name, systems_of
 from models.files import replacing, write_atomic
@@ -40,8 +41,8 @@ def _call(ctx: StageContext, system: SystemKey, split: str) -> Call:
     name, target = str(system["name"]), str(system["target"])
     fused = system["kind"] == "method"
     made = ctx.input("fuse", name, target) if fused else ctx.input("sources", "models", name)
-    voters = ctx.params.teach.rewards
-    judges = {s.name: ctx.input("sources", "reward_models", s.name) for s in voters.scorers if s.kind == "reward_model"}
+    voters = tuple(s for s in ctx.params.teach.rewards.scorers if s.grades)
+    judges = {s.name: ctx.input("sources", "reward_models", s.name) for s in voters if s.kind == "reward_model"}
     # The bootstrap happens later: its settings do not make models answer again.
     cfg = ctx.params.evaluation.model_copy(
         update={key: getattr(_DEFAULTS, key) for key in ("bootstrap_samples", "confidence", "seed")}
@@ -54,6 +55,8 @@ def _call(ctx: StageContext, system: SystemKey, split: str) -> Call:
         "split": split,
         "voters": voters,
         "judges": judges,
+        "encoders": {s.name: scorer_content(ctx, s) for s in voters if s.kind == "embedding"},
+        "batch_size": ctx.params.teach.rewards.batch_size,
         "overflow": ctx.params.teach.prompt_overflow,
         "runtime": ctx.params.runtime,
         "run": _system_run(ctx, system),

@@ -37,7 +37,9 @@ def report_fusion(ctx: StageContext) -> None:
     )
     files = page_files(page)
     finish_stage(ctx.run("report"), output=ctx.digest_of("fusion"), params={}, metrics={}, files=files)
-    shared = [page.path / "wins.png", page.path / "agreement.png", summary.path / "win_table.json"]
+    # Where no prompt has a winner in inference mode, there is no agreement to draw.
+    plots = [path for path in (page.path / "wins.png", page.path / "agreement.png") if path.is_file()]
+    shared = [*plots, summary.path / "win_table.json", summary.path / "scorer_quality.json"]
     for (method, target), made in trained.items():
         finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shared)
     finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics=headline_figures(table), files=files)

@@ -1,6 +1,7 @@
-"""Stage `sources`: every model to be fused, and the reward models, resolved or trained."""
+"""Stage `sources`: every model to be fused, then the reward models, resolved or trained."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow
@@ -10,7 +11,7 @@ from flows.parallel import Call, gather
 from models.errors import SourceError
 from models.params.sources import RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact, materialise_tree, tree_digest
-from tasks.sources import pico_reward_model, pico_source, pico_tokenizer, resolve_reward_model, resolve_source
+from tasks.sources import pico_answers, pico_reward_model, pico_source, pico_tokenizer, resolve_reward_model, resolve_source
 from tasks.tracking import finish_stage
 
 _log = logging.getLogger(__name__)
@@ -23,11 +24,11 @@ def sources_stage(ctx: StageContext) -> None:
     specs = [s.pico for s in cfg.models if s.pico]
     sizes = {s.tokenizer: s.vocab_size for s in specs}
     tokenizers = {letter: pico_tokenizer(letter, size, data) for letter, size in sorted(sizes.items())}
-    calls = [_source_call(ctx, s, data, tokenizers) for s in cfg.models]
-    calls += [_reward_call(ctx, r, data, tokenizers) for r in cfg.reward_models]
-    made = gather(calls, runtime=ctx.params.runtime)
-    names = [f"models/{s.name}" for s in cfg.models] + [f"reward_models/{r.name}" for r in cfg.reward_models]
-    parts = dict(zip(names, made, strict=True))
+    made = gather([_source_call(ctx, s, data, tokenizers) for s in cfg.models], runtime=ctx.params.runtime)
+    parts = {f"models/{s.name}": artifact for s, artifact in zip(cfg.models, made, strict=True)}
+    answers = _answers(ctx, parts, data)
+    judges = gather([_reward_call(ctx, r, data, tokenizers, answers) for r in cfg.reward_models], runtime=ctx.params.runtime)
+    parts |= {f"reward_models/{r.name}": artifact for r, artifact in zip(cfg.reward_models, judges, strict=True)}
     materialise_tree(parts, ctx.out("sources"))
     for note in (note for artifact in made for note in artifact.meta.get("notes", ())):
         _log.warning("%s", note)
@@ -51,7 +52,31 @@ def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers
     }
 
 
-def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
+def _answers(ctx: StageContext, parts: Mapping[str, Artifact], data: Artifact) -> tuple[Artifact, ...]:
+    """Let the embedded sources answer for the embedded reward models, where there are any."""
+    cfg = ctx.params.sources
+    if not cfg.preferences.num_prompts or not any(r.model == "embedded" for r in cfg.reward_models):
+        return ()
+    calls: list[Call] = [
+        (
+            pico_answers,
+            {
+                "cfg": cfg.preferences,
+                "data": data,
+                "source": parts[f"models/{spec.name}"],
+                "runtime": ctx.params.runtime,
+                "run": ctx.run(f"source-{spec.name}"),
+            },
+        )
+        for spec in cfg.models
+        if spec.pico is not None
+    ]
+    return tuple(gather(calls, runtime=ctx.params.runtime))
+
+
+def _reward_call(
+    ctx: StageContext, spec: RewardModelSpec, data: Artifact, tokenizers: dict[str, Artifact], answers: tuple[Artifact, ...]
+) -> Call:
     if spec.model != "embedded":
         content = _content(ctx.root, spec.model, f"`sources.reward_models[{spec.name}].model`")
         return resolve_reward_model, {"spec": spec, "content": content}
@@ -63,6 +88,8 @@ def _reward_call(ctx: StageContext, spec: RewardModelSpec, data: Artifact, token
     return pico_reward_model, {
         "spec": spec,
         "training": ctx.params.sources.pico_training,
+        "preferences": ctx.params.sources.preferences,
+        "answers": answers,
         "data": data,
         "tokenizer": tokenizers[min(tokenizers)],
         "runtime": ctx.params.runtime,

@@ -100,7 +100,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluate_fusion",
         "flows.evaluate:evaluate_fusion_stage",
         "Score every source, the untrained target and every method on the held-out split.",
-        sections=("evaluation", "teach.rewards", "fusion.targets"),
+        sections=("evaluation", "teach.rewards.scorers", "teach.rewards.batch_size", "fusion.targets"),
         inputs=("prepare/corpus", "sources", "fuse"),
         metrics=("fusion.json",),
         plots=("scores.csv",),

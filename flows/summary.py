@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from flows.context import StageContext
 from flows.pipeline import COMPOSITES
@@ -84,6 +85,17 @@ def print_fusion(ctx: StageContext, out: Console) -> None:
     for metric in dict.fromkeys([headline, "bits_per_byte"]):
         out.print(to_rich(comparison_grid(differences, metric=metric, family=ALL_FAMILIES)))
     out.print(agreement_line(_agreement(ctx)))
+    print_vote(ctx, out)
+
+
+def print_vote(ctx: StageContext, out: Console) -> None:
+    """Print how many prompts have a winner, how many winners are right, and what is wrong with the scorers."""
+    from models.reporting.scorer_grids import winner_sentence
+
+    summary = ctx.input("teach", "summary").path
+    out.print(winner_sentence(json.loads((summary / "winners.json").read_text(encoding="utf-8"))), highlight=False)
+    for warning in json.loads((summary / "scorer_quality.json").read_text(encoding="utf-8"))["warnings"]:
+        out.print(f"[yellow]warning[/] {escape(warning)}", highlight=False)
 
 
 def scored_rows(ctx: StageContext) -> "tuple[list[TableRow], list[ComparisonRow]]":
@@ -101,7 +113,8 @@ def agreement_rows(ctx: StageContext) -> "list[ResultRow]":
 
     agreement = _agreement(ctx)
     overall = agreement["overall"]
-    rows = [ResultRow("modes agree", overall["share"], "share", num=overall["num_examples"], more={"part": "agreement"})]
+    agree = ResultRow("modes agree", overall["share"], "share", num=overall["num_examples"], more={"part": "agreement"})
+    rows = [] if overall["share"] is None else [agree]
     for pair in agreement["pairwise"]:
         for mode in ("training", "inference"):
             if pair[f"{mode}_share"] is not None:
@@ -120,6 +133,8 @@ def _agreement(ctx: StageContext) -> dict[str, Any]:
 def agreement_line(agreement: dict[str, Any]) -> str:
     """Return the paper's comparison of the two modes in one sentence."""
     overall = agreement["overall"]
+    if overall["share"] is None:
+        return "No prompt has a winner in inference mode."
     widest = max(agreement["pairwise"], key=lambda p: (p["training_share"] or 0.0) - (p["inference_share"] or 0.0), default=None)
     text = f"The two modes name the same winner on {overall['share']:.0%} of {overall['num_examples']:,} prompts."
     if widest is None:

@@ -1,57 +1,105 @@
 """Stage `teach`: responses, signals, rewards, votes and the win table; one source in memory at a time."""
 
 import json
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow
 
 from flows.context import StageContext
+from flows.encoders import scorer_content
 from flows.parallel import Call, gather
 from flows.shards import shard_name, shards_of
-from tasks.advantage import advantage, advantage_summary
+from models.errors import ParamsError, Problem
+from models.schema import Split
+from tasks.advantage import advantage, advantage_summary, scorer_quality
 from tasks.artifact import Artifact, materialise_tree
+from tasks.corpus import validation_prompts
 from tasks.cross_entropy import cross_entropy, winner_signals
 from tasks.rewards import rewards
 from tasks.teacher_inference import teacher_inference
 from tasks.tracking import finish_stage
 
+_log = logging.getLogger(__name__)
+
 
 def teach_stage(ctx: StageContext) -> None:
-    """Write artifacts/<profile>/teach/{responses,signals,rewards,advantage,winners}/…, one folder per shard, and summary/."""
+    """Write artifacts/<profile>/teach/{responses,signals,rewards,advantage,winners}/…, one folder per shard, and summary/.
+
+    The sources also answer a part of the validation split (shards `valid-…`), on which the scorers are judged.
+    """
     lesson = Lesson(ctx)
     lesson.each("responses", list(lesson.models), lesson.respond)
     lesson.each("signals", list(lesson.models), lesson.score)
     lesson.each("rewards", list(lesson.scorers), lesson.judge)
-    lesson.each("advantage", ["all"], lesson.compare)
-    lesson.each("winners", list(lesson.models), lesson.capture)
-    judged = tuple(lesson.made[f"advantage/all/{shard_name(i)}"] for i in range(len(lesson.shards)))
-    summary = advantage_summary(judged, order=tuple(lesson.models))
+    quality = lesson.judge_scorers()
+    lesson.each("advantage", ["all"], lesson.compare(quality), spans=lesson.train)
+    lesson.each("winners", list(lesson.models), lesson.capture, spans=lesson.train)
+    judged = tuple(lesson.made[f"advantage/all/{span.name}"] for span in lesson.train)
+    summary = advantage_summary(judged, quality, tuple(lesson.scorers.values()), order=tuple(lesson.models))
     materialise_tree({**lesson.made, "summary": summary}, ctx.out("teach"))
-    told = [a.meta for name, a in lesson.made.items() if name.startswith("responses/")]
-    judged_by = [a.meta for name, a in lesson.made.items() if name.startswith("rewards/")]
+    for warning in summary.meta["warnings"]:
+        _log.warning("%s", warning)
     finish_stage(
         ctx.run("teach"),
         output=summary.sha256,
-        params={"teach.shards": len(lesson.shards)},
-        metrics={
-            "final/num_responses": float(sum(m["responses"] for m in told)),
-            "final/num_cut_responses": float(sum(m["unfinished"] for m in told)),
-            "final/num_truncated_prompts": float(sum(m["truncated_prompts"] for m in told)),
-            "final/num_response_tokens": float(sum(m["tokens"] for m in told)),
-            "final/num_without_answer": float(sum(sum(m["problems"].values()) for m in told)),
-            "final/num_ungraded": float(sum(m["ungraded"] for m in judged_by)),
-        },
+        params={"teach.shards": len(lesson.train)},
+        metrics=answer_counts(lesson) | winner_shares(summary) | scorer_accuracies(summary),
         files=sorted(summary.path.glob("*.json")),
     )
     for name, model in lesson.models.items():
         finish_stage(ctx.run(f"source-{name}"), output=model.sha256, params={}, metrics=win_shares(summary, name))
 
 
+def answer_counts(lesson: "Lesson") -> dict[str, float]:
+    """Return how much the sources answered to the training prompts."""
+    told = [lesson.made[f"responses/{name}/{span.name}"].meta for name in lesson.models for span in lesson.train]
+    keys = {
+        "responses": "responses",
+        "truncated_prompts": "truncated_prompts",
+        "unfinished": "unfinished",
+        "tokens": "response_tokens",
+    }
+    return {f"final/num_{metric}": float(sum(m[key] for m in told)) for key, metric in keys.items()}
+
+
+def winner_shares(summary: Artifact) -> dict[str, float]:
+    """Return the share of prompts without a winner, by reason, and the share of right winners among those with a check."""
+    counts = summary.meta["winners"]
+    prompts = max(int(counts["prompts"]), 1)
+    found = {"vote/without_winner": 1 - counts["winners"] / prompts}
+    found |= {f"vote/without_winner_{reason}": number / prompts for reason, number in counts["without_winner"].items()}
+    return found | ({"vote/right": counts["right"] / counts["checked"]} if counts["checked"] else {})
+
+
+def scorer_accuracies(summary: Artifact) -> dict[str, float]:
+    """Return every scorer's pairwise accuracy on the validation split as `scorer/<name>_pairwise`; checks before likeness."""
+    rows = json.loads((summary.path / "scorer_quality.json").read_text(encoding="utf-8"))["scorers"]
+    found: dict[str, float] = {}
+    for row in rows:
+        if row["accuracy"] is not None:
+            found.setdefault(f"scorer/{row['scorer']}_pairwise", row["accuracy"])
+            found.setdefault(f"scorer/{row['scorer']}_pairs", float(row["num_pairs"]))
+    return found
+
+
 def win_shares(summary: Artifact, source: str) -> dict[str, float]:
     """Return a source's row of the win table as metrics `wins/<mode>_<family>`."""
     rows = json.loads((summary.path / "win_table.json").read_text(encoding="utf-8"))
     return {f"wins/{r['mode']}_{r['family']}": float(r["share"]) for r in rows if r["source"] == source}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A shard: examples `start` to `stop` of a split of `data`, in a folder `name`."""
+
+    name: str
+    data: Artifact
+    split: Split
+    start: int
+    stop: int
 
 
 class Lesson:
@@ -62,60 +110,100 @@ class Lesson:
         self.data = ctx.input("prepare", "corpus")
         self.models = {s.name: ctx.input("sources", "models", s.name) for s in ctx.params.sources.models}
         self.scorers = {s.name: s for s in self.cfg.rewards.scorers}
-        self.shards = shards_of(int(self.data.meta["train"]), self.cfg.shard_size)
+        self.train = self._spans(self.data, "train")
+        self.valid = self._validation()
         self.made: dict[str, Artifact] = {}
 
-    def each(self, kind: str, names: list[str], make: Callable[[str, int], Call]) -> None:
-        """Run `make(name, shard)` for all names and shards and keep what they made as `kind/name/shard`."""
-        keys = [(name, index) for name in names for index in range(len(self.shards))]
-        made = gather([make(name, index) for name, index in keys], runtime=self.ctx.params.runtime)
-        self.made |= {f"{kind}/{name}/{shard_name(index)}": a for (name, index), a in zip(keys, made, strict=True)}
+    def each(self, kind: str, names: list[str], make: Callable[[str, Span], Call], *, spans: Sequence[Span] = ()) -> None:
+        """Run `make(name, shard)` for all names and shards (or those given) and keep what they made as `kind/name/shard`."""
+        keys = [(name, span) for name in names for span in spans or (*self.train, *self.valid)]
+        made = gather([make(name, span) for name, span in keys], runtime=self.ctx.params.runtime)
+        self.made |= {f"{kind}/{name}/{span.name}": a for (name, span), a in zip(keys, made, strict=True)}
 
-    def _common(self, index: int) -> dict[str, Any]:
-        start, stop = self.shards[index]
+    def _spans(self, data: Artifact, split: Split) -> list[Span]:
+        found = shards_of(int(data.meta[split]), self.cfg.shard_size)
+        prefix = "" if split == "train" else f"{split}-"
+        return [Span(f"{prefix}{shard_name(i)}", data, split, start, stop) for i, (start, stop) in enumerate(found)]
+
+    def _validation(self) -> list[Span]:
+        limit = min(self.cfg.rewards.validation_prompts, int(self.data.meta["valid"]))
+        if limit:
+            return self._spans(validation_prompts(self.data, limit=limit), "valid")
+        if self.cfg.rewards.accept == "calibrated":
+            rule = "must not be `calibrated` without a validation split (`corpus.valid_fraction`)"
+            raise ParamsError("Invalid parameters", [Problem("`teach.rewards.accept`", rule)])
+        return []
+
+    def _common(self, span: Span) -> dict[str, Any]:
         runtime, run = self.ctx.params.runtime, self.ctx.run("teach")
-        return {"data": self.data, "start": start, "stop": stop, "runtime": runtime, "run": run}
+        return {"data": span.data, "start": span.start, "stop": span.stop, "runtime": runtime, "run": run}
 
-    def _of(self, kind: str, names: Iterable[str], index: int) -> dict[str, Artifact]:
-        return {name: self.made[f"{kind}/{name}/{shard_name(index)}"] for name in names}
+    def _of(self, kind: str, names: Iterable[str], span: Span) -> dict[str, Artifact]:
+        return {name: self.made[f"{kind}/{name}/{span.name}"] for name in names}
 
-    def respond(self, name: str, index: int) -> Call:
+    def respond(self, name: str, span: Span) -> Call:
         """Source `name` answers a shard."""
         overflow = self.cfg.prompt_overflow
         return teacher_inference, {
-            "cfg": self.cfg.responses, "source": self.models[name], "overflow": overflow, **self._common(index),
+            "cfg": self.cfg.responses, "source": self.models[name], "overflow": overflow, "split": span.split,
+            **self._common(span),
         }  # fmt: skip
 
-    def score(self, name: str, index: int) -> Call:
+    def score(self, name: str, span: Span) -> Call:
         """Source `name` scores ground truths and its own answers."""
         return cross_entropy, {
-            "cfg": self.cfg.signals, "source": self.models[name], "overflow": self.cfg.prompt_overflow,
-            "responses": self.made[f"responses/{name}/{shard_name(index)}"], **self._common(index),
+            "cfg": self.cfg.signals, "source": self.models[name], "overflow": self.cfg.prompt_overflow, "split": span.split,
+            "responses": self.made[f"responses/{name}/{span.name}"], **self._common(span),
         }  # fmt: skip
 
-    def judge(self, name: str, index: int) -> Call:
+    def judge(self, name: str, span: Span) -> Call:
         """Scorer `name` judges all answers."""
         scorer = self.scorers[name]
         model = self.ctx.input("sources", "reward_models", name) if scorer.kind == "reward_model" else None
         return rewards, {
-            "cfg": self.cfg.rewards, "scorer": scorer, "model": model,
-            "responses": self._of("responses", self.models, index), **self._common(index),
+            "scorer": scorer, "model": model, "content": scorer_content(self.ctx, scorer),
+            "batch_size": self.cfg.rewards.batch_size,
+            "scores": self._of("signals", self.models, span) if scorer.kind == "confidence" else {},
+            "responses": self._of("responses", self.models, span), "split": span.split, **self._common(span),
         }  # fmt: skip
 
-    def compare(self, _: str, index: int) -> Call:
-        """Find the winners of a shard."""
-        start, stop = self.shards[index]
-        return advantage, {
-            "cfg": self.cfg.advantage, "data": self.data, "order": tuple(self.models), "start": start, "stop": stop,
-            "scores": self._of("signals", self.models, index), "rewards": self._of("rewards", self.scorers, index),
-        }  # fmt: skip
+    def judge_scorers(self) -> Artifact | None:
+        """Judge the scorers on the validation prompts; None where there are none."""
+        if not self.valid:
+            return None
+        return scorer_quality(
+            self.cfg.advantage,
+            self.cfg.rewards.vote,
+            self.valid[0].data,
+            scorers=tuple(self.scorers.values()),
+            scores=tuple(self._of("signals", self.models, span) for span in self.valid),
+            rewards=tuple(self._of("rewards", self.scorers, span) for span in self.valid),
+            responses=tuple(self._of("responses", self.models, span) for span in self.valid),
+            shards=tuple((span.start, span.stop) for span in self.valid),
+            order=tuple(self.models),
+        )
 
-    def capture(self, name: str, index: int) -> Call:
+    def compare(self, quality: Artifact | None) -> Callable[[str, Span], Call]:
+        """Return the call that finds the winners of a shard."""
+        # What was measured of the scorers decides a winner only where the gate is calibrated on it.
+        calibration = quality if self.cfg.rewards.accept == "calibrated" else None
+
+        def call(_: str, span: Span) -> Call:
+            return advantage, {
+                "cfg": self.cfg.advantage, "rules": self.cfg.rewards.vote, "data": span.data, "calibration": calibration,
+                "scores": self._of("signals", self.models, span), "rewards": self._of("rewards", self.scorers, span),
+                "responses": self._of("responses", self.models, span), "order": tuple(self.models),
+                "start": span.start, "stop": span.stop,
+            }  # fmt: skip
+
+        return call
+
+    def capture(self, name: str, span: Span) -> Call:
         """Source `name` gives its distributions over its winning answers."""
         return winner_signals, {
             "cfg": self.cfg.signals, "source": self.models[name], "overflow": self.cfg.prompt_overflow,
-            "responses": self.made[f"responses/{name}/{shard_name(index)}"],
-            "advantage": self.made[f"advantage/all/{shard_name(index)}"], **self._common(index),
+            "responses": self.made[f"responses/{name}/{span.name}"],
+            "advantage": self.made[f"advantage/all/{span.name}"], **self._common(span),
         }  # fmt: skip
 
 

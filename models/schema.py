@@ -7,6 +7,7 @@ from typing import Any, Literal
 Check = Literal["none", "exact", "contains", "number"]
 Split = Literal["train", "valid", "test"]
 Finish = Literal["eos", "length", "content_filter"]
+WithoutWinner = Literal["", "empty", "truncated", "abstained", "gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +175,23 @@ class Advantage:
         id: Example id.
         family: Its family.
         train_winner: Source with the lowest cross-entropy on the ground truth (M^MinCE, eq. 1).
-        infer_winner: Source of the response that won the vote (eq. 2).
-        infer_sample: Which of its samples.
+        infer_winner: Source of the response that won the vote (eq. 2); None where nobody did.
+        infer_sample: Which of its samples; None without a winner.
         train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`.
-        infer_votes: `source#sample` → number of votes.
-        tie: Which rule settled the vote: `votes`, `reward`, `ce` or `order`.
+        infer_votes: `source#sample` → number of votes, for the answers that could win.
+        tie: Which rule settled the vote: `votes`, `reward`, `ce` or `order`; `none` where there was no vote.
+        infer_rewards: `source#sample` → mean z-scored reward.
+        without_winner: Why there is no winner: all answers are `empty`, the others `truncated`, every scorer `abstained`, or the
+            vote was not clear enough for the `gate` (`teach.rewards.accept`); "" with a winner.
     """
 
     id: str
     family: str
     train_winner: str
-    infer_winner: str
-    infer_sample: int
+    infer_winner: str | None
+    infer_sample: int | None
     train_scores: Mapping[str, float]
     infer_votes: Mapping[str, int]
-    tie: Literal["votes", "reward", "ce", "order"] = "votes"
+    tie: Literal["votes", "reward", "ce", "order", "none"] = "votes"
     infer_rewards: Mapping[str, float] = field(default_factory=dict)
+    without_winner: WithoutWinner = ""

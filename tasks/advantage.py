@@ -1,49 +1,138 @@
-"""Tasks `advantage` and `advantage-summary`: who is best on each example, in both modes, and how often they agree."""
+"""Tasks `advantage`, `scorer-quality`, `advantage-summary`: who is best in both modes, and how good those are who say so."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from models.params.teach import AdvantageParams
+from models.params.teach import AdvantageParams, ScorerSpec, VoteParams
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
+
+if TYPE_CHECKING:
+    from models.evaluation.scorer_quality import Case
+    from models.fusion.shard_advantage import Election
+    from models.schema import Advantage, Split
+
+CALIBRATION, QUALITY, WINNERS = "calibration.json", "scorer_quality.json", "winners.json"
 
 
 @step("advantage")
 def advantage(
     cfg: AdvantageParams,
+    rules: VoteParams,
     data: Artifact,
+    *,
     scores: Mapping[str, Artifact],
     rewards: Mapping[str, Artifact],
-    *,
+    responses: Mapping[str, Artifact],
+    calibration: Artifact | None,
     order: tuple[str, ...],
     start: int,
     stop: int,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard."""
-    from models.data.corpus import read_slice
-    from models.fusion.shard_advantage import judge_shard, write_advantages
+    """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard, and their counts."""
+    from models.evaluation.scorer_quality import winner_counts
+    from models.fusion.gate import Calibration
+    from models.fusion.shard_advantage import Election, write_advantages
 
-    examples = read_slice(data.path / "train.jsonl", start, stop)
-    rows = judge_shard(
+    known = Calibration.load(calibration.path / CALIBRATION) if calibration is not None else None
+    election = Election(order=order, unit=cfg.ce_unit, rules=rules, calibration=known)
+    rows, cases = _held(data, scores, rewards, responses, split="train", span=(start, stop), election=election)
+    write_advantages(work.out / "advantage.jsonl", rows)
+    counts = winner_counts(cases, rows)
+    (work.out / WINNERS).write_text(json.dumps(counts, indent=1), encoding="utf-8")
+    return {"examples": len(rows), "without_winner": len(rows) - counts["winners"]}
+
+
+@step("scorer-quality")
+def scorer_quality(
+    cfg: AdvantageParams,
+    rules: VoteParams,
+    data: Artifact,
+    *,
+    scorers: tuple[ScorerSpec, ...],
+    scores: tuple[Mapping[str, Artifact], ...],
+    rewards: tuple[Mapping[str, Artifact], ...],
+    responses: tuple[Mapping[str, Artifact], ...],
+    shards: tuple[tuple[int, int], ...],
+    order: tuple[str, ...],
+    work: Work,
+) -> Mapping[str, Any]:
+    """Write scorer_quality.json, and for the gate `calibrated` calibration.json, from the validation prompts of all shards."""
+    from models.evaluation.scorer_quality import calibrate, judge_scorers
+    from models.fusion.shard_advantage import Election
+
+    open_gate = VoteParams(truncated_may_win=rules.truncated_may_win)
+    election = Election(order=order, unit=cfg.ce_unit, rules=open_gate)
+    cases: list[Case] = []
+    for span, *parts in zip(shards, scores, rewards, responses, strict=True):
+        cases += _held(data, *parts, split="valid", span=span, election=election)[1]
+    found = judge_scorers(cases, scorers)
+    (work.out / QUALITY).write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+    if rules.accept == "calibrated":
+        calibrate(cases, target=rules.accept_target).save(work.out / CALIBRATION)
+    return {"prompts": len(cases), "warnings": found["warnings"]}
+
+
+def _held(
+    data: Artifact,
+    scores: Mapping[str, Artifact],
+    rewards: Mapping[str, Artifact],
+    responses: Mapping[str, Artifact],
+    *,
+    split: "Split",
+    span: tuple[int, int],
+    election: "Election",
+) -> "tuple[list[Advantage], list[Case]]":
+    """Hold the vote on one shard: its outcome, and what the answers were worth."""
+    from models.data.corpus import read_slice
+    from models.evaluation.scorer_quality import make_case
+    from models.fusion.shard_advantage import judge_shard, read_contests
+
+    examples = read_slice(data.path / f"{split}.jsonl", *span)
+    contests = read_contests(
         [(e.id, e.family) for e in examples],
         scores={name: a.path / "scores.jsonl" for name, a in scores.items()},
         rewards={name: a.path / "rewards.jsonl" for name, a in rewards.items()},
-        unit=cfg.ce_unit,
-        order=order,
+        responses={name: a.path for name, a in responses.items()},
     )
-    write_advantages(work.out / "advantage.jsonl", rows)
-    return {"examples": len(rows)}
+    rows = judge_shard(contests, election)
+    cases = [
+        make_case(e, c, a, order=election.order, rules=election.rules, likeness=split == "valid")
+        for e, c, a in zip(examples, contests, rows, strict=True)
+    ]
+    return rows, cases
 
 
 @step("advantage-summary")
-def advantage_summary(shards: tuple[Artifact, ...], *, order: tuple[str, ...], work: Work) -> Mapping[str, Any]:
-    """Write win_table.json and agreement.json over all shards."""
+def advantage_summary(
+    shards: tuple[Artifact, ...], quality: Artifact | None, scorers: tuple[ScorerSpec, ...], *, order: tuple[str, ...], work: Work
+) -> Mapping[str, Any]:
+    """Write win_table.json, agreement.json, winners.json and scorer_quality.json over all shards."""
+    from models.evaluation.scorer_quality import judge_scorers
     from models.fusion.shard_advantage import read_advantages
     from models.fusion.win_table import mode_agreement, win_table
 
     rows = [row for shard in shards for row in read_advantages(shard.path / "advantage.jsonl")]
-    for name, content in (("win_table", win_table(rows, order)), ("agreement", mode_agreement(rows, order))):
+    winners = _added([json.loads((shard.path / WINNERS).read_text(encoding="utf-8")) for shard in shards])
+    # Without validation prompts nothing is known of the scorers but their number.
+    known = judge_scorers([], scorers) if quality is None else json.loads((quality.path / QUALITY).read_text(encoding="utf-8"))
+    parts = {
+        "win_table": win_table(rows, order),
+        "agreement": mode_agreement(rows, order),
+        WINNERS.removesuffix(".json"): winners,
+        QUALITY.removesuffix(".json"): known,
+    }
+    for name, content in parts.items():
         (work.out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    return {"examples": len(rows)}
+    return {"examples": len(rows), "winners": winners, "warnings": known["warnings"]}
+
+
+def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum counts of shards, nested ones, too."""
+    total: dict[str, Any] = {}
+    for row in counts:
+        for key, value in row.items():
+            total[key] = _added([total.get(key, {}), value]) if isinstance(value, Mapping) else total.get(key, 0) + value
+    return total

@@ -6,6 +6,7 @@ from typing import Any
 from models.params.corpus import CorpusParams
 from models.params.dialogues import DialoguesParams
 from models.params.runtime import Runtime
+from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
 from tasks.workspace import project_root
@@ -19,6 +20,17 @@ def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run
     with RunSink(run, runtime=runtime, label="prepare") as sink:
         record = prepare_corpus(cfg, root=project_root(), out=work.out, sink=sink)
     return record.to_json()
+
+
+@step("validation-prompts")
+def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str, Any]:
+    """Write valid.jsonl: examples of the validation split, chosen by a hash of their ids, on which scorers are judged."""
+    from models.data.corpus import read_examples, write_examples
+    from models.evaluation.fusion_scores import pick_examples
+
+    return {
+        "valid": write_examples(work.out / "valid.jsonl", pick_examples(read_examples(data.path / "valid.jsonl"), limit=limit))
+    }
 
 
 @step("dialogues")

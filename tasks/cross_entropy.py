@@ -1,6 +1,7 @@
 """Task `cross-entropy`: one source scores the ground truth (with its distribution) and its own answers of one shard."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from models.fusion.scoring import TextItem
     from models.fusion.signal import SampleSignals
     from models.generation.prompts import Overflow
+    from models.schema import Split
 
 
 @step("cross-entropy", retries=2)
@@ -24,13 +26,14 @@ def cross_entropy(
     responses: Artifact,
     *,
     overflow: "Overflow",
+    split: "Split",
     start: int,
     stop: int,
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write scores.jsonl (cross-entropy of ground truth and answers) and ground_truth/ (the signals)."""
+    """Write scores.jsonl (cross-entropy of ground truth and answers) and, of training examples, ground_truth/ (the signals)."""
     from models.data.corpus import read_slice
     from models.fusion.scoring import TextItem
     from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, score_row
@@ -38,7 +41,7 @@ def cross_entropy(
     from models.generation.response_file import read_responses
     from tasks.forcing import open_teacher
 
-    examples = read_slice(data.path / "train.jsonl", start, stop)
+    examples = read_slice(data.path / f"{split}.jsonl", start, stop)
     prompts = {e.id: e.messages for e in examples}
     truths = [TextItem(e.id, e.messages, e.response, e.ended) for e in examples]
     answers = [TextItem(f"{r.id}#{r.sample}", prompts[r.id], r.text, r.ended) for r in read_responses(responses.path)]
@@ -55,10 +58,12 @@ def cross_entropy(
                 scores.append(score_row(item.id, text, one))
                 yield signals
 
-        spec = teacher.spec(corpus_digest=data.sha256, top_k=cfg.top_k, kind="ground_truth")
-        write_shard(work.out / "ground_truth", 0, spec, score(truths, cfg.top_k, GROUND_TRUTH, 0))
-        for _ in score(answers, None, RESPONSE, len(truths)):
-            pass
+        if split == "train":
+            spec = teacher.spec(corpus_digest=data.sha256, top_k=cfg.top_k, kind="ground_truth")
+            write_shard(work.out / "ground_truth", 0, spec, score(truths, cfg.top_k, GROUND_TRUTH, 0))
+        else:
+            deque(score(truths, None, GROUND_TRUTH, 0), maxlen=0)
+        deque(score(answers, None, RESPONSE, len(truths)), maxlen=0)
     with (work.out / "scores.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in scores)
     return {"source": teacher.source.name, "texts": total}

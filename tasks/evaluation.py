@@ -6,7 +6,7 @@ from typing import Any
 
 from models.params.evaluation import EvaluationParams
 from models.params.runtime import Runtime
-from models.params.teach import RewardParams
+from models.params.teach import ScorerSpec
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
@@ -22,14 +22,32 @@ def evaluation(
     system: Artifact,
     folder: str,
     split: str,
-    voters: RewardParams,
+    voters: tuple[ScorerSpec, ...],
     judges: Mapping[str, Artifact],
+    encoders: Mapping[str, str],
+    batch_size: int,
     overflow: str,
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write rows.jsonl: likelihood, answer, correctness and rewards of one model on every example of a split."""
+    """Write rows.jsonl: likelihood, answer, correctness and rewards of one model on every example of a split.
+
+    Args:
+        cfg: Lengths and batch sizes.
+        data: Corpus.
+        system: The model, in `folder` of the artifact.
+        folder: Its place.
+        split: Split of `data`.
+        voters: Scorers of `teach` that grade.
+        judges: Scorer → reward model.
+        encoders: Scorer → digest of the folder of its encoder.
+        batch_size: Answers graded together.
+        overflow: What happens to a prompt beyond the context.
+        runtime: Device, endpoints.
+        run: MLflow run.
+        work: Scratch.
+    """
     from models.data.corpus import read_examples
     from models.evaluation.fusion_scores import evaluate_model, pick_examples, with_rewards
     from models.evaluation.scores import write_scores
@@ -39,10 +57,9 @@ def evaluation(
     name = source_record(system.path / folder).name
     examples = pick_examples(read_examples(data.path / f"{split}.jsonl"), limit=cfg.limit)
     scorers = {}
-    for voter in voters.scorers:
-        judge = open_judge(
-            voter, judges[voter.name].path if voter.name in judges else None, batch_size=voters.batch_size, runtime=runtime
-        )
+    for voter in voters:
+        folder_of = judges[voter.name].path if voter.name in judges else None
+        judge = open_judge(voter, folder_of, batch_size=batch_size, runtime=runtime)
         scorers[voter.name] = lambda items, truths, judge=judge: judge(items, truths, lambda _: None)
     with RunSink(run, runtime=runtime, label=f"evaluate {name}") as sink:
         with source_in_use(system.path / folder, runtime=runtime) as loaded:

@@ -1,8 +1,9 @@
-"""The voters of RM_Vote as one kind of function: reward models (loaded while they judge), judges behind endpoints, likeness."""
+"""Voters that grade answers as one kind of function: reward models and encoders (loaded while they judge), endpoints, chrF."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from models.fusion.embedding_scores import SentenceEncoder, embedding_scores, load_sentence_encoder
 from models.fusion.rewards import LoadedRewardModel, TextItem, load_reward_model, reference_scores, reward_scores
 from models.generation.judge import judge_scores
 from models.generation.loading import pick_devices
@@ -10,6 +11,7 @@ from models.params.runtime import Runtime
 from models.params.teach import ScorerSpec
 from tasks.endpoints import endpoint
 from tasks.resident import POOL, check_unchanged, source_record
+from tasks.workspace import project_root
 
 Judge = Callable[[Sequence[TextItem], Sequence[str], Callable[[int], None]], Sequence[float | None]]
 
@@ -28,6 +30,18 @@ def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runt
                 return judge_scores(client, items, max_tokens=scorer.max_tokens, on_progress=moved)
 
         return ask
+    if scorer.kind == "embedding":
+
+        def compare(items: Sequence[TextItem], truths: Sequence[str], moved: Callable[[int], None]) -> Sequence[float | None]:
+            def load(device: str) -> SentenceEncoder:
+                key = f"teach.rewards.scorers[{scorer.name}].model"
+                return load_sentence_encoder(scorer.model, revision=scorer.revision, root=project_root(), device=device, key=key)
+
+            name = f"{scorer.model}@{scorer.revision}"
+            with POOL.using(name, load, devices=pick_devices(runtime.device)) as encoder:
+                return embedding_scores(encoder, items, truths, batch_size=batch_size, on_progress=moved)
+
+        return compare
     if folder is None:
         raise ValueError(f"scorer {scorer.name} of kind reward_model needs the folder of its model")
     place = folder

@@ -73,7 +73,8 @@ def fusion_page(
     for metric in dict.fromkeys([headline_metric(metrics), "bits_per_byte"]):
         save_figure(plot_comparison(shown.table, metric=metric), work.out / f"scores_{metric.replace('/', '_')}.png")
     save_figure(plot_win_table(shown.wins), work.out / "wins.png")
-    save_figure(plot_agreement(shown.agreement), work.out / "agreement.png")
+    if shown.agreement["overall"]["num_examples"]:
+        save_figure(plot_agreement(shown.agreement), work.out / "agreement.png")
     save_figure(plot_losses(shown.histories), work.out / "losses.png")
     save_figure(plot_coverage(shown.coverage), work.out / "coverage.png")
     write_report(shown, work.out / "index.html")
@@ -119,6 +120,8 @@ def _fusion_data(
         comparisons=[ComparisonRow.from_json(row) for row in scored["comparisons"]],
         wins=_json(summary.path / "win_table.json"),
         agreement=_json(summary.path / "agreement.json"),
+        winners=_json(summary.path / "winners.json"),
+        scorers=_json(summary.path / "scorer_quality.json"),
         histories={name: history_of(training) for name, training in fused.items()},
         coverage=coverage,
         trainings={name: training.meta for name, training in fused.items()},

@@ -1,24 +1,30 @@
 """Task `rewards`: one scorer judges every source's answers of one shard."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from models.params.runtime import Runtime
-from models.params.teach import RewardParams, ScorerSpec
+from models.params.teach import ScorerSpec
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
 
+if TYPE_CHECKING:
+    from models.schema import Example, Response, Split
+
 
 @step("rewards", retries=2)
 def rewards(
-    cfg: RewardParams,
     scorer: ScorerSpec,
     data: Artifact,
     model: Artifact | None,
     responses: Mapping[str, Artifact],
+    scores: Mapping[str, Artifact],
     *,
+    content: str,
+    batch_size: int,
+    split: "Split",
     start: int,
     stop: int,
     runtime: Runtime,
@@ -28,30 +34,79 @@ def rewards(
     """Write rewards.jsonl: {id, scores: {source#sample: score}} for every example of the shard.
 
     A scorer that leaves an answer ungraded abstains on the example: there are no scores.
+
+    Args:
+        scorer: The voter.
+        data: Corpus.
+        model: A reward model.
+        responses: Source → its answers.
+        scores: Source → how sure it was of them; for the kind `confidence` only.
+        content: Digest of an encoder's folder.
+        batch_size: Answers judged together.
+        split: Split of `data`.
+        start: First example.
+        stop: Behind the last one.
+        runtime: Device, endpoints.
+        run: MLflow run.
+        work: Scratch.
     """
     from models.data.corpus import read_slice
-    from models.fusion.rewards import TextItem, candidate_key
+    from models.fusion.rewards import candidate_key
     from models.generation.response_file import read_responses
-    from tasks.judges import open_judge
 
-    examples = {e.id: e for e in read_slice(data.path / "train.jsonl", start, stop)}
+    examples = {e.id: e for e in read_slice(data.path / f"{split}.jsonl", start, stop)}
     answers = [r for _, artifact in sorted(responses.items()) for r in read_responses(artifact.path)]
-    items = [TextItem(r.id, examples[r.id].messages, r.text) for r in answers]
     table: dict[str, dict[str, float]] = {id_: {} for id_ in examples}
-    judge = open_judge(scorer, model.path if model else None, batch_size=cfg.batch_size, runtime=runtime)
-    with RunSink(run, runtime=runtime, label=f"{scorer.name} judges {start}-{stop}") as sink:
-        truths = [examples[r.id].response for r in answers]
-        values = judge(items, truths, lambda done: sink.progress(done, len(items), unit="answers"))
+    if scorer.kind == "confidence":
+        values: Sequence[float | None] = _confidence(answers, scores)
+    elif scorer.kind == "check":
+        values = _checked(answers, examples)
+    else:
+        with RunSink(run, runtime=runtime, label=f"{scorer.name} judges {start}-{stop}") as sink:
+            values = _graded(scorer, model, answers, examples, batch_size=batch_size, runtime=runtime, sink=sink)
     for answer, value in zip(answers, values, strict=True):
         if value is not None:
             table[answer.id][candidate_key(answer)] = value
-    ungraded = {answer.id for answer, value in zip(answers, values, strict=True) if value is None}
-    table |= {id_: {} for id_ in ungraded}
+    silent = {answer.id for answer, value in zip(answers, values, strict=True) if value is None}
+    table |= {id_: {} for id_ in silent}
     with (work.out / "rewards.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"id": id_, "scores": scores}) + "\n" for id_, scores in table.items())
-    return {
-        "scorer": scorer.name,
-        "answers": len(answers),
-        "ungraded": sum(value is None for value in values),
-        "abstained": len(ungraded),
+        file.writelines(json.dumps({"id": id_, "scores": found}) + "\n" for id_, found in table.items())
+    # `check` has no opinion of rows without one; the others should have graded every answer.
+    ungraded = 0 if scorer.kind == "check" else sum(value is None for value in values)
+    return {"scorer": scorer.name, "answers": len(answers), "ungraded": ungraded, "abstained": len(silent)}
+
+
+def _graded(
+    scorer: ScorerSpec,
+    model: Artifact | None,
+    answers: "Sequence[Response]",
+    examples: "Mapping[str, Example]",
+    *,
+    batch_size: int,
+    runtime: Runtime,
+    sink: RunSink,
+) -> "Sequence[float | None]":
+    from models.fusion.rewards import TextItem
+    from tasks.judges import open_judge
+
+    items = [TextItem(r.id, examples[r.id].messages, r.text) for r in answers]
+    truths = [examples[r.id].response for r in answers]
+    judge = open_judge(scorer, model.path if model else None, batch_size=batch_size, runtime=runtime)
+    return judge(items, truths, lambda done: sink.progress(done, len(items), unit="answers"))
+
+
+def _confidence(answers: "Sequence[Response]", scores: Mapping[str, Artifact]) -> list[float]:
+    from models.fusion.rewards import confidence_scores
+    from models.fusion.shard_advantage import read_own_scores
+
+    own = {
+        (source, key): score for source, a in scores.items() for key, score in read_own_scores(a.path / "scores.jsonl").items()
     }
+    return confidence_scores([own[r.source, f"{r.id}#{r.sample}"] for r in answers])
+
+
+def _checked(answers: "Sequence[Response]", examples: "Mapping[str, Example]") -> list[float | None]:
+    from models.evaluation.accuracy import is_correct
+
+    found = [is_correct(examples[r.id], r.text) for r in answers]
+    return [None if right is None else float(right) for right in found]

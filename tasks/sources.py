@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.params.runtime import Runtime
-from models.params.sources import PicoTraining, RewardModelSpec, SourceSpec
+from models.params.sources import PicoTraining, PreferenceParams, RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
@@ -56,27 +56,65 @@ def pico_source(
     return {"name": source.name, "digest": source.digest}
 
 
+@step("pico-answers")
+def pico_answers(
+    cfg: PreferenceParams, data: Artifact, source: Artifact, *, runtime: Runtime, run: StageRun, work: Work
+) -> Mapping[str, Any]:
+    """Write what one embedded source answers to prompts that no reward model judges."""
+    from models.generation.prompts import PromptItem
+    from models.generation.response_file import write_responses
+    from models.generation.responses import generate_responses
+    from models.params.teach import ResponseParams
+    from models.training.preference_pairs import answered_prompts
+    from tasks.resident import source_in_use
+
+    rows = answered_prompts(data.path / "pretrain", num_prompts=cfg.num_prompts, seed=cfg.seed)
+    how = ResponseParams(
+        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, num_samples=cfg.num_samples, seed=cfg.seed
+    )
+    total = len(rows) * cfg.num_samples
+    name = str(source.meta["name"])
+    with (
+        RunSink(run, runtime=runtime, label=f"{name} answers for preferences") as sink,
+        source_in_use(source.path, runtime=runtime) as loaded,
+    ):
+        items = [PromptItem(e.id, e.messages) for e in rows]
+        answers = generate_responses(loaded, items, how, on_progress=lambda done: sink.progress(done, total, unit="answers"))
+    write_responses(work.out, answers)
+    return {"name": name, "answers": len(answers)}
+
+
 @step("pico-reward-model")
 def pico_reward_model(
     spec: RewardModelSpec,
     training: PicoTraining,
+    preferences: PreferenceParams,
     data: Artifact,
-    tokenizer: Artifact,
     *,
+    tokenizer: Artifact,
+    answers: tuple[Artifact, ...],
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Train the embedded reward model on the world's preferences."""
+    """Train the embedded reward model on answers of the embedded sources, right against wrong, and on the world's preferences."""
+    from models.evaluation.accuracy import is_correct
     from models.generation.resolve import resolve_reward_model as resolve
+    from models.generation.response_file import answers_by_prompt
     from models.generation.source_file import write_source
     from models.training.pico import train_pico_reward_model
+    from models.training.preference_pairs import PairSets, answer_pairs, answered_prompts
+    from models.training.reward_model import read_pairs
 
+    rows = answered_prompts(data.path / "pretrain", num_prompts=preferences.num_prompts, seed=preferences.seed)
+    said = answers_by_prompt([artifact.path for artifact in answers])
+    real = list(answer_pairs(rows, said, is_right=is_correct))
+    pairs = PairSets(list(read_pairs(data.path / "preferences.jsonl")), real, preferences.share)
     with RunSink(run, runtime=runtime, label=f"train {spec.name}") as sink:
         train_pico_reward_model(
             spec,
             training,
-            data.path / "preferences.jsonl",
+            pairs,
             tokenizer_dir=tokenizer.path,
             runtime=runtime,
             out=work.out,
@@ -84,7 +122,7 @@ def pico_reward_model(
         )
     model = resolve(spec.model_copy(update={"model": str(work.out)}), root=project_root())
     write_source(work.out, model)
-    return {"name": spec.name, "digest": model.digest}
+    return {"name": spec.name, "digest": model.digest, "real_pairs": len(real)}
 
 
 @step("resolve-reward-model")

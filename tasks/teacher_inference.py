@@ -11,6 +11,7 @@ from tasks.tracking import RunSink, StageRun
 
 if TYPE_CHECKING:
     from models.generation.prompts import Overflow
+    from models.schema import Split
 
 
 @step("teacher-inference", retries=2)
@@ -20,13 +21,14 @@ def teacher_inference(
     source: Artifact,
     *,
     overflow: "Overflow",
+    split: "Split",
     start: int,
     stop: int,
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write responses.jsonl for the training examples `start` to `stop`."""
+    """Write responses.jsonl for the examples `start` to `stop` of a split."""
     from models.data.corpus import read_slice
     from models.generation.chat_reply import count_problems
     from models.generation.http_teacher import http_responses
@@ -37,7 +39,7 @@ def teacher_inference(
     from tasks.endpoints import endpoint
     from tasks.resident import source_in_use, source_record
 
-    items = [PromptItem(e.id, e.messages) for e in read_slice(data.path / "train.jsonl", start, stop)]
+    items = [PromptItem(e.id, e.messages) for e in read_slice(data.path / f"{split}.jsonl", start, stop)]
     name = source_record(source.path).name
     with RunSink(run, runtime=runtime, label=f"{name} answers {start}-{stop}") as sink:
 

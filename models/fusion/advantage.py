@@ -28,7 +28,7 @@ TieRule = Literal["votes", "reward", "ce", "order"]
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """The outcome of a vote.
+    """The outcome of a vote among `num_voters` scorers.
 
     Attributes:
         winner: The best candidate.
@@ -41,6 +41,7 @@ class Vote:
     votes: Mapping[str, int]
     mean_z: Mapping[str, float]
     tie: TieRule
+    num_voters: int
 
 
 def candidate_key(source: str, sample: int) -> str:
@@ -121,8 +122,8 @@ def vote(rewards: Mapping[str, Mapping[str, float]], *, own_ce: Mapping[str, flo
         best = min(key[c] for c in left)
         left = [c for c in left if key[c] == best]
         if len(left) == 1:
-            return Vote(left[0], votes, mean_z, rule)
-    return Vote(left[0], votes, mean_z, "order")
+            return Vote(left[0], votes, mean_z, rule, len(rewards))
+    return Vote(left[0], votes, mean_z, "order", len(rewards))
 
 
 def _z_scores(values: Sequence[float]) -> list[float]:

@@ -54,9 +54,13 @@ class Translation:
 
 @dataclass(slots=True)
 class ShardReport:
-    """Counts of one mode: texts, those left out (longer than `max_length`; empty), and per source the fate of the positions."""
+    """Counts of one mode: texts, those left out (longer than `max_length`; empty), and per source the fate of the positions.
+
+    A prompt without a winner (in inference mode) has no text.
+    """
 
     num_texts: int = 0
+    num_without_winner: int = 0
     num_too_long: int = 0
     num_empty: int = 0
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -67,7 +71,8 @@ class ShardReport:
         for counts in self.coverage.values():
             for key, value in counts.items():
                 summed[key] = summed.get(key, 0) + value
-        return {"num_texts": self.num_texts, "num_too_long": self.num_too_long, "num_empty": self.num_empty, **summed}
+        counts = {"num_texts": self.num_texts, "num_without_winner": self.num_without_winner}
+        return {**counts, "num_too_long": self.num_too_long, "num_empty": self.num_empty, **summed}
 
 
 def align_files(
@@ -76,7 +81,7 @@ def align_files(
     """Write out/training (ground truths, the Min-CE winner's signals) and out/inference (winning answers, their author's).
 
     A text that is longer than `max_length` target tokens with its prompt is left out and counted; likewise an answer that was cut
-    before its first character, which has nothing to teach.
+    before its first character, which has nothing to teach, and a prompt without a winner in inference mode.
 
     Raises:
         SignalError: A store lacks a winner's signals, or belongs to another corpus or tokenizer.
@@ -93,6 +98,7 @@ def align_files(
         write_shard(out / mode, 0, spec, fitting)
         reports[mode] = ShardReport(
             num_texts=len(items),
+            num_without_winner=len(files.examples) - len(items),
             num_too_long=len(taught) - len(fitting),
             num_empty=len(made.samples) - len(taught),
             coverage={name: c.as_dict() for name, c in sorted(made.coverage.items())},
@@ -116,9 +122,13 @@ def _open(folders: Mapping[str, Path], translation: Translation, corpus_digest: 
 
 
 def _items(files: ShardFiles, stores: Mapping[str, SignalStore], mode: Mode) -> Iterator[AlignItem]:
-    answers = {(r.source, r.id, r.sample): r for rows in files.responses.values() for r in rows}
+    answers: dict[tuple[str, str, int | None], Response] = {
+        (r.source, r.id, r.sample): r for rows in files.responses.values() for r in rows
+    }
     for example, advantage in zip(files.examples, files.advantages, strict=True):
         winner = advantage.train_winner if mode == "training" else advantage.infer_winner
+        if winner is None:
+            continue
         text, ended = example.response, example.ended
         if mode == "inference":
             answer = answers[winner, example.id, advantage.infer_sample]

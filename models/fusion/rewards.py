@@ -1,4 +1,4 @@
-"""Scores of responses by reward models and by likeness to the ground truth: the voters of RM_Vote (eq. 2 of ProFuser)."""
+"""Scores of responses by reward models, likeness to the ground truth, and confidence: voters of RM_Vote (eq. 2 of ProFuser)."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from models.generation.batching import pad_rows, plan_batches
 from models.generation.loading import load_reward_classifier
 from models.generation.prompts import TextItem, cut_left
 from models.params.sources import DEFAULT_DATE
-from models.schema import Message, ResolvedSource, Response
+from models.schema import Message, ResolvedSource, Response, SourceScore
 from models.tokenization.chat import render_conversation
 from models.tokenization.loading import load_tokenizer
 
@@ -24,6 +24,7 @@ __all__ = [
     "LoadedRewardModel",
     "TextItem",
     "candidate_key",
+    "confidence_scores",
     "encode_judged",
     "load_reward_model",
     "reference_scores",
@@ -149,6 +150,14 @@ def reference_scores(items: Sequence[TextItem], references: Sequence[str]) -> li
     """Score responses by likeness to the ground truth: sentence chrF of sacrebleu (character 6-grams, β = 2), 0 to 100."""
     metric = CHRF()
     return [float(metric.sentence_score(item.response, [ref]).score) for item, ref in zip(items, references, strict=True)]
+
+
+def confidence_scores(scores: Sequence[SourceScore]) -> list[float]:
+    """Score responses by how sure their own source is of them: minus nats per byte, the end token included, at most 0.
+
+    Neither a model nor a ground truth is needed. An empty response counts as one byte.
+    """
+    return [-score.nll / max(score.num_bytes, 1) for score in scores]
 
 
 def candidate_key(response: Response) -> str:

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from models.errors import SignalError
 from models.fusion.advantage import Unit, candidate_key, min_ce, score_value, split_candidate, vote
-from models.schema import Advantage, SourceScore
+from models.fusion.gate import Calibration, Rewards, is_accepted
+from models.generation.response_file import read_responses
+from models.params.teach import VoteParams
+from models.schema import Advantage, Response, SourceScore, WithoutWinner
 
 GROUND_TRUTH, RESPONSE = "ground_truth", "response"
 ScoreTable = Mapping[str, Mapping[str, SourceScore]]
@@ -19,70 +22,134 @@ def score_row(id_: str, text: str, score: SourceScore) -> dict[str, Any]:
     return {"id": id_, "text": text, **asdict(score)}
 
 
-def judge_shard(
+@dataclass(frozen=True, slots=True)
+class Election:
+    """How the winners of a shard are found.
+
+    Attributes:
+        order: Sources; the first of equals wins.
+        unit: Unit of Min-CE.
+        rules: Which answers may win, and how sure a vote must be.
+        calibration: For the gate `calibrated`.
+    """
+
+    order: Sequence[str]
+    unit: Unit
+    rules: VoteParams = field(default_factory=VoteParams)
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What is known of one example: candidates are named `source#sample`.
+
+    Attributes:
+        id: Example id.
+        family: Its family.
+        truths: Source → its score on the ground truth.
+        own: Candidate → score of its source on it.
+        rewards: Scorer → candidate → reward; a scorer that abstains is absent.
+        answers: Candidate → answer.
+    """
+
+    id: str
+    family: str
+    truths: Mapping[str, SourceScore]
+    own: Mapping[str, SourceScore]
+    rewards: Rewards
+    answers: Mapping[str, Response]
+
+
+def read_contests(
     examples: Sequence[tuple[str, str]],
     *,
     scores: Mapping[str, Path],
     rewards: Mapping[str, Path],
-    unit: Unit,
-    order: Sequence[str],
-) -> list[Advantage]:
-    """Find the Min-CE winner (eq. 1) and the vote winner (eq. 2) of every example.
+    responses: Mapping[str, Path],
+) -> list[Contest]:
+    """Read what is known of every example of a shard.
 
     Args:
         examples: (id, family) in corpus order.
         scores: Source → its scores.jsonl.
         rewards: Scorer → its rewards.jsonl, rows {id, scores: {source#sample: reward}}, without scores where it abstains.
-        unit: Unit of Min-CE.
-        order: Sources; the first of equals wins.
+        responses: Source → folder of its answers.
 
     Raises:
         SignalError: A file lacks an example; the message names both.
     """
     truths: dict[str, dict[str, SourceScore]] = {}
-    answers: dict[str, dict[str, SourceScore]] = {}
-    for source in order:
+    own: dict[str, dict[str, SourceScore]] = {}
+    answers: dict[str, dict[str, Response]] = {}
+    for source, folder in responses.items():
         for row in _rows(scores[source]):
             text, id_ = row.pop("text"), row.pop("id")
             if text == GROUND_TRUTH:
                 truths.setdefault(id_, {})[source] = SourceScore(**row)
             else:
                 example, sample = split_candidate(id_)
-                answers.setdefault(example, {})[candidate_key(source, sample)] = SourceScore(**row)
+                own.setdefault(example, {})[candidate_key(source, sample)] = SourceScore(**row)
+        for answer in read_responses(folder):
+            answers.setdefault(answer.id, {})[candidate_key(source, answer.sample)] = answer
     votes = {scorer: {row["id"]: row["scores"] for row in _rows(path)} for scorer, path in rewards.items()}
-    _require_all([id_ for id_, _ in examples], {"scores": truths, "answers": answers, **votes})
+    _require_all([id_ for id_, _ in examples], {"scores": truths, "scores of answers": own, "responses": answers, **votes})
     return [
-        _judge(id_, family, truths[id_], answers[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, unit=unit, order=order)
+        Contest(id_, family, truths[id_], own[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, answers[id_])
         for id_, family in examples
     ]
 
 
-def _judge(
-    id_: str,
-    family: str,
-    truths: Mapping[str, SourceScore],
-    answers: Mapping[str, SourceScore],
-    rewards: Mapping[str, Mapping[str, float]],
-    *,
-    unit: Unit,
-    order: Sequence[str],
-) -> Advantage:
-    places = {source: i for i, source in enumerate(order)}
-    candidates = sorted(answers, key=lambda key: (split_candidate(key)[1], places[split_candidate(key)[0]]))
-    own_ce = {key: score_value(answers[key], unit) for key in candidates}
-    result = vote(rewards, own_ce=own_ce, order=candidates)
-    winner, sample = split_candidate(result.winner)
+def judge_shard(contests: Sequence[Contest], election: Election) -> list[Advantage]:
+    """Find the Min-CE winner (eq. 1) and the vote winner (eq. 2) of every example.
+
+    An empty answer cannot win, nor can one that was cut, unless the rules let it; where the rest is nobody, where every scorer
+    abstains, or where the vote does not pass the gate, there is no winner.
+
+    Raises:
+        SignalError: Candidates of scores, rewards and answers differ.
+    """
+    return [_judge(contest, election) for contest in contests]
+
+
+def _judge(contest: Contest, election: Election) -> Advantage:
+    order, unit = election.order, election.unit
+    able = eligible(contest.answers, order=order, truncated_may_win=election.rules.truncated_may_win)
+    rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
+    result = vote(rewards, own_ce={c: score_value(contest.own[c], unit) for c in able}, order=able) if rewards else None
+    if result is not None:
+        texts = {c: contest.answers[c].text for c in able}
+        passed = is_accepted(result, rewards, texts, rules=election.rules, calibration=election.calibration)
+        reason: WithoutWinner = "" if passed else "gate"
+    elif able:
+        reason = "abstained"
+    else:
+        reason = "truncated" if any(a.text.strip() for a in contest.answers.values()) else "empty"
+    winner, sample = split_candidate(result.winner) if result is not None and not reason else (None, None)
     return Advantage(
-        id=id_,
-        family=family,
-        train_winner=min_ce(truths, unit=unit, order=order),
+        id=contest.id,
+        family=contest.family,
+        train_winner=min_ce(contest.truths, unit=unit, order=order),
         infer_winner=winner,
         infer_sample=sample,
-        train_scores={source: score_value(truths[source], unit) for source in order},
-        infer_votes=result.votes,
-        tie=result.tie,
-        infer_rewards=result.mean_z,
+        train_scores={source: score_value(contest.truths[source], unit) for source in order},
+        infer_votes=result.votes if result is not None else {},
+        tie=result.tie if result is not None else "none",
+        infer_rewards=result.mean_z if result is not None else {},
+        without_winner=reason,
     )
+
+
+def eligible(answers: Mapping[str, Response], *, order: Sequence[str], truncated_may_win: bool) -> list[str]:
+    """Return the candidates that may win, in the order that settles last ties: first samples first, then as the sources."""
+    places = {source: i for i, source in enumerate(order)}
+    able = [c for c, a in answers.items() if a.text.strip() and (truncated_may_win or a.ended)]
+    return sorted(able, key=lambda c: (answers[c].sample, places[answers[c].source]))
+
+
+def read_own_scores(path: Path) -> dict[str, SourceScore]:
+    """Return how sure a source was of its own answers, by `example#sample`."""
+    rows = [row for row in _rows(path) if row.pop("text") == RESPONSE]
+    return {row.pop("id"): SourceScore(**row) for row in rows}
 
 
 def write_advantages(path: Path, rows: Iterable[Advantage]) -> None:

@@ -8,6 +8,8 @@ from models.schema import Advantage
 
 Mode = Literal["training", "inference"]
 _ALL = "all"
+NOBODY = "(nobody)"
+"""What stands for a source where a prompt has no winner; no source can be called so."""
 
 
 def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[dict[str, Any]]:
@@ -15,7 +17,8 @@ def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[d
 
     Returns:
         Rows {family, mode (`training` | `inference`), source, wins, num_examples, share}: the family "all" first, then the
-        families by name; within one, modes and then sources in the order given.
+        families by name; within one, modes and then sources in the order given. Where prompts have no winner in inference mode,
+        `NOBODY` follows the sources.
     """
     wins: Counter[tuple[str, Mode, str]] = Counter()
     totals: Counter[str] = Counter()
@@ -23,9 +26,10 @@ def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[d
         for family in (_ALL, advantage.family):
             totals[family] += 1
             wins[family, "training", advantage.train_winner] += 1
-            wins[family, "inference", advantage.infer_winner] += 1
+            wins[family, "inference", advantage.infer_winner or NOBODY] += 1
     families = [_ALL, *sorted(set(totals) - {_ALL})] if totals else []
     modes: tuple[Mode, ...] = ("training", "inference")
+    columns = [*sources, NOBODY] if wins[_ALL, "inference", NOBODY] else list(sources)
     return [
         {
             "family": family,
@@ -37,7 +41,7 @@ def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[d
         }
         for family in families
         for mode in modes
-        for source in sources
+        for source in columns
     ]
 
 
@@ -47,18 +51,21 @@ def mode_agreement(advantages: Iterable[Advantage], sources: Sequence[str]) -> d
     Returns:
         `overall` {num_examples, agreeing, share}; `by_family` the same per family; `confusion` {sources, counts}, counts[i][j]
         examples that source i wins in training mode and source j in inference mode; `pairwise` one row per ordered pair:
-        {a, b, and for each mode num_<mode>, <mode>_share where a beats b, <mode>_tie_share}. Shares of nothing are None.
+        {a, b, and for each mode num_<mode>, <mode>_share where a beats b, <mode>_tie_share}. Shares of nothing are None. An
+        example without a winner in inference mode is counted by `pairwise` alone: in inference mode, if there was a vote on it.
     """
     agree: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     confusion: Counter[tuple[str, str]] = Counter()
     duels: Counter[tuple[str, str, Mode, int]] = Counter()
     for advantage in advantages:
+        _count_duels(duels, advantage, sources)
+        if advantage.infer_winner is None:
+            continue
         for family in (_ALL, advantage.family):
             totals[family] += 1
             agree[family] += advantage.train_winner == advantage.infer_winner
         confusion[advantage.train_winner, advantage.infer_winner] += 1
-        _count_duels(duels, advantage, sources)
     counts = {family: _agreement(agree[family], totals[family]) for family in sorted(totals)}
     return {
         "overall": counts.pop(_ALL, _agreement(0, 0)),
@@ -88,8 +95,10 @@ def _count_duels(duels: Counter[tuple[str, str, Mode, int]], advantage: Advantag
 
 
 def _inference_ranks(advantage: Advantage) -> dict[str, tuple[float, float]]:
-    """Return source → (votes, mean z-scored reward) of its best answer."""
-    ranks: dict[str, tuple[float, float]] = {}
+    """Return source → (votes, mean z-scored reward) of its best answer; a source without one that could win ranks below all."""
+    if not advantage.infer_votes:
+        return {}
+    ranks: dict[str, tuple[float, float]] = dict.fromkeys(advantage.train_scores, (-1.0, 0.0))
     for key in {**advantage.infer_votes, **advantage.infer_rewards}:
         source = key.rpartition("#")[0]
         rank = (float(advantage.infer_votes.get(key, 0)), round(advantage.infer_rewards.get(key, 0.0), 9))

@@ -20,3 +20,12 @@ def read_responses(folder: Path) -> list[Response]:
     """Return the answers of the shard in `folder`."""
     with (folder / NAME).open(encoding="utf-8") as file:
         return [Response(**json.loads(line)) for line in file]
+
+
+def answers_by_prompt(folders: Iterable[Path]) -> dict[str, list[Response]]:
+    """Return example id → the answers that the folders hold to it, in their order."""
+    found: dict[str, list[Response]] = {}
+    for folder in folders:
+        for response in read_responses(folder):
+            found.setdefault(response.id, []).append(response)
+    return found

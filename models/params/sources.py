@@ -91,12 +91,27 @@ class PicoTraining(Section):
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
 
 
+class PreferenceParams(Section):
+    """What the embedded reward models learn from: answers of the embedded sources, besides pairs made by rules.
+
+    The prompts are those of the sources' own pre-training: a reward model never judges one of them.
+    """
+
+    num_prompts: int = Field(900, ge=0, description="Prompts over all families that the sources answer; 0 = rules alone.")
+    num_samples: int = Field(2, ge=1, description="Answers of each source to a prompt.")
+    temperature: float = Field(0.7, gt=0, description="Sampling temperature.")
+    max_new_tokens: int = Field(64, ge=1, description="Longest answer in tokens; one that is cut makes no pair.")
+    share: float = Field(0.9, ge=0, le=1, description="Share of the training pairs that are real answers, one right, one wrong.")
+    seed: int = Field(0, description="Seed of the prompts' choice and of sampling.")
+
+
 class SourcesParams(Section):
     """Models to be fused and reward models."""
 
     models: tuple[SourceSpec, ...] = Field(min_length=2, description="The sources; their order breaks the last ties.")
     reward_models: tuple[RewardModelSpec, ...] = Field((), description="Reward models for `teach.rewards`.")
     pico_training: PicoTraining = Field(default_factory=PicoTraining, description="Training of embedded models.")
+    preferences: PreferenceParams = Field(default_factory=PreferenceParams, description="Pairs for embedded reward models.")
 
     @model_validator(mode="after")
     def _distinct(self) -> "SourcesParams":

@@ -37,23 +37,103 @@ class SignalParams(Section):
     batch_tokens: int = Field(8192, ge=64, description="Padded tokens of one forward pass.")
 
 
+ScorerKind = Literal["confidence", "check", "embedding", "reference", "reward_model", "judge"]
+Accept = Literal["all", "majority", "margin", "calibrated"]
+
+_SEES_TRUTH: frozenset[ScorerKind] = frozenset({"check", "embedding", "reference"})
+_GRADES: frozenset[ScorerKind] = frozenset({"embedding", "reference", "reward_model", "judge"})
+_NAMES_MODEL: frozenset[ScorerKind] = frozenset({"embedding", "judge"})
+
+
 class ScorerSpec(Section):
     """One voter."""
 
-    kind: Literal["reward_model", "judge", "reference"] = Field(
-        description="`reward_model`: a sequence classifier of `sources.reward_models`; `judge`: an OpenAI-compatible "
-        "endpoint that grades; `reference`: chrF similarity to the ground truth (sacrebleu)."
+    kind: ScorerKind = Field(
+        description="Without the ground truth: `confidence` (minus the cross-entropy per byte of an answer under the source that "
+        "gave it), `reward_model` (a sequence classifier of `sources.reward_models`), `judge` (an OpenAI-compatible endpoint "
+        "that grades). With it: `check` (1 or 0 by the row's own check; it abstains on rows without one), `reference` (chrF of "
+        "sacrebleu), `embedding` (cosine of a sentence encoder)."
     )
-    name: Name = Field(description="Name of the reward model or endpoint, or any label for `reference`.")
-    model: str = Field("", description="`judge` only: model name sent to the endpoint.")
+    name: Name = Field(description="Name of the reward model or endpoint; any label for the other kinds.")
+    model: str = Field(
+        "",
+        description="`judge`: model name sent to the endpoint. `embedding`: the encoder, a folder, `package:<module>` (its "
+        "folder `model`), or a hub name.",
+    )
     max_tokens: int = Field(256, ge=1, description="`judge` only: longest reply in tokens; a model that reasons needs thousands.")
+    revision: str | None = Field(None, description="`embedding` only: hub revision; required for hub names.")
+
+    @property
+    def sees_truth(self) -> bool:
+        """Whether it compares with the ground truth or its answer; the others judge what a user could judge, too."""
+        return self.kind in _SEES_TRUTH
+
+    @property
+    def grades(self) -> bool:
+        """Whether its scores compare answers of any model: not a source's own confidence, nor `check`, which is `accuracy`."""
+        return self.kind in _GRADES
+
+    @model_validator(mode="after")
+    def _model_fits_kind(self) -> "ScorerSpec":
+        if self.kind == "embedding" and not self.model:
+            raise ValueError("`model` must name an encoder when `kind` is `embedding`, but is empty")
+        if self.model and self.kind not in _NAMES_MODEL:
+            raise ValueError(f"`model` must be empty when `kind` is `{self.kind}`, but is {self.model}")
+        if self.revision is not None and self.kind != "embedding":
+            raise ValueError(f"`revision` must be null when `kind` is `{self.kind}`, but is {self.revision}")
+        return self
 
 
-class RewardParams(Section):
+class VoteParams(Section):
+    """Which answers may win, and how sure a vote must be."""
+
+    truncated_may_win: bool = Field(
+        False,
+        description="Whether an answer cut at `responses.max_new_tokens` may win. If not, a prompt to which nobody gave a "
+        "finished answer has no winner.",
+    )
+    accept: Accept = Field(
+        "all",
+        description="Which winners are taught. `all`; `majority`: named best by more than half of the voters; `margin`: leading "
+        "the best other answer by `accept_margin`; `calibrated`: scored above the threshold at which winners on the validation "
+        "split reach `accept_target`. A prompt without a winner takes no part in inference mode.",
+    )
+    accept_margin: float = Field(0.5, ge=0, description="`margin` only: lead in mean z-scored reward.")
+    accept_target: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="`calibrated` only: wanted quality of the winners: the share that is right, where the validation split has "
+        "answers to check, else mean chrF to the ground truth / 100.",
+    )
+
+
+class RewardParams(VoteParams):
     """Several scorers vote for the best answer (RM_Vote, eq. 2)."""
 
-    scorers: tuple[ScorerSpec, ...] = Field(min_length=1, description="The voters.")
-    batch_size: int = Field(32, ge=1, description="Answers scored together by a reward model.")
+    scorers: tuple[ScorerSpec, ...] = Field(
+        min_length=1, description="The voters; an odd number, so that two of them do not cancel each other."
+    )
+    batch_size: int = Field(32, ge=1, description="Answers scored together by a reward model or an encoder.")
+    validation_prompts: int = Field(
+        256, ge=0, description="Prompts of the validation split on which the scorers themselves are judged; 0 = not at all."
+    )
+
+    @property
+    def vote(self) -> VoteParams:
+        """The rules of the vote, without values that the chosen gate does not use."""
+        kept: dict[str, object] = {"truncated_may_win": self.truncated_may_win, "accept": self.accept}
+        if self.accept == "margin":
+            kept["accept_margin"] = self.accept_margin
+        if self.accept == "calibrated":
+            kept["accept_target"] = self.accept_target
+        return VoteParams.model_validate(kept)
+
+    @model_validator(mode="after")
+    def _calibration_has_prompts(self) -> "RewardParams":
+        if self.accept == "calibrated" and not self.validation_prompts:
+            raise ValueError("`validation_prompts` must be greater than 0 when `accept` is `calibrated`, but is 0")
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> "RewardParams":

@@ -43,6 +43,8 @@ class ReportData:
         comparisons: Paired differences (`comparison.paired`).
         wins: Rows of `win_table.win_table`.
         agreement: `win_table.mode_agreement`.
+        winners: `scorer_quality.winner_counts` of the training prompts.
+        scorers: `scorer_quality.judge_scorers`.
         histories: Method (with several targets `method → target`) → logged training rows.
         coverage: Source (with several targets `source → target`) → counts of `alignment.Coverage.as_dict`.
         examples: Answers side by side.
@@ -57,6 +59,8 @@ class ReportData:
     comparisons: Sequence[ComparisonRow] = ()
     wins: Sequence[Mapping[str, Any]] = ()
     agreement: Mapping[str, Any] = field(default_factory=dict)
+    winners: Mapping[str, Any] = field(default_factory=dict)
+    scorers: Mapping[str, Any] = field(default_factory=dict)
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     coverage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from models.reporting.pages import new_environment, template_digest, write_page
 from models.reporting.plots import plot_coverage, plot_losses
 from models.reporting.report_data import ReportData
 from models.reporting.report_parts import headlines, metric_sections
+from models.reporting.scorer_grids import scorer_grid, winner_sentence
 from models.reporting.teach_grids import agreement_grid, agreement_sentence, coverage_grid, pair_grid, win_grid
 from models.reporting.win_plots import plot_agreement, plot_win_table
 
@@ -52,6 +53,8 @@ def write_report(data: ReportData, path: Path) -> Path:
 def _teach_parts(data: ReportData) -> dict[str, Any]:
     """Return plots and grids of the parts that may be absent, None where they are."""
     parts: dict[str, Any] = dict.fromkeys(("wins", "agreement", "losses", "coverage"))
+    told = {"winners": winner_sentence(data.winners) if data.winners else "", "warnings": data.scorers.get("warnings", ())}
+    scorers = scorer_grid(data.scorers) if data.scorers.get("scorers") else None
     if data.wins:
         plot = themed_svg(plot_win_table(data.wins), name="wins", description="shares of wins per mode, family and source")
         parts["wins"] = {"plot": plot, "grid": win_grid(data.wins)}
@@ -68,4 +71,4 @@ def _teach_parts(data: ReportData) -> dict[str, Any]:
         if part:
             # Our own SVG; the texts in it are escaped by matplotlib.
             part["plot"] = Markup(part["plot"])
-    return parts
+    return parts | told | {"scorers": scorers}

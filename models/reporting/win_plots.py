@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from models.errors import DataError, Problem
+from models.fusion.win_table import NOBODY
 from models.reporting.canvas import ACCENT, MUTED, PALETTE, PAPER, PLAIN, new_figure, quiet_axes, styled, text_on
 from models.reporting.plots import draw_stack
 
@@ -36,7 +37,8 @@ def plot_win_table(rows: Sequence[Mapping[str, Any]]) -> Figure:
     if not rows:
         raise DataError("There is nothing to draw", [Problem("the win table", "must hold at least one row")])
     families = list(dict.fromkeys(row["family"] for row in rows))
-    colours = source_colours(list(dict.fromkeys(row["source"] for row in rows)))
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    colours = source_colours(sources) | ({NOBODY: MUTED} if NOBODY in sources else {})
     figure = new_figure(height=max(260, 150 + 46 * len(families)))
     for axes, (mode, title) in zip(figure.subplots(1, 2, sharey=True), MODE_TITLES.items(), strict=True):
         here = [row for row in rows if row["mode"] == mode]

@@ -12,53 +12,55 @@ from models.errors import ParamsError, Problem, SourceError
 from models.retrieval.tokenising import TextTokeniser
 
 PACKAGE = "package:"
-WHERE = "`retriever.encoder`"
+KEY = "retriever.encoder"
 
 
-def find_encoder(name: str, *, revision: str | None, root: Path) -> tuple[str, str | None]:
+def find_encoder(name: str, *, revision: str | None, root: Path, key: str = KEY) -> tuple[str, str | None]:
     """Return place and revision of an encoder: (absolute folder, None), or (hub name, revision).
 
     Args:
         name: `package:<module>` (its folder `model`; nothing is imported), a folder, or a hub name.
         revision: Hub revision.
         root: What relative folders start at.
+        key: Params key of `name`, for errors; the revision's stands beside it.
 
     Raises:
         ParamsError: A hub name without a revision.
         SourceError: The package or its folder is not there.
     """
     if name.startswith(PACKAGE):
-        return str(_package_folder(name.removeprefix(PACKAGE))), None
+        return str(_package_folder(name.removeprefix(PACKAGE), key)), None
     folder = (root / Path(name).expanduser()).absolute()
     if folder.is_dir():
         return str(folder), None
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise SourceError(f"{WHERE} names the folder {folder}, but it does not exist. Check the path, or use `pico`.")
+        raise SourceError(f"`{key}` names the folder {folder}, but it does not exist. Check the path{_or_pico(key)}.")
     if revision is None:
-        hint = f"No folder {folder} exists; give the commit to use, so that the run can be repeated, or a folder, or `pico`."
-        raise ParamsError("Invalid parameters", [Problem("`retriever.revision`", f"must be set for `{name}`", "null", hint)])
+        hint = f"No folder {folder} exists; give the commit to use, so that the run can be repeated, or a folder{_or_pico(key)}."
+        where = f"`{key.rpartition('.')[0]}.revision`"
+        raise ParamsError("Invalid parameters", [Problem(where, f"must be set for `{name}`", "null", hint)])
     return name, revision
 
 
-def load_encoder(location: str, *, revision: str | None) -> tuple[PreTrainedModel, TextTokeniser]:
+def load_encoder(location: str, *, revision: str | None, key: str = KEY) -> tuple[PreTrainedModel, TextTokeniser]:
     """Load an encoder in float32 and its tokenizer, in training mode as transformers leaves it (evaluation).
 
     Raises:
         SourceError: It cannot be loaded, lacks weights, or is no BERT-like encoder.
     """
-    refuse_adapter(location, revision=revision, where=WHERE)
-    tokeniser = _load_tokeniser(location, revision)
+    refuse_adapter(location, revision=revision, where=f"`{key}`")
+    tokeniser = _load_tokeniser(location, revision, key)
     try:
         model, info = AutoModel.from_pretrained(location, revision=revision, dtype=torch.float32, output_loading_info=True)
     except Exception as err:  # transformers lets through whatever its many readers raise
-        raise SourceError(f"{WHERE}: no encoder can be loaded from {location} ({_short(err)}). Name another one.") from err
+        raise SourceError(f"`{key}`: no encoder can be loaded from {location} ({_short(err)}). Name another one.") from err
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise SourceError(f"{WHERE}: the checkpoint in {location} must hold every weight, but lacks {', '.join(missing[:5])}.")
-    return strip(cast(PreTrainedModel, model), where=location), tokeniser
+        raise SourceError(f"`{key}`: the checkpoint in {location} must hold every weight, but lacks {', '.join(missing[:5])}.")
+    return strip(cast(PreTrainedModel, model), where=location, key=key), tokeniser
 
 
-def strip(model: PreTrainedModel, *, where: str) -> PreTrainedModel:
+def strip(model: PreTrainedModel, *, where: str, key: str = KEY) -> PreTrainedModel:
     """Drop BERT's own pooler (we pool ourselves, and unused weights confuse optimiser and digest); refuse what is no encoder.
 
     Raises:
@@ -66,36 +68,41 @@ def strip(model: PreTrainedModel, *, where: str) -> PreTrainedModel:
     """
     if model.config.is_encoder_decoder or not hasattr(model.config, "hidden_size"):
         kind = type(model).__name__
-        raise SourceError(f"{WHERE}: {where} must hold a BERT-like encoder, but holds a {kind}. Name another one, or use `pico`.")
+        raise SourceError(f"`{key}`: {where} must hold a BERT-like encoder, but holds a {kind}. Name another one{_or_pico(key)}.")
     if getattr(model, "pooler", None) is not None:
         cast(Any, model).pooler = None
     return model
 
 
-def _load_tokeniser(location: str, revision: str | None) -> TextTokeniser:
+def _load_tokeniser(location: str, revision: str | None, key: str) -> TextTokeniser:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
     except Exception as err:  # as above
-        raise SourceError(f"{WHERE}: no tokenizer can be loaded from {location} ({_short(err)}). Copy its files too.") from err
+        raise SourceError(f"`{key}`: no tokenizer can be loaded from {location} ({_short(err)}). Copy its files too.") from err
     ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or None in ids:
         raise SourceError(
-            f"{WHERE}: the tokenizer in {location} must be a fast one with [CLS], [SEP] and [PAD], but is "
+            f"`{key}`: the tokenizer in {location} must be a fast one with [CLS], [SEP] and [PAD], but is "
             f"{type(tokenizer).__name__} with ids {ids}. Name a BERT-like encoder."
         )
     return TextTokeniser(tokenizer.backend_tokenizer, cls_id=ids[0], sep_id=ids[1], pad_id=ids[2])
 
 
-def _package_folder(module: str) -> Path:
+def _package_folder(module: str, key: str) -> Path:
     top, *below = module.split(".")
     # Only the top name is looked up: for a dotted one, importlib would import its parents.
     spec = importlib.util.find_spec(top) if top.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise SourceError(f"{WHERE} names the package `{module}`, but it is not installed. Install it, or use `pico`.")
+        raise SourceError(f"`{key}` names the package `{module}`, but it is not installed. Install it{_or_pico(key)}.")
     folder = Path(next(iter(spec.submodule_search_locations))).joinpath(*below, "model")
     if not folder.is_dir():
-        raise SourceError(f"{WHERE} names the package `{module}`, but its folder {folder} does not exist. Name another package.")
+        raise SourceError(f"`{key}` names the package `{module}`, but its folder {folder} does not exist. Name another package.")
     return folder.absolute()
+
+
+def _or_pico(key: str) -> str:
+    """Name the way out that only the retriever has."""
+    return ", or use `pico`" if key == KEY else ""
 
 
 def _short(err: BaseException) -> str:

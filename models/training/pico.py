@@ -1,7 +1,6 @@
 """The embedded models: small language models trained here, each on its own mix of the world's families, and their judge."""
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -24,7 +23,8 @@ from models.tokenization.loading import load_tokenizer
 from models.training.causal_lm import TrainingRow, TrainingSummary, train_causal_lm
 from models.training.pico_models import build_pico_model, build_pico_reward_model
 from models.training.pico_tokenizer import CONTEXT_LENGTH
-from models.training.reward_model import RewardSummary, encode_pairs, read_pairs, train_reward_model
+from models.training.preference_pairs import PairSets
+from models.training.reward_model import RewardSummary, encode_pairs, train_reward_model
 
 
 def train_pico_source(
@@ -81,36 +81,39 @@ def train_pico_source(
 def train_pico_reward_model(
     spec: RewardModelSpec,
     training: PicoTraining,
-    preferences: Path,
+    pairs: PairSets,
     *,
     tokenizer_dir: Path,
     runtime: Runtime,
     out: Path,
     sink: MetricsSink,
 ) -> RewardSummary:
-    """Train the embedded reward model on the world's preference pairs and save model and tokenizer in `out`.
+    """Train the embedded reward model on preference pairs and save model and tokenizer in `out`.
 
     Args:
         spec: Size, steps and seed.
         training: Optimiser settings.
-        preferences: File of pairs (`messages`, `better`, `worse`).
+        pairs: Pairs made by rules and from the sources' answers, and how they are mixed.
         tokenizer_dir: Tokenizer folder of `train_tokenizer`; its chat template is how pairs are read.
         runtime: Device. Always one thread: train several models in parallel instead.
         out: Folder to write.
         sink: Receives loss, accuracy and the progress.
 
     Raises:
-        SourceError: There are no pairs.
+        SourceError: There is no pair.
     """
     tokenizer = load_tokenizer(str(tokenizer_dir), source=spec.name)
     codec = TokenCodec(tokenizer, source=spec.name)
     template = resolve_template(None, tokenizer, source=spec.name)
-    pairs = sorted(read_pairs(preferences), key=lambda pair: pair.family)
-    if not pairs:
-        raise SourceError(f"Reward model `{spec.name}` must have preference pairs, but {preferences} has none.")
-    rows = encode_pairs(pairs, tokenizer, template=template, context_length=CONTEXT_LENGTH)
-    counts = Counter(pair.family for pair in pairs)
-    order = mixed_order(counts, dict.fromkeys(counts, 1.0), shape=(spec.steps, training.batch_size), seed=spec.seed)
+    groups = pairs.groups()
+    if not groups:
+        raise SourceError(f"Reward model `{spec.name}` must have preference pairs, but the world has none.")
+    rows = encode_pairs(
+        [pair for group in groups.values() for pair in group.pairs], tokenizer, template=template, context_length=CONTEXT_LENGTH
+    )
+    counts = {name: len(group.pairs) for name, group in groups.items()}
+    weights = {name: group.weight for name, group in groups.items()}
+    order = mixed_order(counts, weights, shape=(spec.steps, training.batch_size), seed=spec.seed)
     with one_thread():
         model = build_pico_reward_model(spec, codec)
         summary = train_reward_model(model, rows, order=order, training=training, device=pick_device(runtime.device), sink=sink)

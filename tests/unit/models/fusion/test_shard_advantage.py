@@ -4,8 +4,18 @@ from pathlib import Path
 import pytest
 
 from models.errors import SignalError
-from models.fusion.shard_advantage import judge_shard, read_advantages, score_row, write_advantages
-from models.schema import SourceScore
+from models.fusion.shard_advantage import (
+    Election,
+    judge_shard,
+    read_advantages,
+    read_contests,
+    read_own_scores,
+    score_row,
+    write_advantages,
+)
+from models.generation.response_file import write_responses
+from models.params.teach import VoteParams
+from models.schema import Response, SourceScore
 
 
 def score(nll: float, *, tokens: int = 4, num_bytes: int = 10, lossless: bool = True) -> SourceScore:
@@ -40,14 +50,28 @@ def files(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def judged(files: dict[str, Path], unit: str = "byte", examples: tuple[str, ...] = ("x", "y")):  # type: ignore[no-untyped-def]
-    return judge_shard(
+def answers(tmp_path: Path, texts: dict[str, dict[str, tuple[str, str]]]) -> dict[str, Path]:
+    """Source → example → (text, finish), as folders of responses."""
+    for source, rows in texts.items():
+        (tmp_path / f"answers-{source}").mkdir(exist_ok=True)
+        found = [Response(id_, source, 0, text, 3, finish) for id_, (text, finish) in rows.items()]  # type: ignore[arg-type]
+        write_responses(tmp_path / f"answers-{source}", found)
+    return {source: tmp_path / f"answers-{source}" for source in texts}
+
+
+SAID = {"a": {"x": ("red", "eos"), "y": ("blue", "eos")}, "b": {"x": ("green", "eos"), "y": ("brown", "eos")}}
+
+
+def judged(  # type: ignore[no-untyped-def]
+    files: dict[str, Path], unit: str = "byte", *, said=None, rewards=None, examples: tuple[str, ...] = ("x", "y"), **rules
+):
+    contests = read_contests(
         [(e, "f") for e in examples],
         scores={n: files[n] for n in ("a", "b")},
-        rewards={"rm": files["rm"]},
-        unit=unit,  # type: ignore[arg-type]
-        order=("a", "b"),
+        rewards=rewards or {"rm": files["rm"]},
+        responses=answers(files["a"].parent, {n: SAID[n] | (said or {}).get(n, {}) for n in SAID}),
     )
+    return judge_shard(contests, Election(order=("a", "b"), unit=unit, rules=VoteParams(**rules)))  # type: ignore[arg-type]
 
 
 def test_both_modes_have_their_own_winner(files: dict[str, Path]) -> None:
@@ -75,14 +99,49 @@ def test_a_missing_example_is_named(files: dict[str, Path]) -> None:
         judged(files, examples=("x", "y", "z"))
 
 
-def test_a_scorer_without_scores_abstains(files: dict[str, Path], tmp_path: Path) -> None:
-    plain = judged(files)
-    mute = write(tmp_path / "mute.jsonl", [{"id": "x", "scores": {}}, {"id": "y", "scores": {"a#0": 9.0, "b#0": 1.0}}])
-    x, y = judge_shard(
-        [("x", "f"), ("y", "f")],
-        scores={n: files[n] for n in ("a", "b")},
-        rewards={"rm": files["rm"], "mute": mute},
-        unit="byte",
-        order=("a", "b"),
-    )
-    assert x == plain[0] and sum(y.infer_votes.values()) == 2
+def test_an_empty_answer_cannot_win(files: dict[str, Path]) -> None:
+    """`b` has the better score on `y`, but says nothing."""
+    x, y = judged(files, said={"b": {"y": (" \n", "eos")}})
+    assert (x.infer_winner, y.infer_winner) == ("a", "a")
+    assert y.infer_votes == {"a#0": 1}
+
+
+def test_a_truncated_answer_wins_only_where_it_may(files: dict[str, Path]) -> None:
+    said = {"b": {"y": ("brown and", "length")}}
+    assert [row.infer_winner for row in judged(files, said=said)] == ["a", "a"]
+    assert [row.infer_winner for row in judged(files, said=said, truncated_may_win=True)] == ["a", "b"]
+
+
+def test_without_an_answer_that_may_win_there_is_no_winner_and_the_reason_is_told(files: dict[str, Path]) -> None:
+    said = {"a": {"x": ("", "eos"), "y": ("blue and", "length")}, "b": {"x": (" ", "length"), "y": ("", "eos")}}
+    x, y = judged(files, said=said)
+    assert (x.infer_winner, x.infer_sample, x.without_winner, x.tie) == (None, None, "empty", "none")
+    assert (y.infer_winner, y.without_winner) == (None, "truncated")
+    assert (x.train_winner, y.train_winner) == ("a", "a")  # the ground truth still has a teacher
+    assert judged(files, said=said, truncated_may_win=True)[1].infer_winner == "a"
+
+
+def test_a_scorer_that_abstains_has_no_vote(files: dict[str, Path], tmp_path: Path) -> None:
+    check = write(tmp_path / "check.jsonl", [{"id": "x", "scores": {"a#0": 0.0, "b#0": 1.0}}, {"id": "y", "scores": {}}])
+    x, y = judged(files, rewards={"rm": files["rm"], "check": check})
+    assert (x.infer_votes, y.infer_votes) == ({"a#0": 1, "b#0": 1}, {"a#0": 0, "b#0": 1})
+    x, y = judged(files, rewards={"check": check})
+    assert (x.infer_winner, y.infer_winner, y.without_winner) == ("b", None, "abstained")
+
+
+def test_the_gate_counts_the_scorers_that_voted(files: dict[str, Path], tmp_path: Path) -> None:
+    """On `x` the two scorers disagree, so nobody has a majority; on `y` one abstains and the other is all there is."""
+    check = write(tmp_path / "check.jsonl", [{"id": "x", "scores": {"a#0": 0.0, "b#0": 1.0}}, {"id": "y", "scores": {}}])
+    x, y = judged(files, rewards={"rm": files["rm"], "check": check}, accept="majority")
+    assert (x.infer_winner, x.without_winner, x.infer_votes) == (None, "gate", {"a#0": 1, "b#0": 1})
+    assert (y.infer_winner, y.without_winner) == ("b", "")
+
+
+def test_rows_without_a_winner_come_back_as_written(files: dict[str, Path], tmp_path: Path) -> None:
+    rows = judged(files, said={"a": {"x": ("", "eos")}, "b": {"x": ("", "eos")}})
+    write_advantages(tmp_path / "advantage.jsonl", rows)
+    assert list(read_advantages(tmp_path / "advantage.jsonl")) == rows
+
+
+def test_own_scores_are_those_of_the_answers(files: dict[str, Path]) -> None:
+    assert read_own_scores(files["a"]) == {"x#0": score(1.0), "y#0": score(3.0)}

@@ -3,6 +3,7 @@
 import json
 
 from models.fusion.advantage import mode_agreement, win_table
+from models.fusion.win_table import NOBODY
 from models.schema import Advantage
 
 SOURCES = ["v", "l"]
@@ -78,3 +79,45 @@ def test_absent_sources_are_not_compared_and_nothing_is_none():
     empty = mode_agreement([], SOURCES)
     assert empty["overall"] == {"num_examples": 0, "agreeing": 0, "share": None}
     assert win_table([], SOURCES) == []
+
+
+def unwon(number: int, votes: dict[str, int]) -> Advantage:
+    return Advantage(
+        f"u{number}",
+        "knowledge",
+        "v",
+        None,
+        None,
+        {"v": 0.1, "l": 0.2},
+        votes,
+        "none",
+        without_winner="gate" if votes else "empty",
+    )
+
+
+def test_prompts_without_a_winner_are_counted_apart():
+    rows = win_table([*EXAMPLES, unwon(5, {})], SOURCES)
+    found = {(r["family"], r["mode"], r["source"]): (r["wins"], r["num_examples"]) for r in rows}
+    assert found["all", "inference", NOBODY] == (1, 5)
+    assert found["knowledge", "inference", NOBODY] == (1, 3)
+    assert found["all", "training", NOBODY] == (0, 5)
+    for family in ("all", "knowledge", "reasoning"):
+        for mode in ("training", "inference"):
+            assert sum(r["share"] for r in rows if (r["family"], r["mode"]) == (family, mode)) == 1
+    assert NOBODY not in {r["source"] for r in win_table(EXAMPLES, SOURCES)}
+
+
+def test_agreement_is_over_prompts_that_both_modes_have_a_winner_on():
+    before, after = (mode_agreement(rows, SOURCES) for rows in (EXAMPLES, [*EXAMPLES, unwon(5, {})]))
+    pairs_before, pairs_after = before.pop("pairwise")[0], after.pop("pairwise")[0]
+    assert after == before
+    assert (pairs_before["num_training"], pairs_after["num_training"]) == (4, 5)  # each mode alone still compares
+    assert pairs_before["num_inference"] == pairs_after["num_inference"] == 4
+    none = mode_agreement([unwon(5, {})], SOURCES)
+    assert none["overall"] == {"num_examples": 0, "agreeing": 0, "share": None}
+    assert none["confusion"]["counts"] == [[0, 0], [0, 0]]
+
+
+def test_an_answer_that_could_not_win_loses_to_one_that_could():
+    forth, _ = mode_agreement([unwon(5, {"v#0": 1})], SOURCES)["pairwise"]
+    assert (forth["num_inference"], forth["inference_share"]) == (1, 1.0)

@@ -135,12 +135,45 @@ def trainings() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def quality() -> dict[str, Any]:
+    row = {"scorer": "rm", "kind": "reward_model", "sees_truth": False, "against": "check", "by_definition": False}
+    measured = {"num_pairs": 40, "accuracy": 0.475, "low": 0.4, "high": 0.55, "picks_right": 0.5, "num_prompts": 30}
+    check = {"scorer": "right", "kind": "check", "sees_truth": True, "by_definition": True}
+    return {
+        "num_prompts": 30,
+        "num_voters": 2,
+        "scorers": [
+            row | measured,
+            row | measured | check,
+        ],
+        "picks": [{"against": "check", "num_prompts": 30, "vote": 0.9, "any_source": 0.45, "oracle": 0.95}],
+        "warnings": ["Scorer `rm` ranks answers no better than <chance>."],
+    }
+
+
+@pytest.fixture(scope="session")
+def winners() -> dict[str, Any]:
+    return {
+        "prompts": 10,
+        "winners": 8,
+        "without_winner": {"gate": 1, "truncated": 1},
+        "checked": 8,
+        "right": 6,
+        "checked_prompts": 10,
+        "possible": 9,
+        "expected": 4.5,
+    }
+
+
+@pytest.fixture(scope="session")
 def report(
     trainings: dict[str, dict[str, Any]],
     table: tuple[TableRow, ...],
     comparisons: tuple[ComparisonRow, ...],
     wins: list[dict[str, Any]],
     agreement: dict[str, Any],
+    quality: dict[str, Any],
+    winners: dict[str, Any],
     examples: list[Example],
     scores: dict[System, list[ScoreRow]],
 ) -> ReportData:
@@ -152,6 +185,8 @@ def report(
         comparisons=comparisons,
         wins=wins,
         agreement=agreement,
+        winners=winners,
+        scorers=quality,
         histories={"sft": history, "profuser": history[30:]},
         coverage={"solver": counts},
         trainings=trainings,

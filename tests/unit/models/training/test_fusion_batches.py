@@ -55,6 +55,26 @@ def test_prompts_are_those_of_either_store(signals):
     assert (signals.infer.counts.tokens, signals.infer.counts.without_teacher) == (3, 1)
 
 
+@pytest.mark.parametrize("held", [(), ("b",)])
+def test_prompts_without_a_winner_are_missing_in_inference_mode_only(tmp_path, held):
+    """A store without rows, as the vote leaves it where nobody wins, and one with a single winner."""
+    train = store(tmp_path / "t", sample("a", [10, 11], [1, 2, 3]), sample("b", [12], [4, 5]))
+    infer = store(tmp_path / "i", *(sample(id_, [12], [7]) for id_ in held))
+    signals = PairedSignals(train, infer, max_length=16)
+    assert len(signals) == 2
+    assert (signals.infer.counts.samples, signals.infer.counts.missing, signals.infer.counts.tokens) == (
+        len(held),
+        2 - len(held),
+        len(held),
+    )
+    plan = plan_of(signals, batch_size=2)
+    both = FusionCollator(signals, plan)([(0, 0), (0, 1)])
+    assert both.row_ids == (*held, "a", "b")
+    assert both.num_infer == len(held)
+    only = FusionCollator(signals, plan_of(signals, w_train=0.0, batch_size=2))([(0, 0), (0, 1)])
+    assert (only.row_ids, only.num_train) == (held, 0)
+
+
 def test_layout_of_both_modes(signals):
     batch = FusionCollator(signals, plan_of(signals))([(0, 0), (0, 1), (0, 3)])  # a, b, d
     assert batch.row_ids == ("a", "d", "a", "b")

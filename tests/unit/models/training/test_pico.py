@@ -23,6 +23,8 @@ from models.tokenization.loading import load_tokenizer
 from models.training.causal_lm import TrainingSummary
 from models.training.pico import encode_rows, mixed_order, one_thread, train_pico_reward_model, train_pico_source
 from models.training.pico_tokenizer import train_tokenizer
+from models.training.preference_pairs import PairSets
+from models.training.reward_model import read_pairs
 
 WORLD = WorldParams(num_entities=12, num_train=48, num_valid=6, num_test=24, num_pretrain=600)
 TRAINING = PicoTraining(batch_size=16, warmup_steps=5)
@@ -172,7 +174,7 @@ def test_the_reward_model_ranks_what_is_evidently_better(prepared: Path, tmp_pat
     summary = train_pico_reward_model(
         recipe,
         TRAINING,
-        prepared / "preferences.jsonl",
+        PairSets(list(read_pairs(prepared / "preferences.jsonl")), [], share=0.9),
         tokenizer_dir=prepared / "tokenizers" / "a",
         runtime=Runtime(device="cpu"),
         out=tmp_path,
@@ -189,12 +191,11 @@ def test_the_reward_model_ranks_what_is_evidently_better(prepared: Path, tmp_pat
 
 
 def test_no_pairs_say_so(prepared: Path, tmp_path: Path) -> None:
-    (tmp_path / "none.jsonl").write_text("")
-    with pytest.raises(SourceError, match=r"Reward model `judge` must have preference pairs, but .*none\.jsonl has none"):
+    with pytest.raises(SourceError, match=r"Reward model `judge` must have preference pairs, but the world has none"):
         train_pico_reward_model(
             RewardModelSpec(name="judge"),
             TRAINING,
-            tmp_path / "none.jsonl",
+            PairSets([], [], share=0.9),
             tokenizer_dir=prepared / "tokenizers" / "a",
             runtime=Runtime(device="cpu"),
             out=tmp_path,

@@ -1,0 +1,64 @@
+"""One shard from the sources' files to the target's stores: what becomes of prompts without a winner."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.fusion.align_files import ShardFiles, Translation, align_files
+from models.fusion.aligned import Party
+from models.fusion.scoring import TextItem, force_texts
+from models.fusion.signal import SignalSpec, SignalStore, write_shard
+from models.params.alignment import AlignmentParams
+from models.schema import Advantage, Example, Message, Response
+from models.tokenization.chat import template_digest
+
+SAID = {"p0": "It rings.", "p1": "", "p2": "No, it does not."}
+
+
+@pytest.fixture
+def shard(pico: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`shard(winners)`: aligns three prompts of one source onto itself; `winners` have their answers captured."""
+    loaded = pico("llama")
+    source = loaded.source
+    examples = [Example(id_, "f", (Message("user", "Does the bell ring?"),), "Yes, it rings.") for id_ in SAID]
+    answers = [Response(id_, source.name, 0, text, 3, "eos") for id_, text in SAID.items()]
+
+    def write(folder: Path, kind: str, texts: dict[str, str]) -> Path:
+        items = [TextItem(e.id, e.messages, texts[e.id]) for e in examples if e.id in texts]
+        digests = (source.digest, source.tokenizer_digest, template_digest(source.chat_template), "c")
+        spec = SignalSpec(source.name, *digests, 4, loaded.codec.vocab_size, kind)  # type: ignore[arg-type]
+        write_shard(folder, 0, spec, [f.signals for f in force_texts(loaded, items, top_k=4, batch_tokens=512)])
+        return folder
+
+    def make(winners: tuple[str, ...]) -> dict[str, Any]:
+        rows = [
+            Advantage(id_, "f", source.name, source.name if id_ in winners else None, 0 if id_ in winners else None, {}, {})
+            for id_ in SAID
+        ]
+        party = Party(loaded.codec, source.chat_template)
+        files = ShardFiles(
+            examples=examples,
+            advantages=rows,
+            truths={source.name: write(tmp_path / "truths", "ground_truth", {e.id: e.response for e in examples})},
+            answers={source.name: write(tmp_path / "answers", "response", {id_: SAID[id_] for id_ in winners})},
+            responses={source.name: answers},
+        )
+        translation = Translation(party, {source.name: party}, {source.name: None}, ("target", "digest"))
+        reports = align_files(files, translation, AlignmentParams(), corpus_digest="c", max_length=128, out=tmp_path / "out")
+        return reports | {mode + "_ids": list(SignalStore.open(tmp_path / "out" / mode).ids) for mode in reports}
+
+    return make
+
+
+@pytest.mark.parametrize("winners", [("p0", "p2"), ()])
+def test_a_prompt_without_a_winner_is_left_out_of_inference_mode_only(
+    shard: Callable[..., dict[str, Any]], winners: tuple[str, ...]
+) -> None:
+    made = shard(winners)
+    assert made["training_ids"] == ["p0", "p1", "p2"]
+    assert made["inference_ids"] == list(winners)
+    assert (made["training"].num_without_winner, made["inference"].num_without_winner) == (0, 3 - len(winners))
+    assert made["inference"].total()["num_texts"] == len(winners)
+    assert made["inference"].total()["num_without_winner"] == 3 - len(winners)
