@@ -44,6 +44,18 @@ def scorer_content(ctx: StageContext, scorer: ScorerSpec) -> str:
     return model_content(ctx, scorer.model, revision=scorer.revision, key=key, scratch=False)
 
 
+def scorer_folder(ctx: StageContext, scorer: ScorerSpec) -> Path | None:
+    """Return the folder of the encoder of a scorer of kind `embedding`; None where there is none here, and for other kinds."""
+    if scorer.kind != "embedding":
+        return None
+    try:
+        named = scorer.model.startswith("package:")
+        folder = package_folder(scorer.model, key="teach.rewards.scorers") if named else ctx.root / scorer.model
+    except ParamsError:  # a package that is not installed
+        return None
+    return folder if (folder / "config.json").is_file() else None
+
+
 def package_folder(model: str, *, key: str) -> Path:
     """Return the folder `model` inside an installed package.
 

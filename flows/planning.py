@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.context import StageContext
@@ -14,6 +15,7 @@ from flows.stages import HALVES, STAGES, Half, Stage
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.params.runtime import Planning, Runtime
+from models.params.teach import even_voters
 from models.reporting.estimate import StageEstimate, estimate_stages
 
 SHOWN_CHANGES = 4
@@ -53,8 +55,8 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
     if "fusion" in halves:
         for line in extra_steps(ctx):
             out.print(line)
-        for line in cut_warnings(ctx):
-            out.print(f"[yellow]warning:[/] {line}")
+        for line in (*cut_warnings(ctx), *even_voters(ctx.params.teach.rewards.scorers)):
+            out.print(f"[yellow]warning:[/] {escape(line)}")
     if "dialogue" in halves and (left := uncounted(ctx)):
         out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
 

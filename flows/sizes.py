@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from flows.context import StageContext
+from flows.encoders import scorer_folder
 from models.data.corpus import count_examples, read_examples
 from models.params.sources import PicoSpec
 from models.reporting.corpus_size import CorpusSize
@@ -42,8 +43,8 @@ def model_sizes(ctx: StageContext) -> tuple[dict[str, ModelSize], list[str]]:
 
 
 def reward_sizes(ctx: StageContext) -> list[ModelSize]:
-    """Return the sizes of the reward models that are known."""
-    found = []
+    """Return the sizes of the reward models and scorers' encoders that are known."""
+    found = [folder_size(folder, dtype="float32") for s in ctx.params.teach.rewards.scorers if (folder := scorer_folder(ctx, s))]
     for spec in ctx.params.sources.reward_models:
         hint = hinted_size(ctx, spec.name, dtype=spec.dtype)
         if hint is not None:

@@ -14,7 +14,7 @@ from models.evaluation.bootstrap import Resampling, ratio_interval
 from models.fusion.gate import Calibration, choose_threshold, combined_score, fit_scales
 from models.fusion.rewards import TextItem, reference_scores
 from models.fusion.shard_advantage import Contest, eligible
-from models.params.teach import ScorerSpec, VoteParams
+from models.params.teach import ScorerSpec, VoteParams, even_voters
 from models.schema import Advantage, Example
 
 Against = Literal["check", "reference"]
@@ -112,16 +112,6 @@ def judge_scorers(
         "picks": [_picks([c for c in cases if c.against == against], against) for against in _AGAINST if _any(cases, against)],
         "warnings": [*_warnings(rows), *even_voters(scorers)],
     }
-
-
-def even_voters(scorers: Sequence[ScorerSpec]) -> list[str]:
-    """Return the warning of an even number of voters, if it is one."""
-    if len(scorers) % 2:
-        return []
-    return [
-        f"`teach.rewards.scorers` has an even number of voters ({len(scorers)}): where one half disagrees with the other, their "
-        "mean z-scored reward decides. Add or remove one."
-    ]
 
 
 def calibrate(cases: Sequence[Case], *, target: float) -> Calibration:

@@ -1,5 +1,6 @@
 """`teach`: what every source says (responses), how sure it is (signals), and who is best (rewards, advantage)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -82,6 +83,16 @@ class ScorerSpec(Section):
         if self.revision is not None and self.kind != "embedding":
             raise ValueError(f"`revision` must be null when `kind` is `{self.kind}`, but is {self.revision}")
         return self
+
+
+def even_voters(scorers: Sequence[ScorerSpec]) -> list[str]:
+    """Return the warning of an even number of voters, if it is one."""
+    if len(scorers) % 2:
+        return []
+    return [
+        f"`teach.rewards.scorers` has an even number of voters ({len(scorers)}): where one half disagrees with the other, their "
+        "mean z-scored reward decides. Add or remove one."
+    ]
 
 
 class VoteParams(Section):

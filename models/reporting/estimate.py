@@ -148,21 +148,22 @@ def _teach(
     sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: CorpusSize, *, cfg: TeachParams, on_cpu: bool
 ) -> StageEstimate:
     n, k, samples = corpus.num_train, cfg.signals.top_k, cfg.responses.num_samples
+    asked = n + min(cfg.rewards.validation_prompts, corpus.num_valid)  # the latter to judge the scorers
     prompt, truth = corpus.prompt_tokens, corpus.response_tokens
     answer = corpus.answer_tokens(cfg.responses.max_new_tokens)
-    texts = n * samples * (answer * corpus.bytes_per_token + 2 * _ROW_BYTES)  # the answer, its score
+    texts = asked * samples * (answer * corpus.bytes_per_token + 2 * _ROW_BYTES)  # the answer, its score
     disk, flops = len(sources) * texts, 0.0
     for model in sources:
         disk += store_bytes(model.vocab_size, top_k=k, num_samples=n, num_tokens=n * truth)
         # Ground truth once, each answer twice: once as it is generated, once when it is scored.
-        flops += forward_flops(model, tokens=n * (prompt + truth), context=prompt + truth)
-        flops += 2 * samples * forward_flops(model, tokens=n * (prompt + answer), context=prompt + answer)
+        flops += forward_flops(model, tokens=asked * (prompt + truth), context=prompt + truth)
+        flops += 2 * samples * forward_flops(model, tokens=asked * (prompt + answer), context=prompt + answer)
     if sources:  # one winner a prompt has its distribution stored
         winner = max(sources, key=lambda m: signal_bytes_per_token(m.vocab_size, top_k=k))
         disk += store_bytes(winner.vocab_size, top_k=k, num_samples=n, num_tokens=n * answer)
         flops += max(forward_flops(m, tokens=n * (prompt + answer), context=prompt + answer) for m in sources)
     for judge in judges:
-        tokens = n * samples * len(sources) * (prompt + answer)
+        tokens = asked * samples * len(sources) * (prompt + answer)
         flops += forward_flops(judge, tokens=tokens, context=prompt + answer)
     generated, scored = (cfg.responses.batch_size, cfg.responses.max_new_tokens), cfg.signals.batch_tokens
     device = [_inference_bytes(m, corpus, generated=generated, scored=scored, on_cpu=on_cpu) for m in sources]
@@ -170,7 +171,9 @@ def _teach(
     shard = cfg.shard_size * truth * max((signal_bytes_per_token(m.vocab_size, top_k=k) for m in sources), default=0)
     host = PROCESS_BYTES + shard + max((weights_bytes(m) for m in (*sources, *judges)), default=0)
     calls = sum(
-        generation_calls(m, texts=n * samples, batch=cfg.responses.batch_size, tokens=answer, limit=cfg.responses.max_new_tokens)
+        generation_calls(
+            m, texts=asked * samples, batch=cfg.responses.batch_size, tokens=answer, limit=cfg.responses.max_new_tokens
+        )
         for m in sources
     )
     return StageEstimate("teach", int(disk), host, max(device, default=0), flops, calls)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from models.errors import ParamsError
-from models.evaluation.scorer_quality import Case, calibrate, even_voters, judge_scorers, make_case, winner_counts
+from models.evaluation.scorer_quality import Case, calibrate, judge_scorers, make_case, winner_counts
 from models.fusion.shard_advantage import Contest
-from models.params.teach import ScorerSpec, VoteParams
+from models.params.teach import ScorerSpec, VoteParams, even_voters
 from models.schema import Advantage, Example, Message, Response, SourceScore
 
 
