@@ -27,7 +27,8 @@ def model_content(ctx: StageContext, model: str, *, revision: str | None, key: s
     if folder.is_dir():
         return tree_digest(folder)
     if revision is None:
-        rule = f"must be {'`pico`, ' if scratch else ''}an existing folder, `package:<module>`, or a hub name with a revision"
+        rule = "must be `pico`, an existing folder, `package:<module>`, or a hub name with a revision"
+        rule = rule if scratch else rule.replace("`pico`, ", "")
         raise ParamsError("Invalid parameters", [Problem(f"`{key}`", rule, repr(model))])
     return ""
 
