@@ -68,10 +68,8 @@ class ModelPool:
     def release(self) -> None:
         """Drop every model that nobody uses, and give its memory back."""
         with self._changed:
-            for place in [place for place, held in self._held.items() if not held.users]:
-                del self._held[place]
+            self._drop([place for place, held in self._held.items() if not held.users])
             self._changed.notify_all()
-        _give_back()
 
     def _free_device(self, identity: str, devices: Sequence[str]) -> str | None:
         """Return where to use it: where it lies idle, else a device without use, else (one device) beside others."""
@@ -85,10 +83,12 @@ class ModelPool:
 
     def _drop_idle(self, *, keep: _Place, device: str, alone: bool) -> None:
         places = [place for place, held in self._held.items() if not held.users and place != keep]
-        leaving = [place for place in places if alone or place[1] == device]
-        for place in leaving:
+        self._drop([place for place in places if alone or place[1] == device])
+
+    def _drop(self, places: Sequence[_Place]) -> None:
+        for place in places:
             del self._held[place]
-        if leaving:
+        if places:
             _give_back()
 
 

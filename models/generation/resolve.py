@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,6 +17,8 @@ from transformers import (
 
 from models.adapters import refuse_adapter
 from models.errors import SourceError
+from models.generation.checkpoint import check_checkpoint, embedding_rows
+from models.generation.config_file import CONFIG, CONTEXT_KEYS, GENERATION, ConfigFile, check_config, check_token_ids
 from models.generation.reasons import reason
 from models.generation.weights import folder_digest
 from models.params.sources import RewardModelSpec, SourceSpec
@@ -25,7 +28,6 @@ from models.tokenization.codec import TokenCodec
 from models.tokenization.loading import load_tokenizer, tokenizer_digest
 from models.tokenization.turn_end import TurnEnd
 
-_CONTEXT_FIELDS = ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 _UNLIMITED = 1_000_000_000  # tokenizers without a limit say 1e30
 Kind = Literal["causal", "reward"]
 
@@ -67,15 +69,24 @@ def _resolve(
     refuse_adapter(location, revision=revision, where=where)
     # A hub download of a large model happens only when it is loaded; the commit already says which weights they will be.
     digest = folder_digest(folder, where=where) if folder else ""
-    config = _load_config(location, revision, trust=trust, where=where)
+    file = ConfigFile(location, CONFIG, revision=revision, where=where)
+    config = _load_config(file, location, revision, trust=trust, where=where)
     if folder is None:
         revision = getattr(config, "_commit_hash", None) or revision
         digest = f"hub:{spec.model}@{revision}"
     tokenizer = load_tokenizer(location, revision=revision, trust_remote_code=trust, source=spec.name)
     preset = template or ("plain" if kind == "reward" and not tokenizer.chat_template else None)
     written = resolve_template(preset, tokenizer, source=spec.name)
-    end = _turn_end(spec, tokenizer, written, _stop_ids(config, location, revision)) if kind == "causal" else None
     skeleton = _skeleton(config, kind=kind, trust=trust, where=where)
+    head_size = _head_size(skeleton, kind=kind, where=where)
+    _check_kind(file, skeleton, kind=kind, own_code=trust and "auto_map" in file.values)
+    rows = embedding_rows(skeleton)
+    _check_tokens(tokenizer, rows if kind == "reward" else min(rows, head_size), where=where)
+    check_token_ids(file, rows=rows)
+    _check_generation(location, revision, rows=rows, where=where)
+    if folder is not None:
+        check_checkpoint(folder, skeleton, file, where=where)
+    end = _turn_end(spec, tokenizer, written, _stop_ids(config, location, revision)) if kind == "causal" else None
     return ResolvedSource(
         name=spec.name,
         location=location,
@@ -87,7 +98,7 @@ def _resolve(
         dtype=spec.dtype,
         architecture=(config.architectures or [type(skeleton).__name__])[0],
         num_parameters=sum(p.numel() for p in skeleton.parameters()),
-        head_size=_head_size(skeleton, kind=kind, where=where),
+        head_size=head_size,
         vocab_size=len(tokenizer),
         trust_remote_code=trust,
         end_ids=() if end is None else end.stops,
@@ -146,10 +157,16 @@ def _hint(model: str) -> str:
     return "Check the path (relative ones start at the project root), or give `revision` if it is a hub name."
 
 
-def _load_config(location: str, revision: str | None, *, trust: bool, where: str) -> PreTrainedConfig:
+def _load_config(file: ConfigFile, location: str, revision: str | None, *, trust: bool, where: str) -> PreTrainedConfig:
+    if file.values:
+        check_config(file, trust=trust)
+        check_token_ids(file, rows=None)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=trust)
-    except (OSError, ValueError, KeyError, ImportError) as err:
+    except StrictDataclassFieldValidationError as err:
+        key = str(err).partition("'")[2].partition("'")[0]
+        file.refuse(key, f"must be what {file.values.get('model_type')} takes ({reason(err)})", file.values.get(key))
+    except Exception as err:  # transformers lets through whatever its many readers raise
         raise SourceError(f"{where}: the config of {location} cannot be loaded: {reason(err)} {_cure(revision)}") from err
     return config
 
@@ -169,7 +186,7 @@ def _skeleton(config: PreTrainedConfig, *, kind: Kind, trust: bool, where: str) 
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto.from_config(config, trust_remote_code=trust)
-    except (ValueError, KeyError, ImportError, AttributeError, TypeError) as err:
+    except Exception as err:  # whatever a model's constructor makes of odd sizes
         what = "a causal language model" if kind == "causal" else "a sequence classifier"
         raise SourceError(
             f"{where} must be {what}, but cannot be built from its config: {reason(err)} Name another model."
@@ -189,9 +206,48 @@ def _head_size(skeleton: PreTrainedModel, *, kind: Kind, where: str) -> int:
     return int(head.weight.shape[0])
 
 
+def _check_kind(file: ConfigFile, skeleton: PreTrainedModel, *, kind: Kind, own_code: bool) -> None:
+    """Refuse weights of another kind of model, which transformers would load into this one as far as names agree."""
+    if kind == "causal" and skeleton.config.is_encoder_decoder:
+        rule = "must be false for a causal language model"
+        file.refuse("is_encoder_decoder", rule, True, cure="Name a causal language model.")
+    names = file.values.get("architectures")
+    built = type(skeleton).__name__
+    # A reward model shows by its score head, which nothing else has.
+    if kind == "causal" and names and not own_code and built.casefold() not in {name.casefold() for name in names}:
+        file.refuse("architectures", f"must name {built}", names, cure="Name a causal language model.")
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, rows: int, *, where: str) -> None:
+    token, last = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    if last >= rows:
+        raise SourceError(
+            f"{where}: every token must have a row in the model's embedding, but {token!r} has the id {last} and there are "
+            f"{rows} rows (tokenizer.json, added_tokens). Name the tokenizer's own model, or resize the embedding."
+        )
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 0:
+        raise SourceError(
+            f"{where}: `model_max_length` must be a number above 0, but is {longest!r} (tokenizer_config.json). Correct it."
+        )
+
+
+def _check_generation(location: str, revision: str | None, *, rows: int, where: str) -> None:
+    file = ConfigFile(location, GENERATION, revision=revision, where=where)
+    if not file.values:
+        return
+    check_token_ids(file, rows=rows)
+    try:
+        GenerationConfig.from_pretrained(location, revision=revision or "main")
+    except Exception as err:  # as for the config
+        raise SourceError(
+            f"{where}: {location}/{GENERATION} must be what transformers takes, but is not: {reason(err)} Correct or remove it."
+        ) from err
+
+
 def _context_length(config: PreTrainedConfig, model_max: int, asked: int | None, *, kind: Kind, where: str) -> int:
     text_config = config.get_text_config()
-    found = next((int(v) for f in _CONTEXT_FIELDS if isinstance(v := getattr(text_config, f, None), int) and v > 0), None)
+    found = next((int(v) for f in CONTEXT_KEYS if isinstance(v := getattr(text_config, f, None), int) and v > 0), None)
     if found is None or (kind == "reward" and model_max < found):
         # Encoders such as RoBERTa count two positions they cannot use: there the tokenizer's limit is the true one.
         found = int(model_max) if model_max < _UNLIMITED else found
