@@ -233,8 +233,7 @@ class _Teacher:
             pair.target,
             pair.source,
             text=(self._lead + pair.item.text).encode(),
-            token_bytes=self._codec.token_bytes,
-            byte_lengths=self._codec.byte_lengths,
+            codec=self._codec,
         )
         ids = renamed.ids.copy()
         ids[where] = np.where(covering & (renamed.probs[where] > 0), labels[:, None], ids[where])

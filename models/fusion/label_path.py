@@ -16,7 +16,6 @@ begins with L and then leaves the text (` and` where the label is ` a`) stays wh
 with, another token there. Mass is moved, never made.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from models.fusion.distribution import RenamedRows
 from models.tokenization.alignment import NO_ROW
-from models.tokenization.codec import EncodedText
+from models.tokenization.codec import EncodedText, TokenCodec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +79,7 @@ def covering_slots(
     source: EncodedText,
     *,
     text: bytes,
-    token_bytes: Sequence[bytes | None],
-    byte_lengths: npt.NDArray[np.int32],
+    codec: TokenCodec,
 ) -> npt.NDArray[np.bool_]:
     """Find the source tokens s with L ⊑ s ⊑ x: those that reach at least the label's end and say what the text says.
 
@@ -91,20 +89,22 @@ def covering_slots(
         target: The response in the target's tokens.
         source: The same in the source's.
         text: UTF-8 bytes of the source's lead and the response.
-        token_bytes: Bytes of the source's tokens.
-        byte_lengths: int32[V], their number.
+        codec: The source's tokenizer.
 
     Returns:
         bool[n, K].
     """
     begins = source.starts[paths.rows]
     needed = target.ends[paths.positions] - begins
-    known = topk_ids < len(byte_lengths)
+    known = topk_ids < codec.vocab_size
     ids = np.where(known, topk_ids, 0).astype(np.int64)
-    found: npt.NDArray[np.bool_] = known & (byte_lengths[ids] >= np.maximum(needed, 1)[:, None])
-    for row, slot in np.argwhere(found).tolist():
-        piece = token_bytes[ids[row, slot]] or b""
-        found[row, slot] = bool(piece) and text.startswith(piece, int(begins[row]) + source.lead)
+    found: npt.NDArray[np.bool_] = known & (codec.byte_lengths[ids] >= np.maximum(needed, 1)[:, None])
+    # Nearly all others differ in their first byte already.
+    found &= codec.first_bytes[ids] == np.frombuffer(text + b"\0", np.uint8)[begins + source.lead][:, None]
+    rows, slots = np.nonzero(found)
+    where = (begins[rows] + source.lead).tolist()
+    pieces = (codec.token_bytes[i] or b"" for i in ids[rows, slots].tolist())
+    found[rows, slots] = [text.startswith(piece, at) for piece, at in zip(pieces, where, strict=True)]
     return found
 
 

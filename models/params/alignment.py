@@ -23,6 +23,7 @@ class AlignmentParams(Section):
     )
     label_path: bool = Field(
         True,
-        description="`byte_exact` only: where the target's token is longer than the source's, the probability that the source "
-        "gives to all of its tokens up to the same end goes to the target's token, instead of staying on the shorter one.",
+        description="`byte_exact` only: the target's token gets the probability that the source gives to its bytes: of longer "
+        "tokens that agree with the text, and of all its tokens up to the same end where they are shorter. Otherwise this "
+        "probability stays where the vocabulary map puts it, and a sure source may contradict the text.",
     )

@@ -85,6 +85,7 @@ class TokenCodec:
         pieces: The V entries as the vocabulary writes them ("" for holes).
         token_bytes: Their bytes, None for special tokens.
         byte_lengths: int32[V], 0 for special tokens.
+        first_bytes: uint8[V], the first of their bytes, 0 for special tokens.
         word_start: `▁`, `Ġ` or "", the character in front of a word's first piece.
     """
 
@@ -218,6 +219,7 @@ class TokenCodec:
         self.token_bytes: list[bytes | None] = piece_bytes(spec, pieces)
         self.byte_lengths: Ids = np.array([len(b or b"") for b in self.token_bytes], np.int32)
         self._spelling = [b or b"" for b in self.token_bytes]
+        self.first_bytes: npt.NDArray[np.uint8] = np.array([b[0] if b else 0 for b in self._spelling], np.uint8)
 
     def _spell(self, ids: Ids) -> bytes:
         if len(ids) == 0:

@@ -69,7 +69,7 @@ def find_turn_end(texts: Sequence[str], vocabulary: Vocabulary, *, eos_id: int, 
             break
         if control is None and number == 0 and text.strip():
             pieces = vocabulary.encode(text.rstrip())
-            if len(pieces) == 1:
+            if len(pieces) == 1 and not vocabulary.is_control(pieces[0]):  # as the unknown token would be
                 label = pieces[0]
             else:
                 notice = _notice(text.strip(), vocabulary.pieces[eos_id], source)

@@ -1,5 +1,7 @@
 """Moving probability to the label where the source needs several tokens for it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -38,10 +40,13 @@ def test_tokens_that_cover_the_label_and_agree_with_the_text() -> None:
     tokens = [b"a", b"ab", b"abc", b"abcd", b"abx", None]
     target, source = text([2, 4]), text([3, 4])
     found = LabelPaths(np.array([0]), np.array([0], np.int32), np.ones(1, np.float32))
-    lengths = np.array([len(t or b"") for t in tokens], np.int32)
-    covering = covering_slots(
-        np.array([[0, 1, 2, 3, 4, 5, 99]]), found, target, source, text=b"abcd", token_bytes=tokens, byte_lengths=lengths
+    codec = SimpleNamespace(
+        vocab_size=len(tokens),
+        token_bytes=tokens,
+        byte_lengths=np.array([len(t or b"") for t in tokens], np.int32),
+        first_bytes=np.array([t[0] if t else 0 for t in tokens], np.uint8),
     )
+    covering = covering_slots(np.array([[0, 1, 2, 3, 4, 5, 99]]), found, target, source, text=b"abcd", codec=codec)
     assert covering.tolist() == [[False, True, True, True, False, False, False]]
 
 

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from models.tokenization.chat import PRESETS
@@ -101,3 +102,10 @@ def test_equal_tokenizers_need_a_map_only_where_their_turns_end_differently(chat
     found = map_ends(None, plain, chatml)
     assert found is not None and found.ids[plain.eos_id] == chatml.eos_id
     assert (found.ids != range(plain.vocab_size)).sum() == 1
+
+
+def test_an_end_that_the_vocabulary_cannot_spell_is_no_label() -> None:
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "a": 2}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    codec = codec_of(tokenizer, "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}")
+    assert codec.eos_id == 1 and codec.end.ids == (1,) and "ends a turn with '<|end|>'" in codec.end.notice
