@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.environment import set_environment
+from flows.environment import let_streams_write_all, require_prefect, set_environment
 from flows.guard import guarded
 from flows.known_errors import quiet_known_errors
 from flows.secrets import guard_secrets
@@ -86,6 +86,7 @@ def run(
     from flows.installation import faiss_provider, package_roots
     from flows.summary import announce_stage, print_summary
 
+    require_prefect()
     faiss_provider()
     package_roots()
 
@@ -261,6 +262,7 @@ def main() -> None:
     """Run the command line; see `guarded` for how it ends."""
     import logging
 
+    let_streams_write_all()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("models.training.fusion").setLevel(logging.INFO)  # says from where an interrupted training goes on
     guarded(app)

@@ -1,9 +1,14 @@
 """What every process of the project needs in its environment, and the choice between a running Prefect server and none."""
 
 import os
+import sys
 import urllib.request
+from io import TextIOWrapper
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from models.errors import FusedialError
 
 SERVER_URL = "http://127.0.0.1:4200/api"
 # On a CPU, oneDNN and torch's layer above it each keep 1,024 compiled kernels, one for every shape of a batch: in time, hundreds
@@ -19,6 +24,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     Returns:
         The Prefect API in use, or "" for an ephemeral one.
     """
+    let_streams_write_all()
     cache = root / ".cache"
     defaults = {
         "FUSEDIAL_ROOT": str(root),
@@ -48,6 +54,37 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     elif given is None and _answers(SERVER_URL):
         os.environ["PREFECT_API_URL"] = SERVER_URL
     return os.environ.get("PREFECT_API_URL", "")
+
+
+def let_streams_write_all() -> None:
+    """Let output survive a terminal of another encoding: what it does not have is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def require_prefect() -> None:
+    """Check that the Prefect server named by PREFECT_API_URL is there; Prefect's own attempts end in a traceback.
+
+    Raises:
+        FusedialError: It does not answer, or is something else.
+    """
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        return
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5.0):
+            return
+    except HTTPError as error:
+        if error.code != 404 or (urlsplit(url).hostname or "").endswith("prefect.cloud"):
+            return  # it is there; what it allows is told by the calls themselves
+        why = "what answers there is no Prefect API (HTTP 404)"
+    except (URLError, OSError, ValueError) as error:
+        why = f"nothing answers ({getattr(error, 'reason', error)})"
+    raise FusedialError(
+        f"`PREFECT_API_URL` must be the API of a running Prefect server, but is `{url}`: {why}. "
+        "Start the server (`make server`), correct the address, or unset the variable: a run without it serves itself."
+    )
 
 
 def _answers(url: str) -> bool:

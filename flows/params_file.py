@@ -15,8 +15,8 @@ from models.params.root import Params
 
 PARAMS_FILE = "params.yaml"
 PROFILES_FOLDER = "profiles"
-# DVC reads these two from params.yaml itself (`${profile}`, the matrix over methods), before any profile is applied.
-_NOT_IN_PROFILES = ("profile", "methods")
+# DVC reads these from params.yaml itself (`${profile}`, the matrices over methods and variants), before any profile is applied.
+_NOT_IN_PROFILES = ("profile", "methods", "variants")
 _ROUNDS = 5
 
 

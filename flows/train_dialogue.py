@@ -5,7 +5,8 @@ from prefect import flow
 from flows.context import StageContext
 from flows.dialogue_systems import GENERATOR, WARM_START, run_name
 from flows.encoders import model_content
-from models.params.dialogue import Variant
+from models.errors import FusedialError
+from models.params.dialogue import VARIANTS, Variant
 from tasks.artifact import Artifact, materialise_tree
 from tasks.kb_index import kb_index
 from tasks.model_logging import log_agent
@@ -15,6 +16,8 @@ from tasks.tracking import finish_stage
 
 def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
     """Write artifacts/<profile>/train_dialogue/<variant>/{warm_start,joint}."""
+    if variant not in VARIANTS:
+        raise FusedialError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
     params = ctx.params
     warm = warm_started(ctx)
     run = ctx.run(run_name(variant), experiment="dialogue")

@@ -16,7 +16,8 @@ class FusedialError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(redact(message))
+        # Halves of surrogate pairs, as bad input has them, can be written to no stream.
+        super().__init__(redact(message).encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True, slots=True)

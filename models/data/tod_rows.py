@@ -70,6 +70,8 @@ def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = froze
     """
     if not isinstance(row, Mapping):
         raise BadRecord(f"must have a JSON object in `{within}`", shown(row))
+    if half_pair(row):
+        raise BadRecord(f"must have valid Unicode in `{within}`", "half a surrogate pair")
     if same := same_names(row):
         raise BadRecord(f"must have names of their own for the fields of `{within}`", ", ".join(map(repr, same)))
     attributes = {}

@@ -1,9 +1,15 @@
 """What every params section is: frozen, closed, described."""
 
+import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+MAX_SEED = 2**32 - 1
+"""NumPy's global generator, which transformers seeds too, takes 32 bits."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
@@ -14,6 +20,25 @@ class Section(BaseModel):
     """A frozen group of parameters; unknown keys are errors; every field carries a description (the documentation)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_disguise(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is wanted (pydantic would read 1 and 0), and text that can be written nowhere."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        items = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict) and get_origin(annotation) is dict:
+            items = [*value.values(), *(key for key in value if isinstance(key, str))]
+        number = next((kind for kind in (int, float) if _mentions(annotation, kind)), None)
+        if number and not _mentions(annotation, bool) and any(isinstance(item, bool) for item in items):
+            raise PydanticKnownError("int_type" if number is int else "float_type")
+        if any(isinstance(item, str) and _HALF_PAIR.search(item) for item in items):
+            raise PydanticCustomError("half_pair", "half a surrogate pair")
+        return value
+
+
+def _mentions(annotation: Any, wanted: type) -> bool:
+    return annotation is wanted or any(_mentions(inner, wanted) for inner in get_args(annotation))
 
 
 def repeated(names: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Section, repeated
 
 RecordFormat = Literal["alpaca", "messages", "qa", "text"]
 
@@ -40,7 +40,7 @@ class CorpusSet(Section):
 class WorldParams(Section):
     """The embedded world: a deterministic generator of entities, facts, instructions and dialogues."""
 
-    seed: int = Field(7, description="Seed of the world; same seed, same bytes.")
+    seed: int = Field(7, ge=0, le=MAX_SEED, description="Seed of the world; same seed, same bytes.")
     num_entities: int = Field(60, ge=8, description="Entities of the knowledge base.")
     num_train: int = Field(600, ge=12, description="Training examples over all families.")
     num_valid: int = Field(60, ge=6, description="Validation examples over all families.")
@@ -56,7 +56,7 @@ class CorpusParams(Section):
     sets: tuple[CorpusSet, ...] = Field((), description="Data sets for `kind: files`.")
     valid_fraction: float = Field(0.05, ge=0, lt=0.5, description="Share of the rows of `auto` sets for validation.")
     test_fraction: float = Field(0.1, ge=0, lt=0.9, description="Share of the rows of `auto` sets held out for the test.")
-    seed: int = Field(1, description="Seed of split and subsampling (enters the hash).")
+    seed: int = Field(1, ge=0, le=MAX_SEED, description="Seed of split and subsampling (enters the hash).")
     on_bad_record: Literal["error", "skip"] = Field(
         "error", description="A malformed record stops the stage, or is left out and counted."
     )

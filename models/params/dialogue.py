@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import MAX_SEED, Section
 
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
 VARIANTS: tuple[str, ...] = ("none", "prefix", "prompt", "contrastive")
@@ -143,4 +143,4 @@ class DialogueParams(Section):
     meta_knowledge: MetaKnowledgeParams = Field(default_factory=MetaKnowledgeParams, description="Meta knowledge.")
     generator: GeneratorParams = Field(default_factory=GeneratorParams, description="The trained generator.")
     joint: JointParams = Field(default_factory=JointParams, description="Joint training.")
-    seed: int = Field(0, description="Seed of initialisation, order and dropout.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of initialisation, order and dropout.")

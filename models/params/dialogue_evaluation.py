@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Section, repeated
 from models.params.dialogues import DistractorKind
 
 
@@ -39,7 +39,7 @@ class UnseenParams(Section):
     distractor_kinds: tuple[DistractorKind, ...] = Field(
         ("alike", "apart"), min_length=1, description="Kinds of them (`dialogues.renew.distractor_kind`); a test each."
     )
-    seed: int = Field(0, description="Seed of the new values.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the new values.")
 
 
 class DialogueEvaluationParams(Section):
@@ -65,10 +65,12 @@ class DialogueEvaluationParams(Section):
     unseen: UnseenParams = Field(default_factory=UnseenParams, description="Retrieval of entities never seen in training.")
     bootstrap_samples: int = Field(2000, ge=100, description="Resamples (of dialogues) of the paired bootstrap.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
-    seed: int = Field(0, description="Seed of the bootstrap.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the bootstrap.")
 
     @model_validator(mode="after")
     def _distinct(self) -> "DialogueEvaluationParams":
+        if min(self.recall_at) < 1 or len(set(self.recall_at)) < len(self.recall_at):
+            raise ValueError(f"`recall_at` must hold whole numbers from 1, each once, but has {list(self.recall_at)}")
         if twice := repeated(s.name for s in self.in_context):
             raise ValueError(f"`in_context` must have distinct names, but has {twice}")
         return self

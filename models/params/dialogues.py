@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import MAX_SEED, Section
 
 DialogueFormat = Literal["embedded", "smd", "camrest", "multiwoz", "maker", "jsonl"]
 DistractorKind = Literal["alike", "apart"]
@@ -16,7 +16,7 @@ Setting = Literal["large_scale", "condensed"]
 class TownParams(Section):
     """The embedded town's knowledge base and dialogues."""
 
-    seed: int = Field(2026, description="Seed of the town; same seed, same bytes.")
+    seed: int = Field(2026, ge=0, le=MAX_SEED, description="Seed of the town; same seed, same bytes.")
     num_entities: int = Field(90, ge=8, description="Entities of the knowledge base.")
     num_dialogues: int = Field(400, ge=10, description="Dialogues (train, valid and test 8:1:1).")
 
@@ -31,7 +31,7 @@ class RenewParams(Section):
         description="`alike`: they have the properties (area, food, …) of the known ones, so that many fit a request as well; "
         "`apart`: properties of their own, so that none fits what is asked for in the words of the knowledge base.",
     )
-    seed: int = Field(0, description="Seed of the new values.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the new values.")
 
 
 class DialoguesParams(Section):

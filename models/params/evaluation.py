@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from models.params.base import Section
+from models.params.base import MAX_SEED, Section
 
 
 class EvaluationParams(Section):
@@ -15,4 +15,4 @@ class EvaluationParams(Section):
     answers: bool = Field(True, description="Let models answer (accuracy, reward); false = bits per byte only.")
     bootstrap_samples: int = Field(2000, ge=100, description="Resamples of the paired bootstrap.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
-    seed: int = Field(0, description="Seed of the bootstrap.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the bootstrap.")

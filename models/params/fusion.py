@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from models.params.base import Section
+from models.params.base import MAX_SEED, Section
 
 Method = Literal["sft", "fusellm", "inference_only", "profuser", "simul", "reverse"]
 METHODS: tuple[str, ...] = ("sft", "fusellm", "inference_only", "profuser", "simul", "reverse")
@@ -105,7 +105,7 @@ class FusionParams(Section):
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
     lora: LoraParams | None = Field(None, description="Low-rank adapters instead of full training.")
     checkpoints: CheckpointParams = Field(default_factory=CheckpointParams, description="Resume.")
-    seed: int = Field(0, description="Seed of data order and dropout.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of data order and dropout.")
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.params.base import Section
+from models.params.base import MAX_SEED, Section
 
 
 class IndexParams(Section):
@@ -22,4 +22,4 @@ class IndexParams(Section):
     train_entities: int = Field(
         200_000, ge=1, description="IVF and PQ: entities the cells are learned from, at most (and 50 a cell, or 20,000)."
     )
-    seed: int = Field(0, description="Seed of that choice.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of that choice.")

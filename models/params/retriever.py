@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Section
+from models.params.base import MAX_SEED, Section
 
 
 class PicoEncoder(Section):
@@ -58,7 +58,7 @@ class WarmStartParams(Section):
     every_evaluation: int = Field(
         50, ge=1, description="Steps between two recalls on the validation split (the best is kept), and two checkpoints."
     )
-    seed: int = Field(0, description="Seed of order, negatives and dropout.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of order, negatives and dropout.")
 
 
 class RetrieverParams(Section):
@@ -91,7 +91,7 @@ class RetrieverParams(Section):
         description="Read letters and digits only, in lower case: where training and test text differ in punctuation.",
     )
     warm_start: WarmStartParams = Field(default_factory=WarmStartParams, description="Distant supervision.")
-    seed: int = Field(0, description="Seed of what is initialised at random.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is initialised at random.")
 
     @model_validator(mode="after")
     def _sizes(self) -> "RetrieverParams":

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Section, repeated
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT_DATE = date(2024, 7, 26)
@@ -26,7 +26,7 @@ class PicoSpec(Section):
         description="Family → weight in the pre-training data.",
     )
     steps: int = Field(300, ge=1, description="Optimiser steps.")
-    seed: int = Field(0, description="Seed of initialisation and data order.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of initialisation and data order.")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "PicoSpec":
@@ -73,7 +73,7 @@ class RewardModelSpec(Section):
     hidden_size: int = Field(64, ge=16, description="Embedded only: width.")
     num_layers: int = Field(2, ge=1, description="Embedded only: layers.")
     steps: int = Field(300, ge=1, description="Embedded only: optimiser steps.")
-    seed: int = Field(0, description="Embedded only: seed.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Embedded only: seed.")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "RewardModelSpec":

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Section, repeated
 
 
 class ResponseParams(Section):
@@ -18,7 +18,7 @@ class ResponseParams(Section):
     temperature: float = Field(0.0, ge=0, description="0 = greedy.")
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus when sampling.")
     num_samples: int = Field(1, ge=1, description="Answers per source and prompt (more than 1 needs temperature > 0).")
-    seed: int = Field(0, description="Seed of sampling; each (prompt, sample) derives its own.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of sampling; each (prompt, sample) derives its own.")
     batch_size: int = Field(32, ge=1, description="Prompts generated together, bucketed by length.")
 
     @model_validator(mode="after")

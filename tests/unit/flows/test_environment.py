@@ -1,11 +1,17 @@
 """Which Prefect server a process uses, and what it finds in its environment."""
 
+import io
 import os
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from flows import environment
+from models.errors import FusedialError
 
 GIVEN = "http://127.0.0.1:1/api"
 
@@ -59,3 +65,47 @@ def test_kernel_caches_are_small_unless_the_user_says_otherwise(monkeypatch: pyt
     prefer(monkeypatch, running=False, given=None, root=tmp_path)
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
     assert os.environ["LRU_CACHE_CAPACITY"] == "512"
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """The address of a server that is no Prefect."""
+
+    class NotFound(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), NotFound)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_prefect_server_that_is_away_is_one_line(elsewhere: str) -> None:
+    for url, why in (
+        ("http://127.0.0.1:9/api", "nothing answers"),
+        ("nonsense", "nothing answers"),
+        (f"{elsewhere}/api", r"no Prefect API \(HTTP 404\)"),
+    ):
+        os.environ["PREFECT_API_URL"] = url
+        with pytest.raises(FusedialError, match=rf"`PREFECT_API_URL` must be .*{why}.*make server") as caught:
+            environment.require_prefect()
+        assert "\n" not in str(caught.value)
+    del os.environ["PREFECT_API_URL"]
+    environment.require_prefect()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_survives_a_terminal_of_another_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    environment.let_streams_write_all()
+    Console().print("✓ 完 \ud83d…")
+    sys.stdout.flush()
+    assert raw.getvalue().endswith(b"\n")

@@ -353,3 +353,41 @@ class TestFiles:
 
     def test_available_profiles_are_sorted(self, project: Path) -> None:
         assert available_profiles(project) == ("plain", "small")
+
+
+@pytest.mark.parametrize("key", ["profile", "methods", "variants"])
+def test_what_dvc_reads_from_params_yaml_stands_in_no_profile(project: Path, key: str) -> None:
+    (project / "profiles" / "small.yaml").write_text(f"{key}: [none]\n")
+    with pytest.raises(ParamsError, match=rf"`{key}` must not be set in a profile \(profiles/small.yaml:1\)"):
+        load_params(project)
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("fusion.epochs=true", "`fusion.epochs` must be a number, but is true"),
+        ("fusion.seed=false", "`fusion.seed` must be a whole number, but is false"),
+        ("fusion.seed=-1", "`fusion.seed` must be at least 0, but is -1"),
+        ("corpus.seed=99999999999", "`corpus.seed` must be at most"),
+        ("dialogue_evaluation.recall_at=[true]", "`dialogue_evaluation.recall_at` must be a whole number, but is [true]"),
+        ("dialogue_evaluation.recall_at=[0, 1]", "`dialogue_evaluation.recall_at` must hold whole numbers from 1, each once"),
+        ("dialogue_evaluation.recall_at=[-1]", "`dialogue_evaluation.recall_at` must hold whole numbers from 1, each once"),
+        ("dialogue_evaluation.recall_at=[1, 1]", "`dialogue_evaluation.recall_at` must hold whole numbers from 1, each once"),
+        ("sources.models[1].pico.mix={knowledge: true}", "`sources.models[1].pico.mix` must be a number"),
+        ("dialogue.meta_knowledge.edges=[false, 1]", "`dialogue.meta_knowledge.edges` must be a number"),
+        (
+            'corpus.sets=[{name: a, path: x, family: "\\ud800"}]',
+            "`corpus.sets[0].family` is not accepted (half a surrogate pair), but is",
+        ),
+    ],
+)
+def test_numbers_are_numbers(project: Path, override: str, rule: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_params(project, overrides=[override])
+    assert rule in str(caught.value)
+    str(caught.value).encode()
+
+
+def test_true_and_false_stay_where_they_belong(project: Path) -> None:
+    params = load_params(project, overrides=["runtime.progress=false", "dialogue_evaluation.unseen.values=false"]).params
+    assert (params.runtime.progress, params.dialogue_evaluation.unseen.values) == (False, False)
