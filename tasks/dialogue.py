@@ -151,20 +151,21 @@ def dialogue_comparison(
     from models.data.knowledge_base import KnowledgeBase
     from models.data.text import RULES
     from models.evaluation.bootstrap import Resampling
-    from models.evaluation.dialogue_comparison import aggregate, claim_pairs, paired
+    from models.evaluation.dialogue_comparison import aggregate, claim_pairs, paired, read_columns
     from models.evaluation.dialogue_run import entity_list_of
     from models.evaluation.dialogue_scores import read_rows
     from models.evaluation.turn_scoring import TurnScorer
 
-    scores = {_system(s): list(read_rows(a.path / ROWS)) for s, a in zip(systems, rows, strict=True)}
+    found = {_system(s): read_rows(a.path / ROWS) for s, a in zip(systems, rows, strict=True)}
+    scores = read_columns(found, count_api=cfg.count_api)
     entities = entity_list_of(data.path, cfg, kind=kind, root=project_root())
     notes = TurnScorer(entities, KnowledgeBase.load(data.path / KB), rule=RULES[cfg.text_rule]).notes
     how = Resampling(samples=cfg.bootstrap_samples, confidence=cfg.confidence, seed=cfg.seed)
-    table = aggregate(scores, resampling=how, count_api=cfg.count_api, notes=notes)
+    table = aggregate(scores, resampling=how, notes=notes)
     content = {
         "confidence": cfg.confidence,
         "table": [row.to_json() for row in table],
-        "comparisons": [c.to_json() for c in paired(scores, claim_pairs(list(scores)), resampling=how, count_api=cfg.count_api)],
+        "comparisons": [c.to_json() for c in paired(scores, claim_pairs(list(scores)), resampling=how)],
     }
     (work.out / SCORES).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     return {"systems": len(systems), "rows": len(table)}

@@ -1,8 +1,10 @@
 """Which entity a system turn speaks of, found by its values (App. D of MK-TOD), over an index from values to rows.
 
-The cost of a turn is that of its words and of the entities that share a value with the response, not of the knowledge base.
+The cost of a turn is that of its words, of the entities that share a rare value with it, and of the combinations of common
+values that occur; not of the knowledge base, however many entities share a value.
 """
 
+import math
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,6 +24,8 @@ _ANSWERS = frozenset({"yes", "no"})
 _IDENTIFYING = 0.25
 # "the gandhi" is also called "gandhi", but "place" says nothing of "the place".
 _LONG_WORD = 6
+# A value is common from so many rows on (and from twice the root of all rows): its rows are looked at by combination.
+_COMMON = 64
 
 
 class ValueIndex:
@@ -47,9 +51,8 @@ class ValueIndex:
         pairs = np.unique(rows * (len(self._values) + 1) + values)
         rows, values = np.divmod(pairs, len(self._values) + 1)
         self._starts, self._cell_values = np.searchsorted(rows, np.arange(len(kb) + 1)), values
-        order = np.argsort(values, kind="stable")
-        self._postings = rows[order]
-        self._posting_starts = np.searchsorted(values[order], np.arange(len(self._values) + 1))
+        self._postings, self._posting_starts = _grouped(rows, values, num=len(self._values))
+        self._first_rows, self._common_starts, self._is_common = self._combinations(rows, values)
 
     def values_in(self, *texts: str) -> Ints:
         """Return the numbers of the values in the texts, ascending; one across the border of two texts does not count."""
@@ -63,10 +66,15 @@ class ValueIndex:
         """Return the rows that have at least one of the values, ascending."""
         return np.unique(self._rows_of(values))
 
-    def rows_with_most(self, values: Ints) -> Ints:
-        """Return the rows that have most of the values (at least one), ascending."""
-        counts = np.bincount(self._rows_of(values))
-        return np.flatnonzero(counts == counts.max(initial=1))
+    def candidates(self, values: Ints) -> Ints:
+        """Return rows, ascending, among which is the lowest of those that are best by any order of having more of `values`.
+
+        They are the rows of the rare ones among the values, and of every combination of common values (all that a row has) with
+        one of `values` in it the lowest row: others of a combination have nothing more of `values` that would be rare.
+        """
+        common = self._is_common[values]
+        first = [self._first_rows[self._common_starts[v] : self._common_starts[v + 1]] for v in values[common]]
+        return np.unique(np.concatenate([self._rows_of(values[~common]), *first]))
 
     def rows_called(self, names: Ints) -> Ints:
         """Return the rows whose name is one of the names, ascending."""
@@ -96,6 +104,24 @@ class ValueIndex:
     def identifying(self, values: Ints) -> Ints:
         """Return those of the values that are `unique_values`."""
         return np.intersect1d(values, self._unique)
+
+    def _combinations(self, rows: Ints, values: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+        """Return the lowest row of each combination of common values by value, where a value's begin, and which are common."""
+        num = len(self._values)
+        is_common = np.bincount(values, minlength=num) >= _common_from(len(self.kb))
+        kept = is_common[values]
+        owners, ends = np.unique(rows[kept], return_index=True)
+        first: dict[bytes, int] = {}
+        for row, group in zip(owners.tolist(), np.split(values[kept], ends[1:]), strict=True) if len(owners) else ():
+            first.setdefault(group.tobytes(), row)
+        found = np.array(sorted(first.values()), dtype=np.int64)
+        lengths = self._starts[found + 1] - self._starts[found]
+        cells = np.concatenate(
+            [self._cell_values[s : s + n] for s, n in zip(self._starts[found], lengths, strict=True)] or [found]
+        )
+        cell_rows = np.repeat(found, lengths)
+        shared = is_common[cells]
+        return *_grouped(cell_rows[shared], cells[shared], num=num), is_common
 
     def _rows_of(self, values: Ints) -> Ints:
         lists = [self._postings[self._posting_starts[v] : self._posting_starts[v + 1]] for v in values]
@@ -158,15 +184,13 @@ def pseudo_positive(turn: Turn, index: ValueIndex, *, rows: Sequence[int] | None
     if turn.kind == "api_call" or not len(said):
         return None
     names = index.names_in(turn.response)
-    if rows is None:
-        left = index.rows_called(names) if len(names) else index.rows_with_most(said)
-    else:
-        left = np.asarray(rows, dtype=np.int64)
-        left = left[index.hits(left, said) > 0]
-        left = _best(left, index.named(left, names))
+    told = index.values_in(*turn.context)
+    left = index.candidates(np.union1d(said, told)) if rows is None else np.asarray(rows, dtype=np.int64)
+    left = left[index.hits(left, said) > 0]
+    left = _best(left, index.named(left, names))
     left = _best(left, index.hits(left, said))
     left = _best(left, index.named(left, index.names_in(*turn.context)))
-    left = _best(left, index.hits(left, index.values_in(*turn.context)))
+    left = _best(left, index.hits(left, told))
     return int(left[0]) if len(left) else None
 
 
@@ -186,6 +210,16 @@ def seen_in_context(entity: Entity, normalised_context: str, index: ValueIndex) 
     values = {matchable(value) for value in entity.attributes.values()}
     telling = {name, _short(name)} | (values & index.unique_values)
     return any(contains_words(context, value) for value in telling)
+
+
+def _common_from(num_rows: int) -> int:
+    return max(_COMMON, 2 * math.isqrt(num_rows))
+
+
+def _grouped(rows: Ints, values: Ints, *, num: int) -> tuple[Ints, Ints]:
+    """Return the rows by value, ascending within one as they were, and int64[num + 1]: where the rows of each value begin."""
+    order = np.argsort(values, kind="stable")
+    return rows[order], np.searchsorted(values[order], np.arange(num + 1))
 
 
 def _best(rows: Ints, keys: npt.NDArray[Any]) -> Ints:

@@ -17,12 +17,15 @@ from models.evaluation.dialogue_scores import (
     ALL_DOMAINS,
     DialogueComparison,
     DialogueRow,
-    DialogueScores,
     DialogueSystem,
     DialogueTableRow,
 )
+from models.evaluation.turn_columns import TurnColumns
 
 Floats = npt.NDArray[np.float64]
+Columns = Mapping[DialogueSystem, TurnColumns]
+Scores = Mapping[DialogueSystem, Iterable[DialogueRow]] | Columns
+"""System → rows of its turns, or what `read_columns` kept of them."""
 
 NO_META = "none"
 
@@ -77,8 +80,31 @@ class _Sample:
     num_dialogues: int = 0
 
 
+def read_columns(scores: Mapping[DialogueSystem, Iterable[DialogueRow]], *, count_api: bool = False) -> Columns:
+    """Read the rows of each system, one after the other, and keep what is compared; rows may come from a file.
+
+    Args:
+        scores: System → rows of its turns; an in-context generator may have fewer of them.
+        count_api: Let API turns count, as the paper's CamRest figures do.
+
+    Raises:
+        DataError: There is no row to score, or a turn stands twice.
+    """
+    names: dict[str, str] = {}
+    columns = {system: TurnColumns.read(rows, count_api=count_api, names=names) for system, rows in scores.items()}
+    problems = []
+    for system, mine in columns.items():
+        if not len(mine):
+            problems.append(Problem(f"system `{system.label}`", "must have at least one turn"))
+        if len(set(mine.ids)) < len(mine):
+            problems.append(Problem(f"system `{system.label}`", "must have every turn once"))
+    if problems or not columns:
+        raise DataError("The dialogue scores cannot be added up", problems or [Problem("the scores", "must hold a system")])
+    return columns
+
+
 def aggregate(
-    scores: DialogueScores,
+    scores: Scores,
     *,
     resampling: Resampling | None = None,
     count_api: bool = False,
@@ -87,9 +113,9 @@ def aggregate(
     """Return value and interval of every metric for each domain (and `all`) and system.
 
     Args:
-        scores: System → rows of its turns; an in-context generator may have fewer of them.
+        scores: Rows, or the columns of them.
         resampling: Number of resamples, level, seed.
-        count_api: Let API turns count, as the paper's CamRest figures do.
+        count_api: Where `scores` are rows: as in `read_columns`.
         notes: What to know of a figure, by statistic without its k (`TurnScorer.notes`).
 
     Raises:
@@ -112,7 +138,7 @@ def aggregate(
 
 
 def paired(
-    scores: DialogueScores, pairs: Iterable[DialoguePair], *, resampling: Resampling | None = None, count_api: bool = False
+    scores: Scores, pairs: Iterable[DialoguePair], *, resampling: Resampling | None = None, count_api: bool = False
 ) -> tuple[DialogueComparison, ...]:
     """Return difference, interval and p of each pair, domain and metric, on the turns that both systems have.
 
@@ -160,48 +186,38 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
     )
 
 
-def _counted(scores: DialogueScores, count_api: bool) -> dict[DialogueSystem, list[DialogueRow]]:
-    counted = {system: [row for row in rows if count_api or row.kind == "response"] for system, rows in scores.items()}
-    problems = []
-    for system, rows in counted.items():
-        if not rows:
-            problems.append(Problem(f"system `{system.label}`", "must have at least one turn"))
-        if len(set(_ids(rows))) < len(rows):
-            problems.append(Problem(f"system `{system.label}`", "must have every turn once"))
-    if problems or not counted:
-        raise DataError("The dialogue scores cannot be added up", problems or [Problem("the scores", "must hold a system")])
-    return counted
+def _counted(scores: Scores, count_api: bool) -> Columns:
+    columns = {system: mine for system, mine in scores.items() if isinstance(mine, TurnColumns)}
+    if columns and len(columns) == len(scores):
+        return columns
+    return read_columns({s: rows for s, rows in scores.items() if not isinstance(rows, TurnColumns)}, count_api=count_api)
 
 
-def _metrics(scores: DialogueScores) -> tuple[DialogueMetric, ...]:
-    return list_metrics({name for rows in scores.values() for row in rows for name in row.statistics})
+def _metrics(scores: Columns) -> tuple[DialogueMetric, ...]:
+    return list_metrics({name for columns in scores.values() for name in columns.known})
 
 
-def _domains(scores: DialogueScores) -> list[str]:
+def _domains(scores: Columns) -> list[str]:
     """Return `all`, and the domains in alphabetical order where there are several."""
-    found = sorted({row.domain for rows in scores.values() for row in rows})
+    found = sorted({domain for columns in scores.values() for domain in columns.domains})
     return [ALL_DOMAINS, *(found if len(found) > 1 else ())]
 
 
-def _ids(rows: Iterable[DialogueRow]) -> tuple[str, ...]:
-    return tuple(row.id for row in rows)
-
-
-def _by_turns(scores: DialogueScores) -> list[dict[DialogueSystem, Sequence[DialogueRow]]]:
+def _by_turns(scores: Columns) -> list[dict[DialogueSystem, TurnColumns]]:
     """Group the systems by the turns they have."""
-    groups: dict[frozenset[str], dict[DialogueSystem, Sequence[DialogueRow]]] = {}
-    for system, rows in scores.items():
-        groups.setdefault(frozenset(_ids(rows)), {})[system] = rows
+    groups: dict[frozenset[str], dict[DialogueSystem, TurnColumns]] = {}
+    for system, columns in scores.items():
+        groups.setdefault(frozenset(columns.ids), {})[system] = columns
     return list(groups.values())
 
 
 def _sampled(
-    group: DialogueScores, domain: str, metrics: Sequence[DialogueMetric], how: Resampling
+    group: Columns, domain: str, metrics: Sequence[DialogueMetric], how: Resampling
 ) -> Iterable[tuple[DialogueSystem, _Sample]]:
     """Resample the dialogues of one domain for systems on the same turns; every system comes with the one sample of all."""
-    rows = {system: [r for r in mine if domain in (ALL_DOMAINS, r.domain)] for system, mine in group.items()}
-    dialogues = {name: at for at, name in enumerate(sorted({row.dialogue for row in next(iter(rows.values()))}))}
-    blocks = [b for s, mine in rows.items() for m in metrics if (b := _block(s, m, mine, dialogues))]
+    turns = {system: _of_domain(mine, domain) for system, mine in group.items()}
+    dialogues = {name: at for at, name in enumerate(sorted(set(next(iter(turns.values())).dialogues)))}
+    blocks = [b for s, mine in turns.items() for m in metrics if (b := _block(s, m, mine, dialogues))]
     if not blocks:
         return [(system, _Sample()) for system in group]
     draws = resample_sums(np.concatenate([block.sums for block in blocks], axis=1), resampling=how)
@@ -212,30 +228,28 @@ def _sampled(
     return [(system, sample) for system in group]
 
 
-def _block(
-    system: DialogueSystem, metric: DialogueMetric, rows: Sequence[DialogueRow], dialogues: Mapping[str, int]
-) -> _Block | None:
+def _of_domain(turns: TurnColumns, domain: str) -> TurnColumns:
+    return turns if domain == ALL_DOMAINS else turns.take([i for i, found in enumerate(turns.domains) if found == domain])
+
+
+def _block(system: DialogueSystem, metric: DialogueMetric, turns: TurnColumns, dialogues: Mapping[str, int]) -> _Block | None:
     """Sum a metric's statistic by dialogue; None if no turn counts."""
-    counted = [row for row in rows if metric.statistic in row.statistics and _counts(row, metric)]
-    if not counted:
+    counted = turns.counted(metric)
+    if not len(counted):
         return None
-    values = np.array([row.statistics[metric.statistic] for row in counted], dtype=np.float64)
+    values = turns.values[metric.statistic][counted]
     sums = np.zeros((len(dialogues), values.shape[1]))
-    np.add.at(sums, [dialogues[row.dialogue] for row in counted], values)
+    np.add.at(sums, [dialogues[turns.dialogues[i]] for i in counted.tolist()], values)
     return _Block(system, metric, sums, len(counted))
 
 
-def _counts(row: DialogueRow, metric: DialogueMetric) -> bool:
-    return {"": True, "first_mention": row.first_mention, "no_gold": not row.has_gold}[metric.only]
-
-
-def _common(scores: DialogueScores, pair: DialoguePair) -> DialogueScores:
+def _common(scores: Columns, pair: DialoguePair) -> Columns:
     """Return the two systems with the turns that both have."""
-    both = set(_ids(scores[pair.a])) & set(_ids(scores[pair.b]))
+    both = set(scores[pair.a].ids) & set(scores[pair.b].ids)
     if not both:
         where = f"`{pair.a.label}` and `{pair.b.label}`"
         raise DataError("Two systems cannot be compared", [Problem(where, "must have a turn in common")])
-    return {system: [row for row in scores[system] if row.id in both] for system in (pair.a, pair.b)}
+    return {s: scores[s].take([i for i, id_ in enumerate(scores[s].ids) if id_ in both]) for s in (pair.a, pair.b)}
 
 
 def _difference(
@@ -262,7 +276,7 @@ def _two_sided(gaps: Floats) -> float:
     return min(1.0, max(2 * crossing, 1 / len(known)))
 
 
-def _check_known(scores: DialogueScores, pairs: Iterable[DialoguePair]) -> None:
+def _check_known(scores: Columns, pairs: Iterable[DialoguePair]) -> None:
     known = ", ".join(system.label for system in scores)
     lost = dict.fromkeys(system for pair in pairs for system in (pair.a, pair.b) if system not in scores)
     if lost:

@@ -30,7 +30,8 @@ class PassageBuilder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, cfg: GeneratorParams) -> None:
         self.tokenizer = tokenizer
         self.cfg = cfg
-        # Entities and meta knowledge come again and again; bounded, so that it does not grow with the knowledge base.
+        # Entities, meta knowledge and the earlier utterances of a dialogue come again and again; bounded, so that it does not
+        # grow with the knowledge base.
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._ids)
         self._marked = lru_cache(maxsize=_REMEMBERED)(self._ids_with_marks)
 
@@ -46,7 +47,7 @@ class PassageBuilder:
         ids: list[int] = []
         for place, text in enumerate(context):
             mark = USER if (len(context) - place) % 2 else SYSTEM
-            ids += [self._mark(mark), *self._ids(text.lower())]
+            ids += [self._mark(mark), *self._remembered(text.lower())]
         room = self.cfg.max_context_tokens - len(record)
         return ids[max(0, len(ids) - room) :] + record
 

@@ -1,5 +1,6 @@
 """The address of an OpenAI-compatible server, taken apart into what may be shown and what may not."""
 
+import base64
 import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
@@ -7,7 +8,6 @@ from urllib.parse import parse_qsl, unquote
 import httpx
 
 from models.errors import BackendError
-from models.generation.secrets_in_text import basic_login
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#@\s\[\]]+)(:\d{1,5})?")
 _FULL_HOST = re.compile(r"[.:]|^localhost$")
@@ -90,7 +90,7 @@ def _secrets(login: tuple[str, str] | None, url: httpx.URL) -> list[str]:
     found = [value for name, value in parse_qsl(url.query.decode()) if len(value) >= _LONG or _TELLING.search(name)]
     if login is not None:
         user, password = login
-        found += [password or user, basic_login(user, password)]
+        found += [password or user, base64.b64encode(f"{user}:{password}".encode()).decode()]
     return found
 
 

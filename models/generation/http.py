@@ -18,7 +18,7 @@ from models.generation.chat_reply import whole_text
 from models.generation.endpoint_address import Address
 from models.generation.endpoint_failure import Failure, Fate, error_status, refusal, refused_option
 from models.generation.http_loop import HttpLoop
-from models.generation.secrets_in_text import SecretFilter, Secrets
+from models.redaction import excerpt, redact
 from models.schema import Message
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
@@ -33,6 +33,18 @@ _MAY_GO = frozenset({"temperature", "top_p", "seed"})
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
+
+
+class _SecretFilter(logging.Filter):
+    """Takes secrets out of the records of a logger: httpx logs whole addresses, httpcore headers."""
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage(), secrets=self._secrets), ()
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,8 @@ class OpenAiClient:
             )
         self.model = model
         self.concurrency = concurrency
-        self._secrets = Secrets([key, *self._address.secrets])
+        # Of one or two characters it is none, and stands in every other word.
+        self._secrets = tuple(secret for secret in (key, *self._address.secrets) if len(secret) > 2)
         self._retry = retry or RetryPolicy()
         self._guard = threading.Lock()
         self._warned, self._answered = 0, 0  # last attempt that was told of; requests that got a reply
@@ -97,7 +110,7 @@ class OpenAiClient:
         self._refused: set[str] = set()  # options that the model does not take
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = HttpLoop(headers=headers, login=self._address.login, timeout_s=timeout_s, connections=concurrency)
-        self._filter = SecretFilter(self._secrets)
+        self._filter = _SecretFilter(self._secrets)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._filter)
 
@@ -156,15 +169,15 @@ class OpenAiClient:
     def excerpt(self, value: object, *, limit: int = _EXCERPT) -> str:
         """Return the beginning of a reply for a message; secrets are blanked before it is cut."""
         if isinstance(value, str):
-            return repr(self._secrets.excerpt(whole_text(value), limit=limit))
-        return self._secrets.excerpt(whole_text(json.dumps(value, ensure_ascii=False, default=repr)), limit=limit)
+            return repr(excerpt(whole_text(value), limit, secrets=self._secrets))
+        return excerpt(whole_text(json.dumps(value, ensure_ascii=False, default=repr)), limit, secrets=self._secrets)
 
     def error(self, path: str, what: str, *, cure: str, transient: bool = False) -> BackendError:
         """Build the error of a reply that breaks the interface; secrets in `what` are blanked."""
         return BackendError(self._line(path, what, cure), transient=transient)
 
     def _line(self, path: str, what: str, cure: str) -> str:
-        return f"{self._address.show(path)} (model `{self.model}`) {self._secrets.hide(what)}. {cure}"
+        return f"{self._address.show(path)} (model `{self.model}`) {redact(what, secrets=self._secrets)}. {cure}"
 
     def _first_choice(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         reply = self._post(path, body)
@@ -259,10 +272,10 @@ class OpenAiClient:
 
     def _read(self, reply: httpx.Response) -> dict[str, Any] | Failure:
         text = reply.content.decode("utf-8-sig", "replace")
-        excerpt = self._secrets.excerpt(text, limit=_EXCERPT)
+        shown = excerpt(text, _EXCERPT, secrets=self._secrets)
         if reply.status_code != 200:
             headers = {"retry_after": reply.headers.get("Retry-After"), "location": reply.headers.get("Location", "")}
-            return refusal(reply.status_code, excerpt, body=text, **headers)
+            return refusal(reply.status_code, shown, body=text, **headers)
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -271,10 +284,10 @@ class OpenAiClient:
             return value
         status = error_status(value) if isinstance(value, dict) else None
         if status is not None:
-            return refusal(status, excerpt, body=text)
+            return refusal(status, shown, body=text)
         form = "`choices`" if isinstance(value, dict) else "a JSON object"
         cure = "Check that the base URL is that of an OpenAI-compatible API."
-        return Failure(f"must answer with {form}, but answers {excerpt!r}", cure, Fate.PASSING)
+        return Failure(f"must answer with {form}, but answers {shown!r}", cure, Fate.PASSING)
 
     def _delay(self, attempt: int, retry_after_s: float | None) -> float:
         if retry_after_s is not None:

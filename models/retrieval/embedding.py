@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,7 @@ def embed_entities(
     rows: Sequence[int] | None = None,
     batch_size: int = 64,
     device: torch.device | str | None = None,
+    share: tuple[int, int] = (0, 1),
     on_progress: Progress | None = None,
 ) -> Reps:
     """Return e_reps, float32[N, D], of the given rows (default: the whole knowledge base), in their order.
@@ -35,6 +38,8 @@ def embed_entities(
         rows: KB rows.
         batch_size: Texts per forward pass.
         device: Where to compute (default: where the weights are).
+        share: (rank, number of processes): this one embeds every so many-th batch and leaves 0 in the rows of the others, so that
+            the sum over all is what one alone would return, to the last bit.
         on_progress: Called with (done, total).
     """
     wanted = range(len(kb)) if rows is None else rows
@@ -42,7 +47,8 @@ def embed_entities(
     def tokens(places: range) -> list[list[int]]:
         return retriever.tokenise_entities([retriever.entity_text(kb[wanted[i]]) for i in places])
 
-    return _embed(retriever, len(wanted), tokens, "entities", batch_size=batch_size, device=device, on_progress=on_progress)
+    settings: dict[str, Any] = {"batch_size": batch_size, "device": device, "share": share, "on_progress": on_progress}
+    return _embed(retriever, len(wanted), tokens, "entities", **settings)
 
 
 def embed_contexts(
@@ -70,14 +76,18 @@ def _embed(
     batch_size: int,
     device: torch.device | str | None,
     on_progress: Progress | None,
+    share: tuple[int, int] = (0, 1),
 ) -> Reps:
     encode = retriever.encode_entities if side == "entities" else retriever.encode_contexts
     reps = np.zeros((total, retriever.dim), dtype=np.float32)
+    turn, (rank, processes) = count(), share
     done, where = 0, retriever.device if device is None else device
     with evaluating(retriever), torch.inference_mode():
         for start in range(0, total, _WINDOW):
             rows = tokens(range(start, min(start + _WINDOW, total)))
             for places in _batches([len(row) for row in rows], batch_size, even=torch.device(where).type == "cpu"):
+                if next(turn) % processes != rank:
+                    continue
                 batch = encode(*retriever.pad([rows[i] for i in places], device))
                 reps[start + np.array(places)] = batch.float().cpu().numpy()
                 done += len(places)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,15 @@ def turns_at(step: int, *, num_turns: int, batch_size: int, seed: int) -> npt.ND
     parts, have = [], 0
     while have < batch_size:
         epoch, place = divmod(first + have, num_turns)
-        part = np.random.default_rng([seed, epoch]).permutation(num_turns)[place : place + batch_size - have]
+        part = _epoch_order(num_turns, seed=seed, epoch=epoch)[place : place + batch_size - have]
         parts.append(part)
         have += len(part)
     return np.concatenate(parts).astype(np.int64)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(num_turns: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the order of an epoch; a step may read the end of one and the beginning of the next."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_turns)
+    order.flags.writeable = False
+    return order

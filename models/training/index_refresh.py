@@ -1,17 +1,21 @@
 """The index of a training: made again from the encoder as it is, when the encoder has changed."""
 
 import logging
+from typing import Any
 
 import numpy as np
+import torch
+import torch.distributed as dist
 
 from models.data.knowledge_base import KnowledgeBase
 from models.params.index import IndexParams
-from models.retrieval.embedding import embed_entities
+from models.retrieval.embedding import Reps, embed_entities
 from models.retrieval.encoder import Retriever
 from models.retrieval.errors import RetrievalError
 from models.retrieval.faiss_index import EntityIndex
 
 logger = logging.getLogger(__name__)
+_GATHERED = 65_536  # entities whose vectors are exchanged at a time
 
 
 class IndexRefresher:
@@ -51,10 +55,13 @@ class IndexRefresher:
         self._stale = True
 
     def refresh(self) -> bool:
-        """Embed all entities and index them, if the encoder has changed; return whether it had."""
+        """Embed all entities and index them, if the encoder has changed; return whether it had.
+
+        Several processes share the work and each indexes all: every one must call this, with the same weights.
+        """
         if not self._stale:
             return False
-        e_reps = embed_entities(self._retriever, self._kb, batch_size=self._batch_size, device=self._device)
+        e_reps = self._embedded()
         # The digest would read all weights; this index never leaves the training.
         self._index = EntityIndex.build(
             self._cfg,
@@ -69,3 +76,16 @@ class IndexRefresher:
         self.num_refreshes += 1
         logger.debug("Index refreshed: %d entities.", len(self._kb))
         return True
+
+    def _embedded(self) -> Reps:
+        """Return the vectors of all entities, float32[N, D]."""
+        settings: dict[str, Any] = {"batch_size": self._batch_size, "device": self._device}
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return embed_entities(self._retriever, self._kb, **settings)
+        share = dist.get_rank(), dist.get_world_size()
+        e_reps = embed_entities(self._retriever, self._kb, share=share, **settings)
+        for start in range(0, len(e_reps), _GATHERED):
+            part = torch.from_numpy(e_reps[start : start + _GATHERED]).to(self._device)
+            dist.all_reduce(part)
+            e_reps[start : start + _GATHERED] = part.cpu().numpy()
+        return e_reps

@@ -2,9 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.data import pseudo_positive as pseudo_positives
 from models.data.dialogue import Entity, Turn
 from models.data.knowledge_base import KnowledgeBase
 from models.data.pseudo_positive import ValueIndex, pseudo_positive
@@ -41,11 +43,16 @@ def plain_search(turn: Turn, rows: list[int], all_entities: list[Entity]) -> int
     return max(found, key=key, default=None)
 
 
-@settings(max_examples=200, deadline=None)
-@given(entities(), st.lists(TEXTS, max_size=3), TEXTS)
-def test_the_index_agrees_with_a_search_over_all_entities(kb: list[Entity], context: list[str], response: str) -> None:
+@pytest.mark.parametrize("common_from", [1, 2, 64])
+@settings(max_examples=150, deadline=None)
+@given(kb=entities(), context=st.lists(TEXTS, max_size=3), response=TEXTS)
+def test_the_index_agrees_with_a_search_over_all_entities(
+    common_from: int, kb: list[Entity], context: list[str], response: str
+) -> None:
     turn = Turn(id="d#0", dialogue="d", turn=0, domain="x", context=tuple(context), response=response)
-    index = ValueIndex(KnowledgeBase(kb))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pseudo_positives, "_common_from", lambda num_rows: common_from)
+        index = ValueIndex(KnowledgeBase(kb))
     every = list(range(len(kb)))
     assert pseudo_positive(turn, index) == plain_search(turn, every, kb)
     some = every[::-1][: len(every) // 2 + 1]
@@ -73,3 +80,18 @@ def test_the_finder_agrees_with_a_search_for_every_value(values: set[str], text:
     kept = finder.longest_spans(matchable(text))
     assert all(a[1] <= b[0] for a, b in pairwise(kept)), "no overlap, in order"
     assert bool(kept) == bool(found)
+
+
+def test_few_rows_are_looked_at_however_many_share_a_value() -> None:
+    def town(num: int) -> list[Entity]:
+        kinds = ({"area": ("north", "south")[i % 2], "food": f"food{i % 5}"} for i in range(num))
+        return [Entity(str(i), "x", {"name": f"name{i}", **kind}) for i, kind in enumerate(kinds)]
+
+    turn = Turn(id="d#0", dialogue="d", turn=0, domain="x", context=("food3 please",), response="many in the south")
+    seen = []
+    for num in (500, 5000):
+        kb = town(num)
+        index = ValueIndex(KnowledgeBase(kb))
+        seen.append(len(index.candidates(index.values_in(turn.response, *turn.context))))
+        assert pseudo_positive(turn, index) == plain_search(turn, list(range(num)), kb) == 3
+    assert seen[0] == seen[1] <= 10

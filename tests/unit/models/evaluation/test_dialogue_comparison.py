@@ -1,5 +1,6 @@
 """The results table of the dialogue half, and its paired differences over dialogues."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from models.errors import ArtifactError, DataError
 from models.evaluation.bleu import BLEU
-from models.evaluation.bootstrap import Resampling, ratio_interval
-from models.evaluation.dialogue_comparison import DialoguePair, aggregate, claim_pairs, paired
+from models.evaluation.bootstrap import Resampling, ratio_interval, resample_sums
+from models.evaluation.dialogue_comparison import DialoguePair, aggregate, claim_pairs, paired, read_columns
 from models.evaluation.dialogue_metrics import higher_is_better, list_metrics
 from models.evaluation.dialogue_scores import (
     DialogueComparison,
@@ -192,3 +193,51 @@ def test_metrics_in_the_order_of_tables() -> None:
     assert names[8] == "first_recall_value@3"
     assert [m.name for m in list_metrics(["mrr", "bleu"]) if m.is_retrieval] == ["mrr", "first_mrr"]
     assert higher_is_better("bleu") and not higher_is_better("hallucination_no_gold")
+
+
+def plain_figures(rows: list[DialogueRow], metrics, how: Resampling) -> dict[str, tuple[float, float, float]]:
+    """Sum every statistic row by row, as if all rows were held."""
+    dialogues = {name: at for at, name in enumerate(sorted({row.dialogue for row in rows}))}
+    blocks = []
+    for metric in metrics:
+        keep = {"": lambda r: True, "first_mention": lambda r: r.first_mention, "no_gold": lambda r: not r.has_gold}[metric.only]
+        counted = [row for row in rows if metric.statistic in row.statistics and keep(row)]
+        values = np.array([row.statistics[metric.statistic] for row in counted])
+        sums = np.zeros((len(dialogues), values.shape[1]))
+        np.add.at(sums, [dialogues[row.dialogue] for row in counted], values)
+        blocks.append(sums)
+    draws = resample_sums(np.concatenate(blocks, axis=1), resampling=how)
+    parts = np.split(draws, np.cumsum([b.shape[1] for b in blocks])[:-1], axis=1)
+    figures = {}
+    for metric, sums, mine in zip(metrics, blocks, parts, strict=True):
+        low, high = np.nanquantile(metric.value(mine), [(1 - 0.95) / 2, (1 + 0.95) / 2])
+        figures[metric.name] = (float(metric.value(sums.sum(axis=0))), float(low), float(high))
+    return figures
+
+
+@pytest.mark.parametrize("domain", ["all", "hotel"])
+def test_columns_give_what_rows_gave_to_the_last_bit(tmp_path, domain: str) -> None:
+    rows = _rows(0.6, seed=7)
+    for i in range(0, len(rows), 3):  # some turns lack a statistic
+        rows[i] = replace(rows[i], statistics={k: v for k, v in rows[i].statistics.items() if k != "bleu"})
+    write_rows(tmp_path / "rows.jsonl", rows)
+    columns = read_columns({_PROMPT: read_rows(tmp_path / "rows.jsonl")})
+    table = {r.metric: (r.value, r.low, r.high) for r in aggregate(columns, resampling=_HOW) if r.domain == domain}
+    mine = [row for row in rows if domain in ("all", row.domain)]
+    assert table == plain_figures(mine, list_metrics(rows[1].statistics), _HOW)
+
+
+def test_columns_take_a_small_part_of_the_rows_memory(tmp_path) -> None:
+    seen = tuple(Retrieved(f"e{j}", j / 7, f"the top-{j} entity, with high confidence") for j in range(7))
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, (replace(row, retrieved=seen, response=f"a response to {row.id}") for row in _rows(0.5, seed=1, num=200)))
+
+    def held(make) -> int:
+        tracemalloc.start()
+        kept = make()
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert kept
+        return size
+
+    assert held(lambda: read_columns({_PROMPT: read_rows(file)})) < held(lambda: list(read_rows(file))) / 6

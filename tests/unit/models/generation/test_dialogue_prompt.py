@@ -147,3 +147,15 @@ def test_a_value_with_the_separator_is_one_pair() -> None:
     assert shown(build, build.entity_ids(entity, "")) == f"<database> name {name} ; area centre"
     short = builder(max_entity_tokens=len(build.entity_ids(alone, "")))
     assert shown(short, short.entity_ids(entity, "")) == f"<database> name {name}"
+
+
+def test_the_utterances_of_a_dialogue_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    build, utterances = builder(), [f"i want a hotel {i}" for i in range(21)]
+    encode, seen = type(build.tokenizer).encode, []
+    monkeypatch.setattr(
+        type(build.tokenizer), "encode", lambda self, text, **more: seen.append(text) or encode(self, text, **more)
+    )
+    contexts = [build.context_ids(utterances[: turn + 1]) for turn in range(0, 21, 2)]
+    assert sorted(seen) == sorted(utterances)
+    for turn, ids in zip(range(0, 21, 2), contexts, strict=True):
+        assert ids == builder().context_ids(utterances[: turn + 1])

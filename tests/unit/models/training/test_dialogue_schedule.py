@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.params.dialogue import JointParams
 from models.training.dialogue_schedule import DialogueSchedule, StepMode, turns_at
@@ -43,3 +45,21 @@ def test_every_turn_comes_once_an_epoch_whatever_the_batch():
     assert np.array_equal(np.concatenate([turns_at(s, num_turns=7, batch_size=7, seed=3) for s in range(5)]), stream)
     assert not np.array_equal(turns_at(0, num_turns=7, batch_size=7, seed=4), epochs[0])
     assert len(turns_at(0, num_turns=3, batch_size=8, seed=0)) == 8
+
+
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 30), st.integers(0, 5))
+def test_steps_are_cut_from_whole_permutations(num_turns, batch_size, step, seed):
+    """As if every step drew the permutations of all epochs before it."""
+    epochs = (step + 1) * batch_size // num_turns + 1
+    stream = np.concatenate([np.random.default_rng([seed, epoch]).permutation(num_turns) for epoch in range(epochs)])
+    expected = stream[step * batch_size : (step + 1) * batch_size]
+    assert np.array_equal(turns_at(step, num_turns=num_turns, batch_size=batch_size, seed=seed), expected)
+
+
+def test_an_epoch_is_drawn_once(monkeypatch):
+    drawn = []
+    plain = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda key: drawn.append(key) or plain(key))
+    for step in range(30):
+        turns_at(step, num_turns=101, batch_size=10, seed=977)
+    assert drawn == [[977, epoch] for epoch in range(3)]
