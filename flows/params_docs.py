@@ -25,6 +25,7 @@ from flows.params_tree import KeyPath, Origin, format_path, parse_path
 from flows.params_yaml import invalid
 from models.errors import Problem
 from models.params.base import Section
+from models.redaction import redact
 
 _INTRO = """\
 # Parameters
@@ -118,7 +119,7 @@ def _sections(value: object) -> bool:
 
 def _row(path: KeyPath, value: object, field: FieldInfo, origins: Mapping[str, Origin], docs: Mapping[str, FieldDoc]) -> ParamRow:
     key = format_path(path)
-    return ParamRow(key, value_text(value), default_text(field), origins.get(key), docs[schema_key(path)])
+    return ParamRow(key, redact(value_text(value)), default_text(field), origins.get(key), docs[schema_key(path)])
 
 
 def _below(rows: Sequence[ParamRow], key: str) -> tuple[ParamRow, ...]:

@@ -13,6 +13,7 @@ from flows.stage_cost import StageCost
 from flows.stages import Stage
 from models.errors import ArtifactError
 from models.files import read_record, write_atomic
+from models.redaction import redacted
 from tasks.artifact import file_digest
 from tasks.code_closure import module_digest
 from tasks.manifest import MANIFEST, parse_manifest, read_manifest, unlisted
@@ -53,7 +54,7 @@ def snapshot(ctx: StageContext, stage: Stage, *, item: str = "") -> dict[str, di
             {section: value} if not isinstance(value, dict) else value, "" if not isinstance(value, dict) else f"{section}."
         )
     return {
-        "params": chosen,
+        "params": redacted(chosen),
         "inputs": _inputs(ctx, stage),
         "code": {name: module_digest(name) for name in stage.code()},
         "outputs": _manifests(ctx.out(stage.name, *([item] if item else []))),

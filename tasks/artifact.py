@@ -5,6 +5,7 @@ A step writes into a scratch folder; `publish` hashes the files, writes `manifes
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -69,8 +71,13 @@ def file_digest(path: Path) -> str:
 
     A process hashes a file once; digests of large files outlast it: an unchanged 14 GB file is hashed once for all. The time of
     change cannot be set, so an edit that puts the time of the content back, a copy, or another machine's file is hashed again.
+
+    Raises:
+        OSError: It is no regular file: reading a pipe would wait for ever.
     """
     stat = path.stat()
+    if not S_ISREG(stat.st_mode):
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), str(path))
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}:{stat.st_dev}"
     name = str(path.absolute())
     seen, digest = _digests.get(name, ("", ""))

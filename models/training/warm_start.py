@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 RETRIEVER = "retriever"
 _LOG_EVERY = 5
-_KEPT_CHECKPOINTS = 1
+_KEPT_CHECKPOINTS = 2  # the one before, should the newest turn out to be damaged
 
 
 def warm_start(

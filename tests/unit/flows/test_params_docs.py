@@ -109,3 +109,9 @@ def test_a_table_and_a_page(loaded: LoadedParams) -> None:
 def test_unknown_keys_are_errors(loaded: LoadedParams, key: str, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         param_rows(loaded, key=key)
+
+
+def test_no_password_is_shown() -> None:
+    address = "postgresql://me:a/cAnArY@b cAnArY@host/db?sslpassword=cAnArY"
+    shown = text(load_params(ROOT, profile="embedded", overrides=[f"tracking.uri={address!r}"]), key="tracking")
+    assert "cAnArY" not in shown and "postgresql://***@host/db?sslpassword=***" in shown

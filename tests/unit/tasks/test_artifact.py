@@ -252,3 +252,16 @@ def test_what_is_there_already_is_left_to_its_readers(tmp_path: Path) -> None:
     materialise(artifact, copied)
     assert (copied / "a.txt").read_text() == "one" and adopt(copied, stage="s") == artifact
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == [".cache"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", MANIFEST])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    artifact = made(tmp_path / "x")
+    out = materialise(artifact, tmp_path / "out")
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    with pytest.raises(ArtifactError, match="missing"):
+        adopt(out, stage="prepare")
+    with pytest.raises(OSError, match="No such device"):
+        artifacts.file_digest(out / name)
+    assert adopt(materialise(artifact, out), stage="prepare") == artifact
