@@ -25,8 +25,13 @@ def _explained(error: BaseException) -> str | None:
         if _from_template(cause):
             return (
                 "TemplateError: a template must render, but stops with "
-                f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}. "
+                f"{type(cause).__name__}: {_line(cause)}. "
                 "Set another `chat_template` for this source, or correct it."
+            )
+        if _no_prefect(cause):
+            return (
+                f"ServerError: `PREFECT_API_URL` must name a Prefect server that answers, but: {_line(cause)}. "
+                "Start it (`make server`), correct the address, or unset it: then the command starts one of its own."
             )
         if (told := file_error(cause)) is not None:
             return told
@@ -39,6 +44,16 @@ def _from_template(error: BaseException) -> bool:
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     raised = type(error).__module__.partition(".")[0] == "jinja2" or "<template>" in files
     return raised and not any("models/reporting" in Path(file).as_posix() for file in files)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _no_prefect(error: BaseException) -> bool:
+    kind = type(error)
+    lost = kind.__module__.partition(".")[0] in ("httpx", "httpcore") and kind.__name__.endswith(("Error", "Timeout"))
+    return lost or (isinstance(error, RuntimeError) and str(error).startswith(_PREFECT_TEXTS))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -58,6 +73,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+_PREFECT_TEXTS = ("Failed to reach API", "Timed out while attempting to connect to ephemeral Prefect API")
 # Said behind an error that has been told; and by a busy machine's Prefect while it sends its last events.
 _IDLE_WORDS = ("Finished in state Failed", "Still processing items")
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")

@@ -118,10 +118,10 @@ def _hash(path: Path) -> str:
 
 
 def tree_digest(path: Path) -> str:
-    """Return the sha256 over names and digests of a file or of all files below a folder."""
-    if path.is_file():
+    """Return the sha256 over names and digests of a file or of all files below a folder; raises as `file_digest`."""
+    if path.exists() and not path.is_dir():
         return file_digest(path)
-    rows = [(str(f.relative_to(path)), file_digest(f)) for f in sorted(path.rglob("*")) if f.is_file()]
+    rows = [(str(f.relative_to(path)), file_digest(f)) for f in sorted(path.rglob("*")) if f.exists() and not f.is_dir()]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

@@ -118,6 +118,18 @@ def test_a_file_that_was_only_looked_for_explains_no_bug() -> None:
     assert explain(bug) is None
 
 
+def test_a_prefect_server_that_does_not_answer_is_told() -> None:
+    import httpx
+
+    for error in (
+        RuntimeError("Failed to reach API at http://u:cAnArY@h/api/"),
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout(""),
+    ):
+        text = str(explain(error))
+        assert text.startswith("ServerError: `PREFECT_API_URL` must name a Prefect server that answers") and "cAnArY" not in text
+
+
 def test_no_secret_is_told() -> None:
     assert "cAnArY" not in str(explain(OSError(errno.EACCES, "Permission denied", "postgresql://u:cAnArY@h/db")))
 

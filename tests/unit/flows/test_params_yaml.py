@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes, messa
     path.write_bytes(content)
     with pytest.raises(ParamsError, match=message):
         read_params_yaml(path, "p.yaml")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "dangling"])
+def test_what_is_no_file_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "p.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere")
+    with pytest.raises(ParamsError, match=r"profiles/p\.yaml must be a file"):
+        read_params_yaml(path, "profiles/p.yaml")

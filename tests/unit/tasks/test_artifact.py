@@ -262,6 +262,9 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: s
     os.mkfifo(out / name)
     with pytest.raises(ArtifactError, match="missing"):
         adopt(out, stage="prepare")
+    for pipe in (out / name, out):
+        with pytest.raises(OSError, match="No such device"):
+            tree_digest(pipe)
     with pytest.raises(OSError, match="No such device"):
         artifacts.file_digest(out / name)
     assert adopt(materialise(artifact, out), stage="prepare") == artifact
