@@ -70,6 +70,7 @@ def winner_shares(summary: Artifact) -> dict[str, float]:
     counts = summary.meta["winners"]
     prompts = max(int(counts["prompts"]), 1)
     found = {"vote/without_winner": 1 - counts["winners"] / prompts}
+    found["vote/cut_winners"] = counts["cut"] / prompts
     found |= {f"vote/without_winner_{reason}": number / prompts for reason, number in counts["without_winner"].items()}
     return found | ({"vote/right": counts["right"] / counts["checked"]} if counts["checked"] else {})
 

@@ -31,6 +31,7 @@ class Case:
         texts: Candidate → answer.
         rewards: Scorer → candidate → reward.
         winner: Winner of the vote.
+        cut: Whether the winner's answer was cut.
     """
 
     against: Against
@@ -38,6 +39,7 @@ class Case:
     texts: Mapping[str, str]
     rewards: Mapping[str, Mapping[str, float]]
     winner: str | None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def make_case(
     worth = _worth(example, texts) if likeness or against == "check" else {}
     rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
     winner = None if advantage.infer_winner is None else f"{advantage.infer_winner}#{advantage.infer_sample}"
-    return Case(against, worth, texts, rewards, winner)
+    return Case(against, worth, texts, rewards, winner, cut=winner is not None and not contest.answers[winner].ended)
 
 
 def judge_scorers(
@@ -134,8 +136,9 @@ def winner_counts(cases: Sequence[Case], advantages: Sequence[Advantage]) -> dic
     """Count winners, prompts without one by reason, and of the prompts with a check what the vote made of them.
 
     Returns:
-        `prompts`, `winners`, `without_winner` {reason: prompts}; `checked` (winners whose row has a check), `right` of them;
-        `checked_prompts`, on which `possible` had a right answer to choose and a random answer is right `expected` times.
+        `prompts`; `winners`, `cut` of them; `without_winner` {reason: prompts}; `checked` (winners whose row has a check), `right`
+        of them; `checked_prompts`, on which `possible` had a right answer to choose and a random answer is right `expected`
+        times.
     """
     reasons: dict[str, int] = {}
     for advantage in advantages:
@@ -146,6 +149,7 @@ def winner_counts(cases: Sequence[Case], advantages: Sequence[Advantage]) -> dic
     return {
         "prompts": len(advantages),
         "winners": len(advantages) - sum(reasons.values()),
+        "cut": sum(case.cut for case in cases),
         "without_winner": reasons,
         "checked": len(won),
         "right": int(sum(won)),

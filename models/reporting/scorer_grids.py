@@ -38,6 +38,8 @@ def scorer_grid(quality: Mapping[str, Any]) -> Grid:
 def winner_sentence(winners: Mapping[str, Any]) -> str:
     """Say how many training prompts have a winner in inference mode, why others have none, and how many winners are right."""
     text = f"{winners['winners']:,} of {winners['prompts']:,} prompts have a winner in inference mode"
+    if winners["cut"]:
+        text += f", {winners['cut']:,} of them an answer that was cut"
     if winners["without_winner"]:
         told = [f"on {number:,} {REASONS[reason]}" for reason, number in sorted(winners["without_winner"].items())]
         text += f"; the others take no part in it: {', '.join(told)}"

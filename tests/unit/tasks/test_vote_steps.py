@@ -140,6 +140,7 @@ def test_the_summary_tells_winners_and_quality(taught: Mapping[str, Any]) -> Non
     assert winners == {
         "prompts": NUM,
         "winners": NUM,
+        "cut": 0,
         "without_winner": {},
         "checked": checked,
         "right": checked,

@@ -121,6 +121,9 @@ def test_cases_hold_only_answers_that_could_win() -> None:
     may = make_case(row, one, advantage("x", "a"), order=("a", "b", "c"), rules=VoteParams(truncated_may_win=True))
     assert may.worth == {"a#0": 1.0, "b#0": 0.0}
     assert set(may.rewards["rm"]) == {"a#0", "b#0"}
+    assert not may.cut
+    won = make_case(row, one, advantage("x", "b"), order=("a", "b", "c"), rules=VoteParams(truncated_may_win=True))
+    assert (won.cut, winner_counts([made, won], [])["cut"]) == (True, 1)
 
 
 def test_rows_without_a_check_are_measured_by_likeness() -> None:
@@ -140,6 +143,7 @@ def test_winners_are_counted_with_what_was_possible() -> None:
     assert winner_counts(cases, rows) == {
         "prompts": 4,
         "winners": 2,
+        "cut": 0,
         "without_winner": {"gate": 1, "empty": 1},
         "checked": 2,
         "right": 1,

@@ -156,6 +156,7 @@ def winners() -> dict[str, Any]:
     return {
         "prompts": 10,
         "winners": 8,
+        "cut": 0,
         "without_winner": {"gate": 1, "truncated": 1},
         "checked": 8,
         "right": 6,

@@ -31,6 +31,7 @@ def test_winners_in_words(winners: dict[str, Any]) -> None:
     assert "on 1 the vote was not clear enough, on 1 no answer was finished" in sentence
     assert "75.0 % of the 8 winners that can be checked are right" in sentence
     assert "random would be on 45.0 % of the prompts, the best choice on 90.0 %" in sentence
+    assert "inference mode, 3 of them an answer that was cut; the others" in winner_sentence(winners | {"cut": 3})
     assert winner_sentence(winners | {"without_winner": {}, "winners": 10, "checked": 0}) == (
         "10 of 10 prompts have a winner in inference mode."
     )
