@@ -136,9 +136,9 @@ def winner_counts(cases: Sequence[Case], advantages: Sequence[Advantage]) -> dic
     """Count winners, prompts without one by reason, and of the prompts with a check what the vote made of them.
 
     Returns:
-        `prompts`; `winners`, `cut` of them; `without_winner` {reason: prompts}; `checked` (winners whose row has a check), `right`
-        of them; `checked_prompts`, on which `possible` had a right answer to choose and a random answer is right `expected`
-        times.
+        `prompts`; `winners`, `cut` of them; `without_winner` {reason: prompts}; `checked` (winners whose row has a check),
+        `right` of them; `checked_prompts`, on which `possible` had a right answer to choose and a random answer is right
+        `expected` times.
     """
     reasons: dict[str, int] = {}
     for advantage in advantages:
