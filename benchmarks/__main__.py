@@ -20,7 +20,7 @@ from models.reporting.results import Result, ResultRow, read_result, write_resul
 
 NAMES = (
     "alignment", "vocabulary_map", "store", "collate", "loss", "capture", "generation", "mml", "index", "refresh",
-    "pipeline", "stage_memory", "cpu_memory", "plan",
+    "scale", "pipeline", "stage_memory", "cpu_memory", "plan",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -44,11 +44,12 @@ class PassageBuilder:
                 half of the budget, and drops whole values beyond.
         """
         record = self._record(dynamic or {}, room=self.cfg.max_context_tokens // 2)
-        ids: list[int] = []
-        for place, text in enumerate(context):
-            mark = USER if (len(context) - place) % 2 else SYSTEM
-            ids += [self._mark(mark), *self._remembered(text.lower())]
         room = self.cfg.max_context_tokens - len(record)
+        newest_first: list[list[int]] = []
+        while len(newest_first) < len(context) and sum(map(len, newest_first)) < room:
+            mark = SYSTEM if len(newest_first) % 2 else USER
+            newest_first.append([self._mark(mark), *self._remembered(context[-1 - len(newest_first)].lower())])
+        ids = [i for utterance in reversed(newest_first) for i in utterance]
         return ids[max(0, len(ids) - room) :] + record
 
     def entity_ids(self, entity: Entity, meta_text: str) -> list[int]:
