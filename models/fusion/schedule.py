@@ -130,6 +130,7 @@ class _Steps(NamedTuple):
 
 
 _EITHER, _TRAIN, _INFER = 0, 1, 2
+_NOBODY = "Look at what `teach` counts, or leave the phase out."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,7 +278,7 @@ def _step_counts(schedule: Schedule, pools: PromptPools, *, batch_size: int, bud
             (phase.w_infer == 0 or (truth and budget == "ground_truth"), pools.train, "a ground truth"),
         ):
             if wanted and not len(prompts):
-                raise _error(f"Phase {index + 1} of {len(schedule)}", f"must have prompts with {kind}", "without any")
+                raise _error(f"Phase {index + 1} of {len(schedule)}", f"must have prompts with {kind}", "without any", _NOBODY)
         epochs[account] += phase.epochs
         end = math.ceil(epochs[account] * -(-len(pool) // batch_size) - 1e-6)
         taken, steps[account] = end - steps[account], end

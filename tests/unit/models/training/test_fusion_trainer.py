@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from models.errors import ArtifactError, NumericsError, ParamsError, SignalError
 from models.fusion.prompt_pools import PromptPools
 from models.fusion.schedule import plan_steps, resolve_schedule
-from models.fusion.signal import SignalStore
+from models.fusion.signal import SignalStore, write_shard
 from models.training.fusion import train_fusion
 from models.training.fusion_record import FusionRecord
 
@@ -167,6 +167,21 @@ def test_methods_see_their_modes_only(fusion_call, recording_sink):
     ground_truth = {"train/loss", "train/sft_gt", "train/kl_gt"}
     response = {"train/loss", "train/sft_response", "train/kl_response"}
     assert seen == {"sft": ground_truth, "fusellm": ground_truth, "inference_only": response}
+
+
+@pytest.mark.parametrize(("method", "empty"), [("sft", "infer_store"), ("inference_only", "train_store")])
+def test_a_mode_without_any_sample_stops_only_who_trains_it(fusion_call, recording_sink, tmp_path, method, empty):
+    call = fusion_call(method=method, epochs=1.0)
+    write_shard(tmp_path / "none", 0, SignalStore.open(call[empty]).spec, [])
+    call[empty] = tmp_path / "none"
+    assert train(call, recording_sink()).total_steps == 3
+    other = fusion_call("other", method="profuser")
+    other[empty] = tmp_path / "none"
+    if method == "sft":
+        with pytest.raises(ParamsError, match="Phase 1 of 2 must have prompts with a winning answer, but is without any"):
+            train(other, recording_sink())
+    else:  # the winners that are replayed are all there is
+        assert train(other, recording_sink()).train_tokens == 0
 
 
 def test_record_of_phases_and_tokens(fusion_call, recording_sink):
