@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 _END = ".part"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _NAME_BYTES = 120  # of the final name; the rest of a temporary name must fit beside it
 
 
 def is_temporary(name: str) -> bool:
     """Say whether a file or folder of this name is being written, or was when its writer died."""
-    return name.startswith(".") and name.endswith(_END)
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager

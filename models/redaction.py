@@ -22,7 +22,7 @@ _QUERY_NAMES = r"key|token|secret|pass|pwd|sig|auth|cred|session|jwt"
 # Of a web address, a port and the end of it: an @ in the words that follow (`recall@1`) is none of its own.
 _PORT = r"(?<=http://|ttps://)(?:\[[^\]\s]*\]|[^\s/:@]*):\d{1,5}(?=[\s/?#'\"`,;)\]]|$)"
 _ADDRESS = re.compile(
-    rf"""(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:/{{2,}})
+    rf"""(?<![A-Za-z0-9+.\-])(?!(?:sqlite|file):)(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:/{{2,}})   # a path may hold an @
          (?:
              (?!{_PORT})[^\s/:]*:(?:(?!://)[^\r\n])*@     # user:password@, the password may hold / @ and blanks
            | [^\s\[][^\s]*:(?:(?!://)\S)*@                            # what looks like host:port/… with an @ in the same word
@@ -30,6 +30,7 @@ _ADDRESS = re.compile(
          )""",
     re.VERBOSE,
 )
+_WITH_PORT = re.compile(r"https?://[^\s/:@]*:\d{1,5}/")  # words of its path are no password
 _QUERY = re.compile(rf"(?i)(?P<name>[?&;#][\w.\-\[\]%]*(?:{_QUERY_NAMES})[\w.\-\[\]%]*=)[^&;#\s\"'`<>]+")
 _FIELD = re.compile(
     rf"""(?ix)(?P<name>(?<![a-z0-9])[\w\-]*(?:{_NAMES})(?:\\*["'])?\s*[=:]\s*)
@@ -55,9 +56,9 @@ def hide_address(address: str) -> None:
 
     A driver that does not expect `/` or `@` in a password tells parts of it in its errors, as the host or the port.
     """
-    found = re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:/{2,}(?P<login>[^\r\n]*)@", address)
-    if found:
-        user, colon, password = found["login"].partition(":")
+    found = _ADDRESS.match(address)
+    if found and not _WITH_PORT.match(address):
+        user, colon, password = found[0].removeprefix(found["scheme"]).removesuffix("@").partition(":")
         secret = password if colon else user
         parts = [p for p in re.split(r"[/@:?#\s]+", secret) if len(p) >= _SHORTEST_PART]
         hide(secret, unquote(secret), unquote_plus(secret), *parts)

@@ -129,3 +129,10 @@ def test_what_is_no_record_counts_as_absent(tmp_path: Path, harm: bytes | str) -
     write_atomic(path, '{"a": 1}')
     assert read_record(path) == {"a": 1}
     assert read_record(tmp_path / "none") is None
+
+
+def test_files_of_others_are_not_swept(tmp_path: Path) -> None:
+    for name in (".download.part", "a.part", ".a.0123456789ab.part.txt", ".0123456789ab.part"):
+        (tmp_path / name).write_text("theirs")
+    write_atomic(tmp_path / "a", "x")
+    assert len(names(tmp_path)) == 5

@@ -156,8 +156,27 @@ def test_what_is_hidden_once_is_known_from_then_on() -> None:
     ):
         shown = redact(part)
         assert not any(word in shown for word in ("Sesame", "Simsim", "en9")), shown
-    hide_address("sqlite:////data/mlflow.db")
-    assert redact("data mlflow.db") == "data mlflow.db"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite:////data/some@place/mlflow.db",
+        "file:///data/some@place",
+        "http://data:5000/some@place",
+        "https://data/some@place",
+        "x",
+    ],
+)
+def test_words_of_a_path_are_no_secrets(address: str) -> None:
+    hide_address(address)
+    assert redact("data some place 5000") == "data some place 5000"
+
+
+def test_a_path_with_an_at_sign_stays() -> None:
+    for text in ("sqlite:////a:b/me@work/mlflow.db is locked", "file:///a:b/me@work"):
+        assert redact(text) == text
+    assert redact("sqlite+pysqlcipher://:cAnArY@/x") == "sqlite+pysqlcipher://***@/x"
 
 
 def test_trees_are_redacted_in_keys_and_values() -> None:
