@@ -75,7 +75,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 _PREFECT_TEXTS = ("Failed to reach API", "Timed out while attempting to connect to ephemeral Prefect API")
 # Said behind an error that has been told; and by a busy machine's Prefect while it sends its last events.
-_IDLE_WORDS = ("Finished in state Failed", "Still processing items")
+_IDLE_WORDS = ("Finished in state Failed", "Still processing items", "Execution was aborted by an interrupt signal")
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
