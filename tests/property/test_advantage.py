@@ -3,8 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.errors import ParamsError
 from models.fusion.advantage import min_ce, score_value, vote
-from models.schema import SourceScore
+from models.fusion.gate import LEAST_ACCEPTED, choose_threshold
+from models.fusion.shard_advantage import Contest, Election, judge_shard
+from models.params.teach import VoteParams
+from models.schema import Response, SourceScore
 
 values = st.sampled_from([-2.0, -0.5, 0.0, 0.1, 0.3, 1.0, 7.0])  # few values: ties are common
 
@@ -58,3 +62,49 @@ def test_min_ce_is_the_least_of_the_lossless(rows):
         winner = min_ce(scores, unit=unit, order=list(scores))
         assert scores[winner].lossless
         assert all(score_value(scores[winner], unit) <= score_value(s, unit) for s in scores.values() if s.lossless)
+
+
+@st.composite
+def contests(draw: st.DrawFn) -> Contest:
+    names = [f"c{i}" for i in range(draw(st.integers(1, 5)))]
+    said = st.tuples(st.sampled_from(["", " ", "red", "blue", "green"]), st.sampled_from(["eos", "length", "content_filter"]))
+    answers = {f"{n}#0": Response("x", n, 0, text, 1, finish) for n in names for text, finish in [draw(said)]}
+    rewards = {f"s{i}": {c: draw(values) for c in answers} for i in range(draw(st.integers(0, 4)))}
+    score = SourceScore(1.0, 1, 4, True)
+    return Contest("x", "f", dict.fromkeys(names, score), dict.fromkeys(answers, score), rewards, answers)
+
+
+@given(contests(), st.booleans(), st.sampled_from(["all", "majority", "margin"]))
+def test_a_winner_is_an_answer_that_may_win_and_nobody_wins_for_a_reason(contest, truncated, accept):
+    rules = VoteParams(truncated_may_win=truncated, accept=accept)
+    (row,) = judge_shard([contest], Election(order=list(contest.truths), unit="byte", rules=rules))
+    able = {c for c, a in contest.answers.items() if a.text.strip() and (truncated or a.finish == "eos")}
+    assert set(row.infer_votes) == (able if contest.rewards else set())
+    assert (row.infer_winner is None) == (row.without_winner != "") == (row.infer_sample is None)
+    if row.infer_winner is not None:
+        assert f"{row.infer_winner}#0" in able
+        votes = row.infer_votes[f"{row.infer_winner}#0"]
+        assert votes == max(row.infer_votes.values())
+        assert accept != "majority" or 2 * votes > len(contest.rewards)
+    expected = "gate" if able and contest.rewards else "abstained" if able else None
+    if row.without_winner:
+        assert row.without_winner == expected or (expected is None and row.without_winner in ("empty", "truncated"))
+
+
+@given(st.lists(st.tuples(values, st.floats(0, 1)), min_size=1, max_size=60), st.floats(0.05, 1))
+def test_a_calibrated_threshold_reaches_its_target_and_no_lower_one_does(winners, target):
+    scores, worth = [s for s, _ in winners], [w for _, w in winners]
+
+    def mean_above(threshold):
+        kept = [w for s, w in winners if s >= threshold]
+        return sum(kept) / len(kept), len(kept)
+
+    try:
+        found = choose_threshold(scores, worth, target=target, scales={})
+    except ParamsError:
+        least = min(LEAST_ACCEPTED, len(winners))
+        assert all(mean < target + 1e-9 for t in set(scores) for mean, kept in [mean_above(t)] if kept >= least)
+        return
+    mean, kept = mean_above(found.threshold)
+    assert mean >= target - 1e-9 and kept == found.num_accepted
+    assert all(mean_above(t)[0] < target + 1e-9 for t in set(scores) if t < found.threshold)
