@@ -7,6 +7,8 @@ from models.params.dialogue_evaluation import UnseenParams
 from models.params.dialogues import RenewParams
 
 FLOORS = ("frequency", "bm25")
+# Responses that no generator makes: what training says most, and the first entity of word matching.
+RESPONSE_FLOORS = ("null", "copy_first")
 WARM_START = "warm-start"
 GENERATOR = "best_generator/retriever"  # the retriever an agent answers with, in the output of joint training
 DialogueKey = dict[str, str]
@@ -18,6 +20,7 @@ def dialogue_systems(ctx: StageContext) -> list[DialogueKey]:
     systems = [_system(v, "variant", meta=v) for v in params.variants]
     systems += [_system(f"{v} (best retriever)", "retriever", retriever=v) for v in params.variants]
     systems += [_system("warm_start", "warm_start"), *(_system(floor, "floor") for floor in FLOORS)]
+    systems += [_system(floor, "response_floor") for floor in RESPONSE_FLOORS]
     for spec in params.dialogue_evaluation.in_context:
         systems += [_system(spec.name, "in_context", meta=style, retriever=spec.retriever) for style in spec.meta_knowledge]
     unseen = params.dialogue_evaluation.unseen

@@ -20,6 +20,7 @@ from tasks.dialogue import (
     WARM,
     dialogue_comparison,
     dialogue_evaluation,
+    floor_responses,
     floor_retrieval,
     in_context_evaluation,
     retriever_evaluation,
@@ -78,6 +79,8 @@ class _Evaluation:
         name, kind = system["name"], system["kind"]
         if kind == "floor":
             return floor_retrieval(cfg, self._data, floor=name, num=self._num, **self._common)
+        if kind == "response_floor":
+            return floor_responses(cfg, self._data, floor=name, **self._common)
         if kind == "variant":
             agent = self._ctx.input("train_dialogue", name, JOINT)
             run = self._run(run_name(name))
@@ -202,9 +205,16 @@ def _track(ctx: StageContext, systems: list[DialogueKey], table: list[Mapping[st
             run = ctx.run(name, experiment="dialogue")
             output = ctx.input("evaluate_dialogue", "rows", place_of_rows(system)).sha256
             finish_stage(run, output=output, params={"variant": name}, metrics=figures)
-    finish_stage(
-        ctx.run("evaluate", experiment="dialogue"), output=made.sha256, params={}, metrics={}, files=[made.path / SCORES]
-    )
+    untrained = [system for system in systems if system["kind"] in ("floor", "response_floor")]
+    floors = {name: value for system in untrained for name, value in _floor(table, system).items()}
+    run = ctx.run("evaluate", experiment="dialogue")
+    finish_stage(run, output=made.sha256, params={}, metrics=floors, files=[made.path / SCORES])
+
+
+def _floor(table: Iterable[Mapping[str, Any]], system: Mapping[str, str]) -> dict[str, float]:
+    """Return `floor/<name>/<metric>_<domain>` of an untrained system."""
+    figures = final_metrics(table, system)
+    return {f"floor/{system['name']}/{name.removeprefix('final/')}": value for name, value in figures.items()}
 
 
 def final_metrics(table: Iterable[Mapping[str, Any]], system: Mapping[str, str]) -> dict[str, float]:

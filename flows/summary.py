@@ -65,7 +65,7 @@ def print_dialogue(ctx: StageContext, out: Console) -> None:
     out.print(to_rich(main_grid(table, paper=paper)))
     out.print(to_rich(retrieval_grid(table)))
     # The page has all claims; here what a terminal has room for.
-    shown = [row for row in comparisons if row.claim != "floor" and row.a.kind != "retriever"]
+    shown = [row for row in comparisons if row.claim not in ("floor", "response floor") and row.a.kind != "retriever"]
     made = {row.claim for row in shown}
     for claim in (c for c in CLAIMS if c in made):
         out.print(to_rich(claim_grid(shown, claim=claim)))

@@ -43,6 +43,30 @@ def floor_retrieval(
     return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": floor}
 
 
+@step("floor-responses")
+def floor_responses(
+    cfg: DialogueEvaluationParams, data: Artifact, *, floor: str, kind: str, condensed: bool, work: Work
+) -> Mapping[str, Any]:
+    """Write the rows of responses that no generator made: `null` says what training says most, `copy_first` the first entity."""
+    from models.data.dialogue_files import read_turns
+    from models.data.text import RULES
+    from models.evaluation.dialogue_scores import Retrieved, write_rows
+    from models.evaluation.response_floors import constant_responses, copied_responses
+    from models.retrieval.frequency import Frequency
+
+    held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
+    count = len(held_out.turns)
+    found: list[list[Retrieved]] = [[] for _ in held_out.turns]
+    if floor == "null":
+        texts = constant_responses(read_turns(data.path / "train.jsonl"), count)
+    else:
+        ranker = Frequency(held_out.kb, attributes=cfg.value_attributes, rule=RULES[cfg.text_rule])
+        hits = ranker.rank(held_out.contexts, 1, within=held_out.within)
+        found = held_out.retrieved(hits)
+        texts = copied_responses(hits, count, held_out.kb, attributes=cfg.value_attributes)
+    return {"rows": write_rows(work.out / ROWS, held_out.score_texts(found, texts)), "name": floor}
+
+
 @step("retriever-evaluation")
 def retriever_evaluation(
     cfg: DialogueEvaluationParams,

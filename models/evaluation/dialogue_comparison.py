@@ -164,11 +164,13 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
     """Return the comparisons the claims rest on, as far as their systems are there.
 
     Each variant − `none`; each variant's retriever (that of its best generator, and its best one) − warm start, and − the floors;
-    in context with meta knowledge − without; a retriever on unseen entities − on the known ones.
+    responses − a constant answer, and − a copied entity; in context with meta knowledge − without; a retriever on unseen entities
+    − on the known ones.
     """
     variants = [s for s in systems if s.kind == "variant"]
     plain = [s for s in variants if s.name == NO_META]
     warm, floors, best, unseen = ([s for s in systems if s.kind == k] for k in ("warm_start", "floor", "retriever", "unseen"))
+    copies, spoken = ([s for s in systems if s.kind in kinds] for kinds in (("response_floor",), ("variant", "in_context")))
     by_name = {s.name: s for s in variants}
     told = [s for s in systems if s.kind == "in_context" and s.meta_knowledge != NO_META]
     untold = {(s.name, s.retriever): s for s in systems if s.kind == "in_context" and s.meta_knowledge == NO_META}
@@ -176,6 +178,7 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
         *(DialoguePair(a, b, "meta knowledge") for b in plain for a in variants if a != b),
         *(DialoguePair(a, b, "joint training", part="retrieval") for b in warm for a in (*variants, *best)),
         *(DialoguePair(a, b, "floor", part="retrieval") for b in floors for a in variants),
+        *(DialoguePair(a, b, "response floor", part="responses") for b in copies for a in spoken),
         *(
             # Both read what the same retriever found.
             DialoguePair(a, untold[key], "meta knowledge in context", part="responses")

@@ -84,6 +84,12 @@ class HeldOut:
             statistics = retrieval_statistics(row, recall_at=self._cfg.recall_at)
             yield scorer.score(turn, retrieved=these, retrieval=statistics, response=response, num_read=num_read)
 
+    def score_texts(self, found: Sequence[Sequence[Retrieved]], texts: Sequence[str]) -> Iterator[DialogueRow]:
+        """Yield a row for each turn, its response scored and not its retrieval: for responses that no generator made."""
+        scorer = TurnScorer(self.entity_list, self.kb, rule=RULES[self._cfg.text_rule])
+        for turn, these, text in zip(self.turns, found, texts, strict=True):
+            yield scorer.score(turn, retrieved=these, retrieval={}, response=text)
+
 
 def entity_list_of(data: Path, cfg: DialogueEvaluationParams, *, kind: str, root: Path) -> EntityList:
     """Return the values Entity F1 looks for: a list of one's own, or that of the data set."""

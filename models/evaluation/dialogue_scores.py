@@ -10,12 +10,21 @@ from models.data.dialogue import TurnKind
 from models.data.json_lines import read_json_lines
 from models.evaluation.dialogue_metrics import higher_is_better
 
-DialogueKind = Literal["variant", "retriever", "warm_start", "floor", "in_context", "unseen"]
+DialogueKind = Literal["variant", "retriever", "warm_start", "floor", "response_floor", "in_context", "unseen"]
 Verdict = Literal["better", "worse", "unclear"]
 Statistics = Mapping[str, tuple[float, ...]]
 """Name → sufficient statistics of one turn (`dialogue_metrics`); a name is absent where the turn does not count."""
 
 ALL_DOMAINS = "all"
+
+
+_LABELS = {
+    "warm_start": "warm start",
+    "bm25": "BM25",
+    "frequency": "Frequency",
+    "null": "constant answer",
+    "copy_first": "first entity copied",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +33,8 @@ class DialogueSystem:
 
     Attributes:
         name: Variant; `warm_start`; name of the floor; or name of the in-context generator.
-        kind: `variant` = retriever and generator trained together; `warm_start` and `floor` only retrieve; `in_context` = a
-            generator not trained here over a variant's retriever.
+        kind: `variant` = retriever and generator trained together; `warm_start` and `floor` only retrieve; `response_floor` =
+            a response made without any generator; `in_context` = a generator not trained here over a variant's retriever.
         meta_knowledge: How meta knowledge is told to the generator; empty where there is none to tell.
         retriever: `in_context`: the variant whose retriever feeds it.
     """
@@ -40,7 +49,7 @@ class DialogueSystem:
         """Short text for tables and axes: `prompt`, `warm start`, `BM25`, `fused + prompt`."""
         if self.kind == "in_context":
             return f"{self.name} + {self.meta_knowledge}" if self.meta_knowledge not in ("", "none") else f"{self.name}, none"
-        return {"warm_start": "warm start", "bm25": "BM25", "frequency": "Frequency"}.get(self.name, self.name)
+        return _LABELS.get(self.name, self.name)
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "DialogueSystem":

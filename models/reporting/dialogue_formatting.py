@@ -14,6 +14,7 @@ KIND_NAMES = {
     "warm_start": "retriever alone",
     "unseen": "retriever of {}",
     "floor": "word matching",
+    "response_floor": "no generator",
 }
 
 _NAMES = {

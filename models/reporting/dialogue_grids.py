@@ -36,6 +36,7 @@ CLAIMS = {
     "meta knowledge in context": "Does it help a generator that was not trained with it?",
     "joint training": "Does joint training improve the retriever?",
     "floor": "Does the trained retriever beat word matching?",
+    "response floor": "Does the generator beat a constant answer, and the first entity copied?",
     "unseen entities": "Does it find entities it has never seen?",
 }
 """Claim of a comparison → the question it answers."""
@@ -126,8 +127,8 @@ def difference_grid(rows: Sequence[DialogueComparison], *, claim: str, domain: s
 
 
 def _systems(rows: Iterable[DialogueTableRow]) -> list[DialogueSystem]:
-    """Return the systems in the order of reports: variants, in context, their best retrievers, warm start, floors, unseen."""
-    order = ("variant", "in_context", "retriever", "warm_start", "floor", "unseen")
+    """Return the systems in the order of reports: variants, in context, floors, retrievers, unseen."""
+    order = ("variant", "in_context", "response_floor", "retriever", "warm_start", "floor", "unseen")
     return sorted(dict.fromkeys(row.system for row in rows), key=lambda system: order.index(system.kind))
 
 

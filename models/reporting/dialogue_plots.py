@@ -28,7 +28,7 @@ History = Sequence[Mapping[str, Any]]
 """Logged rows, each with `step` and some of the metrics."""
 
 _COLOURS = {"none": QUIET, "prefix": PALETTE[0], "prompt": ACCENT, "contrastive": PALETTE[2]}
-_MARKERS = {"variant": "o", "in_context": "D", "warm_start": "s", "floor": "^"}
+_MARKERS = {"variant": "o", "in_context": "D", "warm_start": "s", "floor": "^", "response_floor": "x"}
 _FLOOR_MARKERS = {"bm25": "^", "frequency": "v"}
 _SMOOTH_FROM = 40  # logged points from which a running mean is drawn over the raw curve
 _LEGEND_WIDTH = 100  # characters of labels and handles that fit above a figure
@@ -56,7 +56,7 @@ def plot_dialogue_scores(rows: Sequence[DialogueTableRow], *, metrics: Sequence[
     """
     retrieval = all(is_retrieval(metric) for metric in metrics)
     chosen = [row for row in rows if row.metric in metrics and row.domain == domain]
-    chosen = [row for row in chosen if not retrieval or row.system.kind != "in_context"]
+    chosen = [row for row in chosen if not retrieval or row.system.kind not in ("in_context", "response_floor")]
     known = [metric for metric in metrics if any(row.metric == metric for row in chosen)]
     if not known:
         raise _nothing("the results table", f"must hold rows of one of {list(metrics)}")
@@ -84,7 +84,7 @@ def plot_recall_at_k(rows: Sequence[DialogueTableRow], *, domain: str = ALL_DOMA
     Raises:
         DataError: There is no recall.
     """
-    chosen = [row for row in rows if row.domain == domain and row.system.kind != "in_context"]
+    chosen = [row for row in rows if row.domain == domain and row.system.kind not in ("in_context", "response_floor")]
     ks = recall_ks(row.metric for row in chosen)
     known = {part: title for part, title in _PANELS.items() if any(row.metric.startswith(part) for row in chosen)}
     if not ks or not known:
@@ -197,7 +197,7 @@ def _marker(system: DialogueSystem) -> str:
 def _draw_interval(axes: Axes, row: DialogueTableRow, y: int) -> None:
     colour = _colour(row.system)
     value, low, high = (shown(row.metric, v) for v in (row.value, row.low, row.high))
-    hollow = row.system.kind in ("warm_start", "floor")
+    hollow = row.system.kind in ("warm_start", "floor", "response_floor")
     axes.plot([low, high], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
     look: dict[str, Any] = {"markerfacecolor": PAPER if hollow else colour, "markeredgecolor": colour, "markeredgewidth": 1.8}
     axes.plot([value], [y], marker=_marker(row.system), markersize=7, **look)
@@ -234,7 +234,7 @@ def _running_mean(values: Floats, half: int) -> Floats:
 
 
 def _colour(system: DialogueSystem) -> str:
-    if system.kind in ("warm_start", "floor"):
+    if system.kind in ("warm_start", "floor", "response_floor"):
         return INK if system.kind == "warm_start" else MUTED
     return _COLOURS.get(system.meta_knowledge or system.name, PLAIN)
 

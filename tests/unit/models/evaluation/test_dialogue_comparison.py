@@ -125,13 +125,14 @@ def test_a_system_against_itself_is_unclear(scores: dict[DialogueSystem, list[Di
 
 
 def test_claims(scores: dict[DialogueSystem, list[DialogueRow]]) -> None:
-    pairs = claim_pairs([*scores, _UNTOLD, _TOLD])
+    pairs = claim_pairs([*scores, _UNTOLD, _TOLD, DialogueSystem("null", "response_floor")])
     assert [(p.a.label, p.b.label, p.claim, p.part) for p in pairs] == [
         ("prompt", "none", "meta knowledge", "all"),
         ("none", "warm start", "joint training", "retrieval"),
         ("prompt", "warm start", "joint training", "retrieval"),
         ("none", "BM25", "floor", "retrieval"),
         ("prompt", "BM25", "floor", "retrieval"),
+        *((one, "constant answer", "response floor", "responses") for one in ("none", "prompt", "fused, none", "fused + prompt")),
         ("fused + prompt", "fused, none", "meta knowledge in context", "responses"),
     ]
 
