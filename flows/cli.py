@@ -216,6 +216,8 @@ def report(
     ctx = StageContext.load(profile=profile, overrides=overrides or ())
     halves = tuple(half for half in HALVES if ctx.out("report", half).is_dir()) or HALVES
     page = print_results(ctx, out, halves=halves)
+    for half in halves:
+        out.print(f"page of the {half} half: {ctx.out('report', half, 'index.html')}", highlight=False, soft_wrap=True)
     if open_page:
         typer.launch(page.as_uri())
 

@@ -135,7 +135,7 @@ def _check_listens(uri: str, host: str, port: int, *, proxied: bool = False) -> 
         socket.create_connection((host, port), timeout=_ANSWER_S).close()
     except (OSError, UnicodeError) as error:
         raise _refused(
-            uri, f"nothing answers at {host}:{port} ({error})", cure=f"Start the server (`make ui`). {_CURE}"
+            uri, f"nothing answers at {host}:{port} ({error})", cure=f"Start the server, or check host and port. {_CURE}"
         ) from error
 
 

@@ -13,7 +13,7 @@ from models.errors import DataError, Problem
 from models.files import write_atomic
 from models.reporting.formatting import decimals_for, fixed
 from models.reporting.grids import Cell, Grid
-from models.reporting.results import Result, ResultRow, Scalar, read_result
+from models.reporting.results import Result, ResultRow, Scalar, read_result, short_commit
 from models.reporting.tables import to_markdown
 
 _OPEN = re.compile(r"<!-- results:(?P<name>[a-z0-9-]+)(?P<options>(?: [\w/]+=[^\s>]+)*) -->")
@@ -61,7 +61,7 @@ def render_result(result: Result, *, where: Mapping[str, str] | None = None, col
     shown_title = ", ".join(f"{key} {value}" for key, value in (where or {}).items()) or result.name
     grid = Grid(shown_title, header, tuple(line[: len(header)] for line in lines), num_text=1 + len(chosen))
     note = f" {result.note}" if result.note else ""
-    return f"{to_markdown(grid)}\n\n`{result.command}`, commit {result.commit[:10]}, {result.date}.{note}"
+    return f"{to_markdown(grid)}\n\n`{result.command}`, commit {short_commit(result.commit)}, {result.date}.{note}"
 
 
 def render_document(text: str, *, results: Path, document: Path) -> str:

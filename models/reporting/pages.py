@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from models.files import write_atomic
+from models.reporting.results import short_commit
 
 _PACKAGE = "models.reporting"
 _SUFFIX = ".j2"
@@ -15,7 +16,9 @@ _SUFFIX = ".j2"
 def new_environment() -> Environment:
     """Return a strict environment over the templates of this package, for filters and globals of one page."""
     loader = FunctionLoader(_read)
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["short_commit"] = short_commit
+    return environment
 
 
 def template_digest() -> str:

@@ -74,6 +74,11 @@ class Result:
     note: str = ""
 
 
+def short_commit(commit: str) -> str:
+    """Return the first ten characters of a commit; the `+` of a tree with changes of its own stays behind them."""
+    return commit.rstrip("+")[:10] + ("+" if commit.endswith("+") else "")
+
+
 def write_result(folder: Path, result: Result) -> Path:
     """Write `folder/<name>.json`, indented and in a fixed order for readable diffs; returns the path.
 

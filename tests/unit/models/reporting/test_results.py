@@ -8,7 +8,15 @@ import pytest
 
 from models.errors import ArtifactError, DataError
 from models.evaluation.scores import ComparisonRow, TableRow
-from models.reporting.results import Result, ResultRow, comparison_result_rows, read_result, table_result_rows, write_result
+from models.reporting.results import (
+    Result,
+    ResultRow,
+    comparison_result_rows,
+    read_result,
+    short_commit,
+    table_result_rows,
+    write_result,
+)
 
 _ROW = ResultRow("alignment", 123456.0, "tokens/s", 120000.0, 130000.0, 5, {"device": "cpu"})
 
@@ -78,3 +86,9 @@ def test_scores_become_rows_in_percent_and_points(table: tuple[TableRow, ...], c
     assert (first.name, first.unit) == ("profuser → scholar − sft → scholar", "points")
     assert first.value == pytest.approx(100 * comparisons[0].value)
     assert first.more["verdict"] == comparisons[0].verdict
+
+
+def test_a_tree_with_changes_keeps_its_plus() -> None:
+    assert short_commit("0123456789ab+") == "0123456789+"
+    assert short_commit("0123456789ab") == "0123456789"
+    assert short_commit("none") == "none"
