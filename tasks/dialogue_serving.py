@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities import SpanType
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 DEVICE, STATE = "FUSEDIAL_DEVICE", "FUSEDIAL_STATE"
 
@@ -37,14 +37,48 @@ class KbChange(BaseModel):
     remove: list[str] | None = Field(None, description="Ids of entities that leave.")
 
 
+def _text(value: Any) -> Any:
+    """Return a number as the data have it (`3.0` is `3`); anything else as it is, to be checked."""
+    from models.data.tod_rows import cell_text
+
+    return cell_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class DialogueRequest(BaseModel):
-    """A turn to be answered, a change of the knowledge base, or a change and then a turn."""
+    """A turn to be answered, a change of the knowledge base, or a change and then a turn.
+
+    `context` may also hold messages {"role": "user" or "assistant", "content": text}; what one speaker says in a row is joined.
+    Ids and values may be numbers, a value need not stand in a list.
+    """
 
     context: list[str] | None = Field(None, min_length=1, description="Utterances, oldest first; the user's last.")
     change: KbChange | None = Field(None, description="Change the knowledge base first (needs FUSEDIAL_STATE).")
     kb: list[str] | None = Field(None, description="Ids of the entities to retrieve from; null = all.")
     domain: str = Field("", description="Domain of the dialogue, if known.")
     dynamic: dict[str, list[str]] | None = Field(None, description="What a real-time query gave.")
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _by_turns(cls, value: Any) -> Any:
+        from models.data.utterances import live_context
+        from models.errors import DataError
+
+        try:
+            return list(live_context(value)) if isinstance(value, list) else value
+        except DataError as err:
+            raise ValueError(" ".join(str(err).split())) from err
+
+    @field_validator("kb", mode="before")
+    @classmethod
+    def _ids(cls, value: Any) -> Any:
+        return list(map(_text, value)) if isinstance(value, list) else value
+
+    @field_validator("dynamic", mode="before")
+    @classmethod
+    def _values(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: list(map(_text, v if isinstance(v, list) else [v])) for name, v in value.items()}
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "DialogueRequest":

@@ -150,6 +150,19 @@ def test_the_served_agent_answers_as_the_loaded_one_and_traces(logged: str, vari
     assert spans["dialogue"].outputs["response"] == two["response"]
 
 
+def test_messages_and_numbers_are_served_as_the_texts_they_stand_for(logged: str) -> None:
+    import mlflow
+
+    served = mlflow.pyfunc.load_model(logged)
+    said = [("user", "a cheap"), ("user", "place ?"), ("assistant", "where ?"), ("user", "north")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    texts = {"context": ["a cheap place ?", "where ?", "north"], "dynamic": {"choice": ["3"]}}
+    [one, two] = served.predict([{"context": messages, "dynamic": {"choice": 3}}, texts])
+    assert one == two
+    with pytest.raises(Exception, match="must end with an utterance of the user"):
+        served.predict([{"context": messages[:3]}])
+
+
 @pytest.mark.parametrize("request_", [{}, {"context": []}, {"context": "hello"}, {"context": CONTEXT, "kb": ["e9"]}])
 def test_a_bad_request_is_refused(logged: str, request_: dict[str, Any]) -> None:
     import mlflow

@@ -209,3 +209,9 @@ def test_a_saved_generator_keeps_how_its_checkpoint_generates(variant, tmp_path)
     generator.save(tmp_path / "again")
     kept = Seq2SeqGenerator.load(tmp_path / "again", device="cpu").model.generation_config
     assert (kept.no_repeat_ngram_size, kept.repetition_penalty) == (2, 1.5)
+
+
+def test_two_utterances_of_the_user_in_a_row_are_one(agent):
+    talk = [{"role": "user", "content": text} for text in ("a cheap", "place")]
+    assert agent.reply(talk).text == agent.reply(["a cheap place"]).text
+    assert agent.reply(["a cheap", "", "place"]).scores == agent.reply(["a cheap place"]).scores
