@@ -33,7 +33,7 @@ def teacher_inference(
     from models.generation.chat_reply import count_problems
     from models.generation.http_teacher import http_responses
     from models.generation.loading import load_codec
-    from models.generation.prompts import PromptItem, lead_of
+    from models.generation.prompts import PromptItem
     from models.generation.response_file import write_responses
     from models.generation.responses import generate_responses
     from tasks.endpoints import endpoint
@@ -50,15 +50,7 @@ def teacher_inference(
             with endpoint(name, runtime=runtime) as client:
                 record = source_record(source.path)
                 codec = load_codec(record)
-                answers = http_responses(
-                    client,
-                    items,
-                    cfg,
-                    source=name,
-                    lead=lead_of(record, codec),
-                    count_text=lambda text: len(codec.encode_ids([text])[0]),
-                    on_progress=moved,
-                )
+                answers = http_responses(client, items, cfg, source=record, codec=codec, overflow=overflow, on_progress=moved)
         else:
             with source_in_use(source.path, runtime=runtime) as loaded:
                 answers = generate_responses(loaded, items, cfg, overflow=overflow, on_progress=moved)

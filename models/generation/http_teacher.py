@@ -1,24 +1,28 @@
 """A source behind an HTTP endpoint: its responses (inference mode) and its signals (teacher forcing)."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from models.errors import BadReplyError
+from models.errors import BackendError, BadReplyError
 from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.generation.chat_reply import count_problems, describe_problems, read_reply
 from models.generation.http import OpenAiClient
-from models.generation.prompts import FittedText, Overflow, PromptItem, TextItem, fit_texts
+from models.generation.prompts import FittedPrompt, FittedText, Overflow, PromptItem, TextItem, fit_prompts, fit_texts, lead_of
 from models.generation.sampling import sample_seed
-from models.generation.token_estimate import CountText, bytes_as_tokens
 from models.params.teach import ResponseParams
 from models.schema import ResolvedSource, Response
 from models.tokenization.codec import TokenCodec
 
 _WINDOW = 256  # texts whose replies are held at once
 _log = logging.getLogger(__name__)
+_NO_REPLY = "no reply"
+_REFUSED = re.compile(r"\bHTTP 4(?:00|05|15|22)\b")
+_NEEDS_IDS = "Answers need a server whose /completions takes token ids and `stop_token_ids`, such as vLLM; or use `transformers`."
+_CUT_CHARACTER = "\ufffd"  # what servers write for a character that was cut
 _NEVER = -1e4  # below it a server means "impossible" (vLLM writes -9999)
 Progress = Callable[[int], None]
 
@@ -28,38 +32,41 @@ def http_responses(
     items: Sequence[PromptItem],
     cfg: ResponseParams,
     *,
-    source: str,
-    lead: str = "",
-    count_text: CountText = bytes_as_tokens,
+    source: ResolvedSource,
+    codec: TokenCodec,
+    overflow: Overflow = "truncate_left",
     on_progress: Progress | None = None,
 ) -> list[Response]:
-    """Let a server answer every prompt `cfg.num_samples` times through `/chat/completions` (its own chat template).
+    """Let a server answer every prompt `cfg.num_samples` times through `/completions`, with the token ids of our own template.
+
+    So it reads what the source reads in process and what its signals are taken on, and stops where our labels end.
 
     Args:
         client: The endpoint.
         items: Prompts; the result holds `cfg.num_samples` consecutive responses for each, in this order.
         cfg: Length, temperature, top-p, seed (each request sends its own seed).
-        source: Name written into the responses.
-        lead: `prompts.lead_of` the source's template: taken off the front of an answer where a server leaves it.
-        count_text: Tokens of a text by the source's tokenizer, where the server counts none.
+        source: Template and context length of the model behind the endpoint.
+        codec: Its tokenizer.
+        overflow: What to do with a prompt that leaves no room for `cfg.max_new_tokens` in the context.
         on_progress: Called with the number of finished responses.
 
     Returns:
-        Responses; `num_tokens` is `usage.completion_tokens`, as the server counts. A prompt that is too long is refused by
-        the server, so none is truncated. A request without a usable reply gets an empty answer with its `problem`.
+        Responses; `num_tokens` is `usage.completion_tokens`, as the server counts. A request without a usable reply gets an
+        empty answer with its `problem`.
 
     Raises:
-        BackendError: The endpoint is away, or refuses key, model or address.
+        ParamsError: `max_new_tokens` leaves no room for a prompt.
+        DataError: A prompt is empty, or too long under overflow `error`.
+        BackendError: The endpoint is away, refuses key, model or address, or takes no token ids.
     """
-    rows = [(item, sample) for item in items for sample in range(cfg.num_samples)]
-
-    def ask(row: tuple[PromptItem, int]) -> Response:
-        item, sample = row
-        return _ask(client, item, sample, cfg, source=source, lead=lead, count_text=count_text)
-
-    responses = client.map(ask, rows, on_progress=on_progress)
+    prompts = fit_prompts(source, codec, items, room=cfg.max_new_tokens, overflow=overflow)
+    asker = _Asker(client, cfg, source, codec)
+    rows = [(item, prompt, sample) for item, prompt in zip(items, prompts, strict=True) for sample in range(cfg.num_samples)]
+    responses = client.map(lambda row: asker.ask(*row), rows, on_progress=on_progress)
+    if rows and all(r.problem == _NO_REPLY for r in responses):
+        asker.check_ids(prompts[0])
     if problems := count_problems(r.problem for r in responses):
-        _log.warning("%s: %s", source, describe_problems(problems, total=len(responses)))
+        _log.warning("%s: %s", source.name, describe_problems(problems, total=len(responses)))
     return responses
 
 
@@ -108,28 +115,55 @@ def http_signals(
         yield from client.map(ask, list(zip(window, texts, strict=True)), on_progress=tell)
 
 
-def _ask(
-    client: OpenAiClient,
-    item: PromptItem,
-    sample: int,
-    cfg: ResponseParams,
-    *,
-    source: str,
-    lead: str,
-    count_text: CountText,
-) -> Response:
-    options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
-    if cfg.temperature > 0:
-        options |= {"top_p": cfg.top_p, "seed": sample_seed(cfg.seed, item.id, sample) % 2**31}
-    try:
-        reply = read_reply(client.chat(item.messages, **options))
-    except BadReplyError as error:
-        _log.warning("%s has no answer to `%s`: %s", source, item.id, error)
-        return Response(item.id, source, sample, "", 0, "eos", problem="no reply")
-    # U+FFFD is what servers write for a character that was cut.
-    text = (reply.text if reply.finish == "eos" else reply.text.rstrip("\ufffd")).removeprefix(lead)
-    count = count_text(text) if reply.num_tokens is None else reply.num_tokens
-    return Response(item.id, source, sample, text, count, reply.finish, problem=reply.problem)
+class _Asker:
+    """Asks one source's server for one answer at a time."""
+
+    def __init__(self, client: OpenAiClient, cfg: ResponseParams, source: ResolvedSource, codec: TokenCodec) -> None:
+        self._client, self._cfg, self._name, self._codec = client, cfg, source.name, codec
+        self._lead = lead_of(source, codec)
+        self._stops = codec.speaking(source.chat_template).end.stops
+
+    def ask(self, item: PromptItem, prompt: FittedPrompt, sample: int) -> Response:
+        """Return the answer to a prompt."""
+        cfg = self._cfg
+        options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
+        if cfg.temperature > 0:
+            options |= {"top_p": cfg.top_p, "seed": sample_seed(cfg.seed, item.id, sample) % 2**31}
+        try:
+            reply = read_reply(self._complete(prompt, options))
+        except BadReplyError as error:
+            _log.warning("%s has no answer to `%s`: %s", self._name, item.id, error)
+            return Response(item.id, self._name, sample, "", 0, "eos", prompt.truncated, problem=_NO_REPLY)
+        except BackendError as error:
+            if _REFUSED.search(str(error)) is None:
+                raise
+            raise BackendError(f"{error} {_NEEDS_IDS}") from error
+        if reply.num_prompt_tokens is not None and reply.num_prompt_tokens != len(prompt.ids):
+            what = f"must read a prompt's {len(prompt.ids)} token ids as they are, but reads {reply.num_prompt_tokens} tokens"
+            raise self._client.error("/completions", what, cure=_NEEDS_IDS)
+        text = self._without_end(reply.text) if reply.finish == "eos" else reply.text.rstrip(_CUT_CHARACTER)
+        text = text.removeprefix(self._lead)
+        count = len(self._codec.encode_ids([text])[0]) if reply.num_tokens is None else reply.num_tokens
+        return Response(item.id, self._name, sample, text, count, reply.finish, prompt.truncated, problem=reply.problem)
+
+    def check_ids(self, prompt: FittedPrompt) -> None:
+        """Where no prompt was answered, find out with a single token whether the server, which may take texts, takes token ids.
+
+        Raises:
+            BackendError: It does not.
+        """
+        try:
+            self._complete(prompt, {"max_tokens": 1, "temperature": 0.0})
+        except BadReplyError as error:
+            raise BackendError(f"{error} {_NEEDS_IDS}") from error
+
+    def _complete(self, prompt: FittedPrompt, options: Mapping[str, object]) -> dict[str, Any]:
+        return self._client.complete(prompt.ids.tolist(), stop_token_ids=list(self._stops), **options)
+
+    def _without_end(self, text: str) -> str:
+        """Take off the end of the turn, which servers leave in the text where it is an ordinary token."""
+        ends = (self._codec.decode([i]) or self._codec.pieces[i] for i in self._stops)
+        return next((text.removesuffix(end) for end in ends if end and text.endswith(end)), text)
 
 
 def _force(

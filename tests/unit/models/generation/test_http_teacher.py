@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.errors import BackendError
+from models.errors import BackendError, DataError
 from models.fusion.scoring import capture_signals
 from models.generation.http import OpenAiClient, RetryPolicy
 from models.generation.http_teacher import http_responses, http_signals
 from models.generation.loading import load_codec
-from models.generation.prompts import PromptItem, TextItem
+from models.generation.prompts import PromptItem, TextItem, fit_prompts
+from models.generation.responses import generate_responses
 from models.params.teach import ResponseParams
 from models.schema import Message, Response
 
@@ -25,56 +26,134 @@ def prompts(count: int) -> list[PromptItem]:
     return [PromptItem(f"row-{i}", [Message("user", f"question {i}")]) for i in range(count)]
 
 
-def chat_reply(text, finish="stop", tokens=3):
-    choices = [{"message": {"content": text}, "finish_reason": finish}]
-    return 200, {}, json.dumps({"choices": choices, "usage": {"completion_tokens": tokens}}).encode()
+def reply(text, finish="stop", tokens=3, read=None):
+    choices = [{"text": text, "finish_reason": finish}]
+    return 200, {}, json.dumps({"choices": choices, "usage": {"completion_tokens": tokens, "prompt_tokens": read}}).encode()
 
 
-def test_responses_in_order_with_own_seeds(endpoint):
-    endpoint.answer = lambda _path, body: chat_reply(f" {body['messages'][0]['content']}/{body['seed']}", "length", 7)
+def answers(source, client, count: int, cfg: ResponseParams | None = None, **settings) -> list[Response]:
+    return http_responses(
+        client, prompts(count), cfg or ResponseParams(max_new_tokens=9), source=source.source, codec=source.codec, **settings
+    )
+
+
+def question(source, body) -> str:
+    """What a server reads: the text of the ids."""
+    return source.codec.decode(body["prompt"]).partition("question ")[2][0]
+
+
+def test_a_server_reads_our_templates_ids_and_stops_where_our_labels_end(pico, endpoint):
+    source = pico("llama")
+    endpoint.answer = lambda _path, body: reply("fine", read=len(body["prompt"]))
+    answers(source, client_of(endpoint), 3)
+    fitted = fit_prompts(source.source, source.codec, prompts(3), room=9, overflow="error")
+    assert sorted(body["prompt"] for _, body, _ in endpoint.seen) == sorted(p.ids.tolist() for p in fitted)
+    assert {path for path, _, _ in endpoint.seen} == {"/v1/completions"}
+    assert all(body["stop_token_ids"] == list(source.codec.end.stops) for _, body, _ in endpoint.seen)
+
+
+def test_a_server_of_the_same_model_answers_as_the_model_in_process(pico, endpoint):
+    source = pico("llama")
+
+    def answer(_path, body):
+        ids = list(body["prompt"])
+        finish = "length"
+        for _ in range(body["max_tokens"]):
+            with torch.no_grad():
+                best = int(source.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            if best in body["stop_token_ids"]:
+                finish = "stop"
+                break
+            ids.append(best)
+        written = ids[len(body["prompt"]) :]
+        return reply(source.codec.decode(written), finish, len(written), len(body["prompt"]))
+
+    endpoint.answer = answer
+    cfg = ResponseParams(max_new_tokens=9)
+    # Two prompts whose answers are whole characters: a server writes U+FFFD for others, also where it is no cut.
+    assert answers(source, client_of(endpoint), 2, cfg) == generate_responses(source, prompts(2), cfg)
+
+
+def test_responses_in_order_with_own_seeds(pico, endpoint):
+    source = pico("llama", chat_template="vicuna")
+    endpoint.answer = lambda _path, body: reply(f" {question(source, body)}/{body['seed']}", "length", 7)
     cfg = ResponseParams(temperature=0.7, num_samples=2, max_new_tokens=9, seed=3)
-    done: list[int] = []
-    responses = http_responses(client_of(endpoint), prompts(3), cfg, source="owl", lead=" ", on_progress=done.append)
+    long, done = replace(source, source=replace(source.source, context_length=512)), []
+    responses = answers(long, client_of(endpoint), 3, cfg, on_progress=done.append)
     assert [(r.id, r.sample) for r in responses] == [(f"row-{i}", s) for i in range(3) for s in range(2)]
-    assert [r.text.split("/")[0] for r in responses] == [f"question {i}" for i in range(3) for _ in range(2)]
+    assert [r.text.split("/")[0] for r in responses] == [f"{i}" for i in range(3) for _ in range(2)]
     assert len({r.text for r in responses}) == 6, "each (prompt, sample) sends its own seed"
-    assert responses[0] == Response("row-0", "owl", 0, responses[0].text, 7, "length")
+    assert responses[0] == Response("row-0", "llama", 0, responses[0].text, 7, "length")
     assert {(b["temperature"], b["top_p"], b["max_tokens"]) for _, b, _ in endpoint.seen} == {(0.7, 0.95, 9)}
     assert done == [1, 2, 3, 4, 5, 6]
 
 
-def test_greedy_sends_no_seed(endpoint):
-    (response,) = http_responses(client_of(endpoint), prompts(1), ResponseParams(), source="owl")
+def test_greedy_sends_no_seed(pico, endpoint):
+    endpoint.answer = lambda _path, body: reply("fine")
+    (response,) = answers(pico("llama"), client_of(endpoint), 1)
     assert response.finish == "eos" and "seed" not in endpoint.seen[0][1] and endpoint.seen[0][1]["temperature"] == 0
 
 
-def test_a_bad_answer_is_an_empty_one_with_its_reason(endpoint, caplog):
-    bad = {
-        "question 1": chat_reply(None, "length"),
-        "question 2": (400, {}, b"too long"),
-        "question 3": (200, {}, b"<html>"),
-        "question 4": (200, {}, b'{"choices": []}'),
-    }
-    endpoint.answer = lambda _path, body: bad.get(body["messages"][-1]["content"], chat_reply("fine"))
-    responses = http_responses(client_of(endpoint), prompts(6), ResponseParams(), source="owl")
+def test_a_bad_answer_is_an_empty_one_with_its_reason(pico, endpoint, caplog):
+    source = pico("llama")
+    bad = {"1": reply(None, "length"), "2": (400, {}, b"too long"), "3": (200, {}, b"<html>"), "4": (200, {}, b'{"choices": []}')}
+    endpoint.answer = lambda _path, body: bad.get(question(source, body), reply("fine"))
+    responses = answers(source, client_of(endpoint), 6)
     assert [r.problem for r in responses] == ["", "length", "no reply", "no reply", "no message", ""]
     assert [r.text for r in responses] == ["fine", "", "", "", "", "fine"] and responses[1].finish == "length"
-    assert "owl: 4 of 6 answers are empty: 1 × length, 1 × no message, 2 × no reply." in caplog.text
+    assert "llama: 4 of 6 answers are empty: 1 × length, 1 × no message, 2 × no reply." in caplog.text
 
 
-def test_tokens_are_counted_here_where_the_server_does_not(endpoint):
-    endpoint.answer = lambda _path, body: chat_reply("one two three", tokens=None)
-    settings = {"source": "owl", "count_text": lambda text: len(text.split())}
-    (response,) = http_responses(client_of(endpoint), prompts(1), ResponseParams(), **settings)
-    assert response.num_tokens == 3
+def test_prompts_without_an_answer_stop_nothing_where_the_server_takes_ids(pico, endpoint):
+    endpoint.answer = lambda _path, body: reply("x") if body["max_tokens"] == 1 else (400, {}, b"no")
+    assert [r.problem for r in answers(pico("llama"), client_of(endpoint), 2)] == ["no reply"] * 2
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_takes_no_token_ids_is_named(pico, endpoint, status, texts):
+    refusal = (status, {}, b"prompt must be a string")
+    endpoint.answer = lambda _path, body: reply("x") if texts and isinstance(body["prompt"], str) else refusal
+    with pytest.raises(BackendError, match=rf"HTTP {status}: 'prompt must be a string'.*takes token ids .*such as vLLM"):
+        answers(pico("llama"), client_of(endpoint), 3)
+
+
+def test_a_server_that_reads_the_ids_as_something_else_is_named(pico, endpoint):
+    endpoint.answer = lambda _path, body: reply("fine", read=3 * len(body["prompt"]))
+    with pytest.raises(BackendError, match=r"must read a prompt's \d+ token ids as they are, but reads \d+ tokens"):
+        answers(pico("llama"), client_of(endpoint), 3)
+
+
+def test_tokens_are_counted_here_where_the_server_does_not(pico, endpoint):
+    source = pico("llama")
+    endpoint.answer = lambda _path, body: reply("one two three", tokens=None)
+    (response,) = answers(source, client_of(endpoint), 1)
+    assert response.num_tokens == len(source.codec.encode_ids(["one two three"])[0])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_wrong_key_or_model_stops_at_once(endpoint, status):
+def test_a_wrong_key_or_model_stops_at_once(pico, endpoint, status):
     endpoint.answer = lambda _path, body: (status, {}, b"no")
     with pytest.raises(BackendError, match=f"HTTP {status}"):
-        http_responses(client_of(endpoint), prompts(40), ResponseParams(), source="owl")
+        answers(pico("llama"), client_of(endpoint), 40)
     assert len(endpoint.seen) < 20
+
+
+def test_a_prompt_that_is_cut_says_so_and_one_that_may_not_be_is_an_error(pico, endpoint):
+    source = pico("llama")
+    endpoint.answer = lambda _path, body: reply("fine")
+    settings = {"source": source.source, "codec": source.codec}
+    item = [PromptItem("row-0", [Message("user", "question " * 300)])]
+    (response,) = http_responses(client_of(endpoint), item, ResponseParams(max_new_tokens=9), **settings)
+    assert response.prompt_truncated and len(endpoint.seen[0][1]["prompt"]) == source.source.context_length - 9
+    with pytest.raises(DataError, match="row-0"):
+        http_responses(client_of(endpoint), item, ResponseParams(max_new_tokens=9), **settings, overflow="error")
+
+
+def test_the_end_of_the_turn_is_no_part_of_the_text(pico, endpoint):
+    for text, finish, wanted in (("fine</s>", "stop", "fine"), ("fine</s>", "length", "fine</s>"), ("</s>", "stop", "")):
+        endpoint.answer = lambda _path, body, text=text, finish=finish: reply(text, finish)
+        assert answers(pico("llama"), client_of(endpoint), 1)[0].text == wanted
 
 
 def vllm(source, *, entries: int = 10**6):
@@ -177,8 +256,8 @@ def test_a_cut_text_has_no_end_and_all_ends_count_as_one(pico, endpoint):
     assert all(1 not in s.token_ids for s in theirs)
 
 
-def test_a_character_that_was_cut_leaves_no_replacement_mark(endpoint):
+def test_a_character_that_was_cut_leaves_no_replacement_mark(pico, endpoint):
     for finish, text in (("length", "a smile "), ("stop", "a smile \ufffd")):
-        endpoint.answer = lambda _path, body, finish=finish: chat_reply("a smile \ufffd", finish=finish)
-        (response,) = http_responses(client_of(endpoint), prompts(1), ResponseParams(), source="owl")
+        endpoint.answer = lambda _path, body, finish=finish: reply("a smile \ufffd", finish=finish)
+        (response,) = answers(pico("llama"), client_of(endpoint), 1)
         assert response.text == text and response.ended == (finish == "stop")
