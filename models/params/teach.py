@@ -12,7 +12,8 @@ class ResponseParams(Section):
     """Inference mode: every source answers every prompt."""
 
     backend: Literal["transformers", "http"] = Field(
-        "transformers", description="In process, or a server (vLLM: `/completions` with token ids) at `runtime.endpoints[source]`."
+        "transformers",
+        description="In process, or a server (vLLM: `/completions` with token ids) at `runtime.endpoints[source]`.",
     )
     max_new_tokens: int = Field(64, ge=1, description="Longest answer in tokens of the source.")
     temperature: float = Field(0.0, ge=0, description="0 = greedy.")
