@@ -14,18 +14,28 @@ def project_root() -> Path:
     """Return the project folder: FUSEDIAL_ROOT, else the nearest parent of the working directory with params.yaml and profiles/.
 
     Raises:
-        FusedialError: Neither leads to a project.
+        FusedialError: Neither leads to a project, or its path cannot be part of a database's address.
     """
     named = os.environ.get(ROOT_VARIABLE)
     if named:
-        return Path(named).resolve()
+        return _usable(Path(named).resolve())
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file() and (folder / "profiles").is_dir():
-            return folder
+            return _usable(folder)
     raise FusedialError(
         f"{here} is not inside a fusedial project (no params.yaml beside profiles/); change there, or set {ROOT_VARIABLE}."
     )
+
+
+def _usable(root: Path) -> Path:
+    found = [sign for sign in "%?" if sign in str(root)]
+    if found:
+        raise FusedialError(
+            f"The project folder must have a path without {' and '.join(f'`{sign}`' for sign in found)}, which the databases of "
+            f"Prefect and MLflow read as signs of their own, but is `{root}`. Rename the folder, or move the project."
+        )
+    return root
 
 
 def cache_dir() -> Path:
