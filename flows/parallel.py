@@ -40,9 +40,29 @@ def task_runner(runtime: Runtime) -> Any:
         ) from error
 
 
-def gather(calls: Sequence[Call], *, runtime: Runtime) -> list[Artifact]:
-    """Run the calls and return their artifacts in order; with one worker directly, in this thread."""
-    if runtime.workers == 1:
+def device_lanes(runtime: Runtime) -> int:
+    """Return on how many devices of this machine models can work side by side: all CUDA devices for `auto` and `cuda`, else 1."""
+    if runtime.device not in ("auto", "cuda") or runtime.task_runner != "thread":
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 1
+
+
+def gather(calls: Sequence[Call], *, runtime: Runtime, lanes: int = 1) -> list[Artifact]:
+    """Run the calls and return their artifacts in order; with one worker directly, in this thread.
+
+    Args:
+        calls: Tasks with their arguments.
+        runtime: Workers, and the engine they run on.
+        lanes: Threads to use where `runtime.workers` asks for one only, see `device_lanes`; each model takes a device of its own.
+    """
+    if runtime.workers == 1 and lanes == 1:
         return [task(**arguments) for task, arguments in calls]
+    if runtime.workers == 1:
+        spreading: Any = ThreadPoolTaskRunner(max_workers=lanes)
+        with spreading as runner:
+            spread: list[Any] = [runner.submit(task, parameters=dict(arguments)) for task, arguments in calls]
+            return [future.result() for future in spread]
     futures = [task.submit(**arguments) for task, arguments in calls]
     return [future.result() for future in futures]

@@ -10,7 +10,7 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.encoders import scorer_content
-from flows.parallel import Call, gather
+from flows.parallel import Call, device_lanes, gather
 from flows.shards import shard_name, shards_of
 from models.errors import ParamsError, Problem
 from models.schema import Split
@@ -118,8 +118,18 @@ class Lesson:
     def each(self, kind: str, names: list[str], make: Callable[[str, Span], Call], *, spans: Sequence[Span] = ()) -> None:
         """Run `make(name, shard)` for all names and shards (or those given) and keep what they made as `kind/name/shard`."""
         keys = [(name, span) for name in names for span in spans or (*self.train, *self.valid)]
-        made = gather([make(name, span) for name, span in keys], runtime=self.ctx.params.runtime)
+        runtime = self.ctx.params.runtime
+        lanes = device_lanes(runtime) if self._in_process(kind) else 1
+        made = gather([make(name, span) for name, span in keys], runtime=runtime, lanes=lanes)
         self.made |= {f"{kind}/{name}/{span.name}": a for (name, span), a in zip(keys, made, strict=True)}
+
+    def _in_process(self, kind: str) -> bool:
+        """Whether models of this process do the work, which may be spread over its devices."""
+        if kind == "responses":
+            return self.cfg.responses.backend == "transformers"
+        if kind == "rewards":
+            return all(scorer.kind != "judge" for scorer in self.scorers.values())
+        return kind in ("signals", "winners") and self.cfg.signals.backend == "transformers"
 
     def _spans(self, data: Artifact, split: Split) -> list[Span]:
         found = shards_of(int(data.meta[split]), self.cfg.shard_size)
