@@ -124,7 +124,7 @@ def estimate_stages(
         ),
         _evaluate(
             [*sources.values(), *(sources[name] for name in fusion.targets for _ in methods)], corpus,
-            cfg=evaluation, num_sources=len(sources), on_cpu=on_cpu,
+            judges=reward_models, cfg=evaluation, num_sources=len(sources), on_cpu=on_cpu,
         ),
     )  # fmt: skip
 
@@ -292,9 +292,15 @@ def fuse_device_bytes(
 
 
 def _evaluate(
-    models: Sequence[ModelSize], corpus: CorpusSize, *, cfg: EvaluationParams, num_sources: int, on_cpu: bool
+    models: Sequence[ModelSize],
+    corpus: CorpusSize,
+    *,
+    judges: Sequence[ModelSize],
+    cfg: EvaluationParams,
+    num_sources: int,
+    on_cpu: bool,
 ) -> StageEstimate:
-    """Every model on the held-out split; the sources, which come first, on the validation split as well."""
+    """Every model on the held-out split, its answers read by every judge; the sources, which come first, on validation, too."""
     held_out, valid = (n if cfg.limit is None else min(cfg.limit, n) for n in (corpus.num_test, corpus.num_valid))
     prompt, truth = corpus.prompt_tokens, corpus.response_tokens
     answer = corpus.answer_tokens(cfg.max_new_tokens) if cfg.answers else 0
@@ -305,8 +311,10 @@ def _evaluate(
         if cfg.answers:
             flops += forward_flops(model, tokens=n * (prompt + answer), context=prompt + answer)
             calls += generation_calls(model, texts=n, batch=cfg.batch_size, tokens=answer, limit=cfg.max_new_tokens)
+            flops += sum(forward_flops(j, tokens=n * (prompt + answer), context=prompt + answer) for j in judges)
     generated = (cfg.batch_size if cfg.answers else 0, cfg.max_new_tokens)
     device = max(_inference_bytes(m, corpus, generated=generated, scored=cfg.batch_tokens, on_cpu=on_cpu) for m in models)
+    judging = max((weights_bytes(judge) for judge in judges), default=0) if cfg.answers else 0
     disk = sum(rows) * (answer * corpus.bytes_per_token + _SCORED_BYTES)
-    host = PROCESS_BYTES + max(weights_bytes(m) for m in models)
-    return StageEstimate("evaluate_fusion", int(disk), host, device, flops, calls)
+    host = PROCESS_BYTES + max(judging, *(weights_bytes(m) for m in models))
+    return StageEstimate("evaluate_fusion", int(disk), host, max(device, judging), flops, calls)

@@ -84,6 +84,14 @@ def test_reward_models_cost_a_forward_of_every_answer() -> None:
     assert extra == pytest.approx(2 * 8e9 * 52_000 * 3 * 120, rel=1e-6)
 
 
+def test_judges_read_every_answer_of_the_evaluation_and_need_their_own_memory() -> None:
+    judge = ModelSize(70_000_000_000, 128_000, 8192, 80, "bfloat16")
+    plain, judged = stages()["evaluate_fusion"], stages(reward_models=(judge,))["evaluate_fusion"]
+    assert judged.flops > plain.flops and judged.device_bytes == 140_000_000_000 > plain.device_bytes
+    silent = {"evaluation": EvaluationParams(answers=False)}
+    assert stages(reward_models=(judge,), **silent)["evaluate_fusion"] == stages(**silent)["evaluate_fusion"]
+
+
 def test_more_samples_cost_more_answers_but_no_more_signals() -> None:
     sampled = TEACH.model_copy(update={"responses": ResponseParams(max_new_tokens=100, num_samples=4, temperature=0.7)})
     more = stages(teach=sampled)["teach"]
