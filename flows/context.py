@@ -106,15 +106,23 @@ class StageContext:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
+# Reports and tables of figures, which a run writes itself, and documents: they decide no result.
+_WRITTEN_BY_RUNS = (":(exclude,top)reports", ":(exclude,top)docs", ":(exclude,top,glob)*.md")
+
+
 @functools.lru_cache
 def git_commit(root: Path) -> str:
-    """Return the commit, with `+` behind it where tracked files differ; `none` outside a repository."""
+    """Return the commit, with `+` behind it where tracked files differ that decide results; `none` outside a repository."""
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()
         dirty = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "-uno", "--", ".", *_WRITTEN_BY_RUNS],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "none"
