@@ -130,7 +130,7 @@ def renew(
 
     ctx = StageContext.load(profile=profile, overrides=overrides or ())
     counts = write_renewed(ctx, folder, values=values, distractors=distractors)
-    out.print(f"wrote {folder}: {counts}", highlight=False)
+    out.print(f"wrote {folder}: {counts}", highlight=False, markup=False)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def check(profile: Profile = None, overrides: Overrides = None) -> None:
 
     params = load_params(place, profile=profile, overrides=overrides or ()).params
     for line in check_installation():
-        out.print(line)
+        out.print(line, markup=False, soft_wrap=True)
     out.print(
         f"params: profile [bold]{params.profile}[/] is valid: "
         f"{len(params.sources.models)} sources, methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}; "
@@ -217,7 +217,8 @@ def report(
     halves = tuple(half for half in HALVES if ctx.out("report", half).is_dir()) or HALVES
     page = print_results(ctx, out, halves=halves)
     for half in halves:
-        out.print(f"page of the {half} half: {ctx.out('report', half, 'index.html')}", highlight=False, soft_wrap=True)
+        place = ctx.out("report", half, "index.html")
+        out.print(f"page of the {half} half: {place}", highlight=False, soft_wrap=True, markup=False)
     if open_page:
         typer.launch(page.as_uri())
 

@@ -9,6 +9,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from models.errors import FusedialError
+from tasks.workspace import address_root
 
 SERVER_URL = "http://127.0.0.1:4200/api"
 # On a CPU, oneDNN and torch's layer above it each keep 1,024 compiled kernels, one for every shape of a batch: in time, hundreds
@@ -31,7 +32,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_HOME": str(cache / "prefect"),
+        "PREFECT_HOME": str(address_root(root) / ".cache" / "prefect"),  # Prefect builds an address of it
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(cache / "results"),
         "PREFECT_LOGGING_LEVEL": "WARNING" if quiet else "INFO",
         "MLFLOW_DISABLE_TELEMETRY": "true",

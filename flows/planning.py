@@ -40,7 +40,7 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
     for stage, method, own, upstream in planned(ctx, halves=halves):
         name = f"{stage.name}@{method}" if method else stage.name
         verdict = "[yellow]yes[/]" if own else ("[yellow]if inputs change[/]" if upstream else "[green]no[/]")
-        table.add_row(name, verdict, _reasons(own, upstream))
+        table.add_row(name, verdict, escape(_reasons(own, upstream)))
     out.print(table)
     known: list[StageEstimate] = []
     for half in halves:

@@ -19,7 +19,7 @@ from flows.guard import guarded
 from flows.prefect_start import first_start
 from models.errors import FusedialError
 from models.files import read_record, write_atomic
-from tasks.tracking_database import make_ready
+from tasks.tracking_database import make_ready, own_database
 from tasks.workspace import project_root
 
 ADDRESSES = {"prefect": "http://127.0.0.1:4200", "mlflow": "http://127.0.0.1:5000"}
@@ -83,7 +83,7 @@ def store(name: str, root: Path) -> dict[str, str]:
     """Return what tells a server where its database is: everybody can read a command line, and an address may hold a password."""
     if name != "mlflow":
         return {}
-    return {"MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"}
+    return {"MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_TRACKING_URI") or own_database(root)}
 
 
 def answers(name: str) -> bool:

@@ -19,6 +19,7 @@ from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
 from models.redaction import hide_address, redacted
 from tasks.caching import Execution
+from tasks.tracking_database import own_database
 from tasks.tracking_log import log_metrics, log_params, replay, run_title, safe_tags
 from tasks.tracking_names import metric_key, safe_name
 from tasks.tracking_params import flatten
@@ -49,7 +50,7 @@ def tracking_uri(tracking: Tracking) -> str:
 
     Its password, if it has one, is known from then on to whatever logs or shows text.
     """
-    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(project_root())
     hide_address(uri)
     return uri
 

@@ -2,12 +2,19 @@
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 from tasks.database_file import move_aside, one_at_a_time, place_database, tables
+from tasks.workspace import address_root
 
 _ready: dict[Path, tuple[int, int]] = {}
 _EXPERIMENTS = "experiments"
+
+
+def own_database(root: Path) -> str:
+    """Return the address of the database of a project that names no other."""
+    return f"sqlite:///{address_root(root) / 'mlflow.db'}"
 
 
 def make_ready(uri: str) -> None:
@@ -21,7 +28,7 @@ def make_ready(uri: str) -> None:
         return
     with one_at_a_time(path):
         if not _finished(path):
-            place_database(path, _make)
+            place_database(path, partial(_make, artifacts=path.parent / "mlartifacts"))
     _ready[path] = _identity(path) or (0, 0)
 
 
@@ -64,11 +71,11 @@ def _known() -> set[str]:
     return set(Base.metadata.tables) | set(First.metadata.tables)
 
 
-def _make(place: Path) -> None:
+def _make(place: Path, *, artifacts: Path) -> None:
     """Migrate an empty file and give it the experiment that MLflow's first start gives it."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(f"sqlite:///{place}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    # As an address: MLflow writes the place into its SQL as it is, where a quote would end the text.
+    store = SqlAlchemyStore(f"sqlite:///{place}", artifacts.as_uri())
     store._dispose_engine()

@@ -32,7 +32,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """MLflow's migration, in short."""
     places: list[Path] = []
 
-    def make(place: Path) -> None:
+    def make(place: Path, *, artifacts: Path) -> None:
         places.append(place)
         run(place, "PRAGMA journal_mode=WAL", *SCHEMA, "INSERT INTO experiments VALUES (0)")
 
@@ -70,7 +70,7 @@ def test_a_first_start_that_fails_half_way_leaves_nothing(
 ) -> None:
     path, make = tmp_path / "mlflow.db", tracking_database._make
 
-    def fail(place: Path) -> None:
+    def fail(place: Path, *, artifacts: Path) -> None:
         run(place, *SCHEMA)
         if end == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
