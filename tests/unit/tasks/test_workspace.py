@@ -51,8 +51,6 @@ def test_a_link_that_leads_elsewhere_is_made_afresh(tmp_path: Path, monkeypatch:
 def test_where_no_link_can_be_one_line_says_so(cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
-    with pytest.raises(
-        FusedialError, match=r"must have a plain link.*Set XDG_CACHE_HOME.*or rename the project"
-    ) as info:
+    with pytest.raises(FusedialError, match=r"must have a plain link.*Set XDG_CACHE_HOME.*or rename the project") as info:
         workspace.address_root(tmp_path / "a%20b")
     assert "\n" not in str(info.value)
