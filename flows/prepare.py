@@ -34,16 +34,16 @@ def _finish(ctx: StageContext, made: Artifact, part: str, *, kind: str, experime
 
 
 def external_files(ctx: StageContext) -> dict[str, str]:
-    """Return path → digest of every instruction file the profile names."""
+    """Return data set → digest of every instruction file the profile names."""
     if ctx.params.corpus.kind == "embedded":
         return {}
-    return {s.path: tree_digest(ctx.root / s.path) for s in ctx.params.corpus.sets}
+    return {s.name: tree_digest(ctx.root / s.path) for s in ctx.params.corpus.sets}
 
 
 def dialogue_files(ctx: StageContext) -> dict[str, str]:
-    """Return the folder of the dialogues → its digest; nothing for the embedded town."""
+    """Return the digest of the dialogues' folder; nothing for the embedded town."""
     path = ctx.params.dialogues.path
-    return {path: tree_digest(ctx.root / path)} if path else {}
+    return {"dialogues": tree_digest(ctx.root / path)} if path else {}
 
 
 def _missing(ctx: StageContext, half: Half) -> list[Problem]:

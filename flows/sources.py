@@ -41,7 +41,7 @@ def sources_stage(ctx: StageContext) -> None:
 def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
     if spec.pico is None:
         content = _content(ctx.root, spec.model, f"`sources.models[{spec.name}].model`")
-        return resolve_source, {"spec": spec, "content": content}
+        return resolve_source, {"spec": spec, "content": content, "place": spec.model}
     return pico_source, {
         "spec": spec,
         "training": ctx.params.sources.pico_training,
@@ -79,7 +79,7 @@ def _reward_call(
 ) -> Call:
     if spec.model != "embedded":
         content = _content(ctx.root, spec.model, f"`sources.reward_models[{spec.name}].model`")
-        return resolve_reward_model, {"spec": spec, "content": content}
+        return resolve_reward_model, {"spec": spec, "content": content, "place": spec.model}
     if not tokenizers:
         raise SourceError(
             f"reward model `{spec.name}` is `embedded`, but no source is: there is no world to train it on. "

@@ -126,11 +126,19 @@ def _inputs(ctx: StageContext, stage: Stage) -> dict[str, str]:
     for name in stage.inputs:
         found |= {f"{name}/{k}": v for k, v in _manifests(ctx.out(*name.split("/"))).items()}
     if stage.name == "prepare":
-        files = [ctx.root / s.path for s in ctx.params.corpus.sets]
-        if ctx.params.dialogues.path:
-            files += sorted((ctx.root / ctx.params.dialogues.path).rglob("*"))
-        found |= {str(f.relative_to(ctx.root)): file_digest(f) for f in files if f.is_file()}
+        named = [s.path for s in ctx.params.corpus.sets] + [ctx.params.dialogues.path]
+        files = [f for name in named if name for f in _files(ctx.root / name)]
+        found |= {_shown(f, ctx.root): file_digest(f) for f in files}
     return found
+
+
+def _files(place: Path) -> list[Path]:
+    return [f for f in (sorted(place.rglob("*")) if place.is_dir() else [place]) if f.is_file()]
+
+
+def _shown(file: Path, root: Path) -> str:
+    """Return the path as the params would name it: relative in the project, absolute elsewhere."""
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
 
 
 def _manifests(folder: Path) -> dict[str, str]:

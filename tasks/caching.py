@@ -1,7 +1,8 @@
 """The one cache policy: a step is identified by its typed params, the digests of its inputs, and its code.
 
 key = sha256 of canonical JSON {step, params sections, input sha256s, digest of the code's import closure}. Execution
-choices (`Runtime`, `Tracking`, `StageRun`) are excluded by type; paths never enter; values without a stable identity raise.
+choices (`Runtime`, `Tracking`, `StageRun`) are excluded by type; values without a stable identity raise. Paths never enter: a
+param that names a file or folder counts by what lies there.
 """
 
 import functools
@@ -25,14 +26,19 @@ from prefect.transactions import IsolationLevel
 
 from models.errors import BackendError
 from models.free_memory import give_back_memory
-from models.params.base import Section
+from models.params.base import Section, with_places
 from models.params.runtime import Runtime, Tracking
-from tasks.artifact import Artifact, publish
+from tasks.artifact import Artifact, publish, tree_digest
 from tasks.locking import FolderOf, ProcessLocks
 from tasks.step_code import step_code_digest
-from tasks.workspace import work_dir
+from tasks.workspace import project_root, work_dir
 
 logger = logging.getLogger(__name__)
+
+
+IDENTITY = "identity"
+"""Metadata of an artifact that also says where something lies: the digest of all else, by which it counts in keys."""
+_NO_PLACES = ("embedded", "pico")
 
 
 class Execution:
@@ -67,9 +73,9 @@ def canonical(value: object, where: str) -> Any:
         TypeError: Naming the argument whose value has no identity that is stable across processes.
     """
     if isinstance(value, Artifact):
-        return {"artifact": value.sha256}
+        return {"artifact": value.meta.get(IDENTITY, value.sha256)}
     if isinstance(value, Section):
-        return {"section": type(value).__name__, "value": value.model_dump(mode="json")}
+        return {"section": type(value).__name__, "value": with_places(value, _content)}
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, list | tuple):
@@ -80,6 +86,12 @@ def canonical(value: object, where: str) -> Any:
         f"`{where}` has type {type(value).__name__}, which has no identity that is stable across processes; "
         "pass an Artifact, a params section, a string, a number, or lists and mappings of them."
     )
+
+
+def _content(place: str) -> str:
+    """Return what stands for the value of a `Place`: the digest of a file or folder; other names stay (hub, package, `pico`)."""
+    path = project_root() / Path(place).expanduser()
+    return f"content:{tree_digest(path)}" if place not in _NO_PLACES and path.exists() else place
 
 
 def step_key(function: StepBody, arguments: Mapping[str, object], *, name: str) -> str:

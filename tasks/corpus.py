@@ -14,7 +14,7 @@ from tasks.workspace import project_root
 
 @step("corpus")
 def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work) -> Mapping[str, Any]:
-    """Write train, valid and test examples, with statistics; `files` maps input paths to digests."""
+    """Write train, valid and test examples, with statistics; `files` maps data sets to digests."""
     from models.data.prepare import prepare_corpus
 
     with RunSink(run, runtime=runtime, label="prepare") as sink:
@@ -37,7 +37,7 @@ def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str
 def dialogues(
     cfg: DialoguesParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work
 ) -> Mapping[str, Any]:
-    """Write knowledge base and turns, with statistics; `files` maps the input folder to its digest."""
+    """Write knowledge base and turns, with statistics; `files` holds the digest of their folder."""
     from models.data.prepare_dialogues import prepare_dialogues
 
     with RunSink(run, runtime=runtime, label="prepare dialogues") as sink:

@@ -6,20 +6,23 @@ from typing import Any
 from models.params.runtime import Runtime
 from models.params.sources import PicoTraining, PreferenceParams, RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact
-from tasks.caching import Work, step
+from tasks.caching import IDENTITY, Work, step
 from tasks.tracking import RunSink, StageRun
 from tasks.workspace import project_root
 
 
 @step("resolve-source")
-def resolve_source(spec: SourceSpec, content: str, *, work: Work) -> Mapping[str, Any]:
-    """Pin down a source model; `content` is the digest of its folder (empty for a hub name with its revision)."""
+def resolve_source(spec: SourceSpec, content: str, *, place: str, work: Work) -> Mapping[str, Any]:
+    """Pin down a source model; `content` is the digest of its folder (empty for a hub name with its revision).
+
+    Its record says where it lies (`place`), so another place is another record; what is made with it does not depend on that.
+    """
     from models.generation.resolve import resolve_source as resolve
-    from models.generation.source_file import write_source
+    from models.generation.source_file import source_identity, write_source
 
     source = resolve(spec, root=project_root())
     write_source(work.out, source, root=project_root())
-    return {"name": source.name, "digest": source.digest, "notes": list(source.notes)}
+    return {"name": source.name, "digest": source.digest, "notes": list(source.notes), IDENTITY: source_identity(source)}
 
 
 @step("pico-tokenizer")
@@ -126,11 +129,11 @@ def pico_reward_model(
 
 
 @step("resolve-reward-model")
-def resolve_reward_model(spec: RewardModelSpec, content: str, *, work: Work) -> Mapping[str, Any]:
-    """Pin down a reward model by folder or hub name; its weights stay where they are."""
+def resolve_reward_model(spec: RewardModelSpec, content: str, *, place: str, work: Work) -> Mapping[str, Any]:
+    """Pin down a reward model by folder or hub name, as `resolve_source`; its weights stay where they are."""
     from models.generation.resolve import resolve_reward_model as resolve
-    from models.generation.source_file import write_source
+    from models.generation.source_file import source_identity, write_source
 
     record = resolve(spec, root=project_root())
     write_source(work.out, record, root=project_root())
-    return {"name": spec.name, "digest": record.digest}
+    return {"name": spec.name, "digest": record.digest, IDENTITY: source_identity(record)}

@@ -1,5 +1,6 @@
 """`source.json`: the record of a resolved source beside (or instead of) its model files."""
 
+import hashlib
 import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -22,6 +23,12 @@ def write_source(folder: Path, source: ResolvedSource, *, root: Path | None = No
     path = folder / SOURCE_FILE
     write_atomic(path, json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
+
+
+def source_identity(source: ResolvedSource) -> str:
+    """Return the sha256 over what a source is, wherever its files lie; a hub name is part of it."""
+    row = asdict(source if source.revision is not None else replace(source, location=""))
+    return hashlib.sha256(json.dumps(row, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _portable(source: ResolvedSource, folder: Path, root: Path | None) -> str:

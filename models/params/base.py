@@ -1,7 +1,7 @@
 """What every params section is: frozen, closed, described."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, field_validator
@@ -14,6 +14,14 @@ MAX_SEED = 2**32 - 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
 """What becomes part of a path, a metric or a run's name: it cannot leave its folder."""
+
+
+class _IsPlace:
+    """Mark of a field that may hold a path."""
+
+
+Place = Annotated[str, _IsPlace()]
+"""A file or folder, relative to the project root or absolute (some fields also take other names): what it holds counts."""
 
 
 class Section(BaseModel):
@@ -35,6 +43,29 @@ class Section(BaseModel):
         if any(isinstance(item, str) and _HALF_PAIR.search(item) for item in items):
             raise PydanticCustomError("half_pair", "half a surrogate pair")
         return value
+
+
+def with_places(section: Section, content: Callable[[str], str]) -> dict[str, Any]:
+    """Return the values of a section, JSON-ready, with `content` of it in the stead of every `Place` that is not empty."""
+    replaced: dict[str, Any] = _replaced(section, section.model_dump(mode="json"), content)
+    return replaced
+
+
+def _replaced(value: object, dumped: Any, content: Callable[[str], str]) -> Any:
+    if isinstance(value, Section):
+        fields = type(value).model_fields
+        return {
+            name: content(row)
+            if row and any(isinstance(mark, _IsPlace) for mark in fields[name].metadata)
+            else _replaced(getattr(value, name), row, content)
+            for name, row in dumped.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_replaced(inner, row, content) for inner, row in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        pairs = zip(value.values(), dumped.items(), strict=True)
+        return {name: _replaced(inner, row, content) for inner, (name, row) in pairs}
+    return dumped
 
 
 def _mentions(annotation: Any, wanted: type) -> bool:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Place, Section, repeated
 
 RecordFormat = Literal["alpaca", "messages", "qa", "text"]
 
@@ -13,7 +13,7 @@ class CorpusSet(Section):
     """One data set: JSON lines (also gzip, zstd, xz, bz2), Parquet, or a Hugging Face data set folder saved by `save_to_disk`."""
 
     name: Name = Field(description="Name; prefix of the example ids, and the family where `family` is empty.")
-    path: str = Field(description="File or folder, relative to the project root, or absolute.")
+    path: Place = Field(description="File or folder, relative to the project root, or absolute.")
     format: RecordFormat = Field(
         "alpaca",
         description="`alpaca`: instruction/input/output, system, history; `messages`: chat turns, last by the assistant; "

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Section
+from models.params.base import MAX_SEED, Place, Section
 
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
 VARIANTS: tuple[str, ...] = ("none", "prefix", "prompt", "contrastive")
@@ -54,7 +54,7 @@ class PicoT5(Section):
 class GeneratorParams(Section):
     """The response generator that is trained: an encoder–decoder (T5)."""
 
-    model: str = Field("pico", description="`pico` (from scratch), a folder, or a hub name such as google-t5/t5-base.")
+    model: Place = Field("pico", description="`pico` (from scratch), a folder, or a hub name such as google-t5/t5-base.")
     revision: str | None = Field(None, description="Hub revision; required for hub names.")
     pico: PicoT5 = Field(default_factory=PicoT5, description="Sizes of the T5 from scratch.")
     fusion: Literal["fid", "concat"] = Field(

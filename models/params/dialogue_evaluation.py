@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Place, Section, repeated
 from models.params.dialogues import DistractorKind
 
 
@@ -60,7 +60,9 @@ class DialogueEvaluationParams(Section):
         "`all_scripts` keeps letters and digits of every script (and finds values inside text without blanks); `published` "
         "keeps a–z, 0–9 and `:` only, as the published figures of the English data sets do.",
     )
-    entity_list: str = Field("", description="JSON list of the values Entity F1 looks for; empty = those of the knowledge base.")
+    entity_list: Place = Field(
+        "", description="JSON list of the values Entity F1 looks for; empty = those of the knowledge base."
+    )
     in_context: tuple[InContextParams, ...] = Field((), description="Further generators over a trained retriever.")
     unseen: UnseenParams = Field(default_factory=UnseenParams, description="Retrieval of entities never seen in training.")
     bootstrap_samples: int = Field(2000, ge=100, description="Resamples (of dialogues) of the paired bootstrap.")

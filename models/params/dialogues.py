@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Section
+from models.params.base import MAX_SEED, Place, Section
 
 DialogueFormat = Literal["embedded", "smd", "camrest", "multiwoz", "maker", "jsonl"]
 DistractorKind = Literal["alike", "apart"]
@@ -43,7 +43,7 @@ class DialoguesParams(Section):
         "`maker` = MAKER's processed files; `jsonl` = your own (docs/tutorial.md).",
     )
     town: TownParams = Field(default_factory=TownParams, description="The embedded town.")
-    path: str = Field("", description="Folder of the files, relative to the project root.")
+    path: Place = Field("", description="Folder of the files, relative to the project root.")
     setting: Setting = Field(
         "large_scale",
         description="`large_scale`: one knowledge base for all dialogues; `condensed`: each dialogue has its own rows.",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Section
+from models.params.base import MAX_SEED, Place, Section
 
 
 class PicoEncoder(Section):
@@ -64,7 +64,7 @@ class WarmStartParams(Section):
 class RetrieverParams(Section):
     """The retriever: score s = cos(h_c, h_e) of a context and an entity (§3.2 of MK-TOD)."""
 
-    encoder: str = Field(
+    encoder: Place = Field(
         "pico", description="`pico` (from scratch), a folder, `package:<module>` (its folder `model`), or a hub name."
     )
     revision: str | None = Field(None, description="Hub revision; required for hub names.")

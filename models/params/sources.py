@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Place, Section, repeated
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT_DATE = date(2024, 7, 26)
@@ -43,7 +43,7 @@ class SourceSpec(Section):
     """One source model."""
 
     name: Name = Field(description="Short name, used in tables and file names.")
-    model: str = Field("embedded", description="`embedded`, a local folder, or a hub name.")
+    model: Place = Field("embedded", description="`embedded`, a local folder, or a hub name.")
     revision: str | None = Field(None, description="Hub revision; required for hub names, so that a run can be repeated.")
     chat_template: str | None = Field(
         None,
@@ -66,7 +66,7 @@ class RewardModelSpec(Section):
     """A sequence-classification reward model; several may vote."""
 
     name: Name = Field(description="Short name, used in tables and file names.")
-    model: str = Field("embedded", description="`embedded` (trained here), a local folder, or a hub name.")
+    model: Place = Field("embedded", description="`embedded` (trained here), a local folder, or a hub name.")
     revision: str | None = Field(None, description="Hub revision.")
     template_date: date = Field(DEFAULT_DATE, description="What a chat template is told as today (`strftime_now`).")
     dtype: Dtype = Field("float32", description="Weights' dtype.")

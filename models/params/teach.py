@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Name, Section, repeated
+from models.params.base import MAX_SEED, Name, Place, Section, repeated
 
 
 class ResponseParams(Section):
@@ -57,7 +57,7 @@ class ScorerSpec(Section):
         "sacrebleu), `embedding` (cosine of a sentence encoder)."
     )
     name: Name = Field(description="Name of the reward model or endpoint; any label for the other kinds.")
-    model: str = Field(
+    model: Place = Field(
         "",
         description="`judge`: model name sent to the endpoint. `embedding`: the encoder, a folder, `package:<module>` (its "
         "folder `model`), or a hub name.",

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from flows.params_file import load_params
 from flows.stage_cost import StageCost
 from flows.stage_record import changes, record_path, took, write_record
 from flows.stages import STAGES
+from models.params.corpus import CorpusSet
 from tasks import workspace
 from tasks.artifact import materialise, publish
 from tasks.manifest import MANIFEST
 
 PROJECT = Path(__file__).parents[3]
+PREPARE = next(s for s in STAGES if s.name == "prepare")
 SOURCES = next(s for s in STAGES if s.name == "sources")
 COST = StageCost(seconds=3.0, peak_bytes=5, stored_bytes=7, cpu_seconds=2.0)
 
@@ -82,3 +85,18 @@ def test_harm_to_the_outputs_is_told(ctx: StageContext, harm: object, told: str)
     (out / MANIFEST).write_text(text)
     harm(out)  # type: ignore[operator]
     assert told in [str(change) for change in changes(ctx, SOURCES)]
+
+
+def test_data_outside_the_project_is_told_by_its_place(ctx: StageContext, tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.mktemp("elsewhere")
+    (place / "rows").mkdir()
+    for name in ("set.jsonl", "rows/part.arrow", "kb.jsonl"):
+        (place / name).write_text("1")
+    sets = [CorpusSet(name=name, path=str(place / path)) for name, path in (("a", "set.jsonl"), ("b", "rows"))]
+    corpus = ctx.params.corpus.model_copy(update={"kind": "files", "sets": tuple(sets)})
+    dialogues = ctx.params.dialogues.model_copy(update={"kind": "jsonl", "path": str(place)})
+    outside = replace(ctx, params=ctx.params.model_copy(update={"corpus": corpus, "dialogues": dialogues}))
+    write_record(outside, PREPARE)
+    assert changes(outside, PREPARE) == []
+    (place / "rows" / "part.arrow").write_text("22")
+    assert [str(change) for change in changes(outside, PREPARE)] == [f"input {place}/rows/part.arrow (edited)"]

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from models.params.corpus import CorpusParams, CorpusSet
+from models.params.dialogue_evaluation import DialogueEvaluationParams
 from models.params.fusion import Phase
+from models.params.retriever import RetrieverParams
 from models.params.runtime import Runtime
-from tasks.artifact import publish
-from tasks.caching import Execution, Work, canonical, step_key
+from tasks.artifact import Artifact, publish
+from tasks.caching import IDENTITY, Execution, Work, canonical, step_key
 
 
 def scored(phase: Phase, names: list[str], *, runtime: Runtime, work: Work) -> Mapping[str, Any]:
@@ -58,3 +61,43 @@ def test_true_and_one_differ() -> None:
     import json
 
     assert json.dumps(canonical(True, "x")) != json.dumps(canonical(1, "x"))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_data_counts_by_what_it_holds_wherever_it_lies(kind: str, tmp_path: Path) -> None:
+    def named(place: str, text: str) -> str:
+        path = tmp_path / place
+        if kind == "folder":
+            path.mkdir(parents=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        (path / "x" if kind == "folder" else path).write_text(text)
+        return key(cfg=CorpusParams(kind="files", sets=(CorpusSet(name="s", path=str(path)),)))
+
+    assert named("here", "1") == named("elsewhere/there", "1") != named("other", "2")
+    relative = CorpusParams(kind="files", sets=(CorpusSet(name="s", path="here"),))
+    assert key(cfg=relative) == key(cfg=CorpusParams(kind="files", sets=(CorpusSet(name="s", path=str(tmp_path / "here")),)))
+
+
+def test_names_that_are_no_places_count_as_they_are(tmp_path: Path) -> None:
+    before = key(cfg=RetrieverParams(encoder="pico"))
+    (tmp_path / "pico").mkdir()
+    assert key(cfg=RetrieverParams(encoder="pico")) == before
+    assert key(cfg=RetrieverParams(encoder="org/one", revision="1")) != key(cfg=RetrieverParams(encoder="org/two", revision="1"))
+
+
+def test_a_list_of_values_that_was_edited_is_another(tmp_path: Path) -> None:
+    cfg = DialogueEvaluationParams(entity_list="values.json")
+    (tmp_path / "values.json").write_text("[]")
+    before = key(cfg=cfg)
+    (tmp_path / "values.json").write_text('["a"]')
+    assert key(cfg=cfg) != before
+
+
+def test_an_artifact_that_says_where_something_lies_counts_by_its_identity(tmp_path: Path) -> None:
+    def made(name: str, identity: str) -> Artifact:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "place").write_text(name)
+        return publish(tmp_path / name, "k", meta={IDENTITY: identity})
+
+    assert key(data=made("a", "one")) == key(data=made("b", "one")) != key(data=made("c", "two"))

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import SourceError
 from models.generation.resolve import resolve_source
-from models.generation.source_file import read_source, write_source
+from models.generation.source_file import read_source, source_identity, write_source
 from models.params.sources import SourceSpec
 
 
@@ -57,3 +57,10 @@ def test_broken_records_are_named(source, tmp_path):
     (tmp_path / "source.json").write_text(json.dumps(row))
     with pytest.raises(SourceError, match=r"source\.json must have the fields"):
         read_source(tmp_path)
+
+
+def test_what_a_source_is_does_not_depend_on_where_it_lies(source):
+    assert source_identity(source) == source_identity(replace(source, location="/elsewhere"))
+    assert source_identity(source) != source_identity(replace(source, digest="other"))
+    hub = replace(source, revision="abc", location="org/one")
+    assert source_identity(hub) != source_identity(replace(hub, location="org/two"))
