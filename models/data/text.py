@@ -15,14 +15,22 @@ import regex
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:(?<=[0-9]):(?=[0-9])[a-z0-9]+)*")
 _NOT_PUBLISHED = re.compile(r"[^a-z0-9:]+")
 # Scripts that put no blank between words (Korean puts some, but not between a noun and its particle).
-_SCRIPTS = "Han Hiragana Katakana Bopomofo Hangul Thai Lao Khmer Myanmar Tai_Tham Javanese Balinese"
+_SCRIPTS = (
+    "Han Hiragana Katakana Bopomofo Hangul Thai Lao Khmer Myanmar Tai_Tham Javanese Balinese Yi Nushu Tai_Le New_Tai_Lue Tai_Viet"
+)
 _UNSPACED = "[" + "".join(rf"\p{{{script}}}" for script in _SCRIPTS.split()) + "ー]"
 _LETTER = r"[\p{L}\p{N}]"
 # A letter keeps its marks (vowel signs, tones, accents that have no composed form); a mark without a letter is no word.
 _SPACED = rf"(?:[{_LETTER}--{_UNSPACED}]\p{{M}}*+)++"
 _WORD = regex.compile(rf"(?V1)[{_UNSPACED}&&{_LETTER}]\p{{M}}*+|{_SPACED}(?:(?<=[0-9]):(?=[0-9]){_SPACED})*+")
 # How an emoji or a letter is drawn, not which it is. The blank of width zero (U+200B) is a blank.
-_UNSEEN = regex.compile(r"(?V1)[[\p{Cf}\p{Me}\p{Variation_Selector}]--[\u200b]]")
+_DRAWN = r"[[\p{Cf}\p{Me}\p{Variation_Selector}]--[\u200b]]"
+# Vowel points, of which Arabic and Hebrew write all, some or none in the same word, and the bar that stretches an Arabic word.
+_POINTS = (
+    r"[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u0652\u0656-\u065f\u0670"
+    r"\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]"
+)
+_UNSEEN = regex.compile(rf"(?V1)[{_DRAWN}{_POINTS}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +53,20 @@ class TextRule:
 def normalise(text: str) -> str:
     """Fold case and forms (NFKC) and keep letters, marks and digits of all scripts, and `:` between digits.
 
-    Digits of every script become 0–9; the dot that folding leaves on a Turkish `İ` goes. All else is a blank. Normalising again
-    changes nothing.
+    Digits of every script become 0–9; the dot that folding leaves on a Turkish `İ` goes, and so do the vowel points of Arabic and
+    Hebrew, which are written or not. All else is a blank. Normalising again changes nothing.
     """
     if text.isascii():
         return " ".join(_ASCII_WORD.findall(text.lower()))
-    return " ".join(_WORD.findall(_folded(text)))
+    return " ".join(_WORD.findall(fold(text)))
 
 
-def _folded(text: str) -> str:
+def fold(text: str) -> str:
+    """Write each letter and digit in one way only, punctuation as it is; English text changes in its case alone."""
     # Folding can undo the composition and the other way round; the dot stands between an `i` and an accent of its own.
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", _UNSEEN.sub("", text)).casefold())
     text = unicodedata.normalize("NFD", text.casefold()).replace("i\u0307", "i")
-    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+    text = unicodedata.normalize("NFKC", _UNSEEN.sub("", unicodedata.normalize("NFKC", text)))
     return "".join(_digit(sign) for sign in text)
 
 
@@ -78,6 +87,11 @@ RULES = {"all_scripts": ALL_SCRIPTS, "published": PUBLISHED}
 def squeeze(text: str) -> str:
     """Normalise and remove the blanks."""
     return ALL_SCRIPTS.squeeze(text)
+
+
+def whole_text(text: str) -> str:
+    """Return a text with U+FFFD in place of half surrogates, which no file can hold; pairs of them are joined."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def contains_words(text: str, value: str) -> bool:

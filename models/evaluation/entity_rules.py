@@ -6,10 +6,11 @@ that are values only in some phrases.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from models.data.text import fold
 
 CHOICE_PREFIX = "choice-"
 """Marks a value of the attribute `choice` (number of options) in the list; such values count only in some phrases."""
@@ -55,11 +56,6 @@ class EntityRule:
         return entry.removeprefix(CHOICE_PREFIX) if self.choice else entry
 
 
-def _any_script(text: str) -> str:
-    """Write each letter in one way only (NFKC, case folded); English text stays as it is."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
 def _smd_text(text: str) -> str:
     """Write `7 pm` as `7pm` and `20-30f` as `20f-30f`."""
     return _RANGE.sub(r"\1f-\2f", _CLOCK.sub(r"\1\2", text))
@@ -77,7 +73,7 @@ _MULTIWOZ_PHRASES: dict[str, Holds] = {
     "free": lambda _, text: _FREE.search(text) is not None,
 }
 
-PLAIN = EntityRule("plain", rewrite=_any_script)
+PLAIN = EntityRule("plain", rewrite=fold)
 SMD = EntityRule("smd", rewrite=_smd_text)
 MULTIWOZ = EntityRule("multiwoz", blank_out=True, phrases=MappingProxyType(_MULTIWOZ_PHRASES), choice=_is_offered)
 

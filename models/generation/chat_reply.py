@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.data.text import whole_text
 from models.schema import Finish
 
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
@@ -14,6 +15,8 @@ _BLOCK = re.compile(rf"<({_THINK})>.*?</\1>", re.IGNORECASE | re.DOTALL)
 # Templates that open the block themselves leave only its end to the model.
 _END = re.compile(rf"^.*</(?:{_THINK})>", re.IGNORECASE | re.DOTALL)
 _OPEN = re.compile(rf"^\s*<(?:{_THINK})>.*", re.IGNORECASE | re.DOTALL)
+# As other templates write the same.
+_OTHER_MARKS = re.compile(r"\[/?THINK\]|◁/?think▷|</?seed:think>|<\|(?:begin|end)_of_thought\|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,10 @@ def read_reply(choice: Mapping[str, Any]) -> ChatReply:
 
 def without_reasoning(text: str) -> str:
     """Return a text without `<think>` blocks (also `<thinking>`, `<thought>`, `<reasoning>`), closed or not."""
-    left = _BLOCK.sub("", text)
+    marked = _OTHER_MARKS.sub(lambda mark: "</think>" if "/" in mark[0] or "end" in mark[0] else "<think>", text)
+    left = _BLOCK.sub("", marked)
     left = _OPEN.sub("", _END.sub("", left))
-    return left.lstrip() if left != text else text
-
-
-def whole_text(text: str) -> str:
-    """Return a text with U+FFFD in place of half surrogates, which no file can hold; pairs of them are joined."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return left.lstrip() if left != marked else text
 
 
 def count_problems(problems: Iterable[str]) -> dict[str, int]:
@@ -83,20 +82,26 @@ def _joined(content: object) -> str:
     if isinstance(content, Sequence):
         return "".join(map(_joined, content))
     if isinstance(content, Mapping) and content.get("type", "text") in ("text", "output_text"):
-        return _joined(content.get("text"))
+        return _joined(content.get("text", content.get("value")))
     return ""
+
+
+def _refused(message: Mapping[str, Any]) -> bool:
+    parts = message.get("content")
+    listed = parts if isinstance(parts, list) else []
+    return bool(message.get("refusal")) or any(isinstance(part, Mapping) and part.get("refusal") for part in listed)
 
 
 def _finish(reason: object) -> Finish:
     if reason == "content_filter":
         return "content_filter"
-    return "length" if reason in _CUT else "eos"
+    return "length" if isinstance(reason, str) and reason in _CUT else "eos"
 
 
 def _problem(choice: Mapping[str, Any], message: Mapping[str, Any], *, raw: str, finish: Finish) -> str:
     if not message and "text" not in choice:
         return "no message"
-    if message.get("refusal"):
+    if _refused(message):
         return "refusal"
     if finish != "eos":
         return finish.replace("_", " ")

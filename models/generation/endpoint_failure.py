@@ -13,6 +13,7 @@ from typing import Any
 _PASSING = frozenset({408, 409, 425, 429})
 _LASTING = {
     401: "Check the API key in the environment.",
+    402: "Check the account's balance and quota.",
     403: "Check the API key and what it may use.",
     404: "Check the base URL in `runtime.endpoints` and the model name.",
     405: "Check the base URL in `runtime.endpoints`.",
@@ -30,10 +31,12 @@ _BY_WORD = {
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
     "content_filter": 400,
+    "insufficient_quota": 402,
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
     "overloaded_error": 529,
 }
+_SPENT = re.compile(r"insufficient_quota|billing_hard_limit")  # no waiting brings it back
 _UNSUPPORTED = re.compile(r"unsupported|not support(?:ed)?|unrecognized|unknown|not permitted|use 'max_completion", re.IGNORECASE)
 
 
@@ -74,6 +77,8 @@ def refusal(status: int, excerpt: str, *, body: str = "", retry_after: str | Non
         what = f"must answer itself, but redirects (HTTP {status}) to {location or 'nowhere'}"
         return Failure(what, "Write the address it leads to into `runtime.endpoints`.", Fate.STOP)
     what = f"must answer with HTTP 200, but answers HTTP {status}{said}"
+    if status == 429 and _SPENT.search(body):
+        status = 402
     if status in _LASTING:
         return Failure(what, _LASTING[status], Fate.STOP, body=body)
     if status in _PASSING or status >= 500:
@@ -83,8 +88,15 @@ def refusal(status: int, excerpt: str, *, body: str = "", retry_after: str | Non
 
 
 def error_status(reply: Mapping[str, Any]) -> int | None:
-    """Return the status that the `error` of a reply stands for (500 where it gives none); None without an error."""
-    error = reply.get("error")
+    """Return the status that the `error` of a reply stands for (500 where it gives none); None without an error.
+
+    A reply with an answer has none. Routers put the error of a model behind them into its choice.
+    """
+    choices = reply.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(first, dict):
+        reply = first if not _has_text(first) else {}
+    error = reply if reply.get("object") == "error" else reply.get("error")
     if not error:
         return None
     rows = [error, reply] if isinstance(error, dict) else [reply]
@@ -94,6 +106,11 @@ def error_status(reply: Mapping[str, Any]) -> int | None:
         if isinstance(value, str) and value.lower() in _BY_WORD:
             return _BY_WORD[value.lower()]
     return 500
+
+
+def _has_text(choice: Mapping[str, Any]) -> bool:
+    message = choice.get("message")
+    return bool(choice.get("text") or (isinstance(message, dict) and message.get("content")))
 
 
 def retry_after_s(value: str | None) -> float | None:

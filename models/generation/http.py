@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from models.data.text import whole_text
 from models.errors import BackendError, BadReplyError
-from models.generation.chat_reply import whole_text
 from models.generation.endpoint_address import Address
 from models.generation.endpoint_failure import Failure, Fate, error_status, refusal, refused_option
 from models.generation.http_loop import HttpLoop
@@ -280,9 +280,9 @@ class OpenAiClient:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict) and isinstance(value.get("choices"), list):
-            return value
         status = error_status(value) if isinstance(value, dict) else None
+        if isinstance(value, dict) and isinstance(value.get("choices"), list) and status is None:
+            return value
         if status is not None:
             return refusal(status, shown, body=text)
         form = "`choices`" if isinstance(value, dict) else "a JSON object"

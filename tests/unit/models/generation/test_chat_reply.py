@@ -1,8 +1,6 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from models.generation.chat_reply import ChatReply, count_problems, describe_problems, read_reply, whole_text, without_reasoning
+from models.generation.chat_reply import ChatReply, count_problems, describe_problems, read_reply, without_reasoning
 
 
 def choice(content, finish="stop", usage=None, **message):
@@ -29,6 +27,10 @@ def choice(content, finish="stop", usage=None, **message):
         (choice([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Hi"}]), "Hi", "eos", ""),
         (choice([{"type": "image_url", "image_url": {}}]), "", "eos", "no text"),
         (choice({"type": "text", "text": "Hi"}), "Hi", "eos", ""),
+        (choice([{"type": "text", "text": {"value": "Hi", "annotations": []}}]), "Hi", "eos", ""),
+        (choice([{"type": "refusal", "refusal": "no"}]), "", "eos", "refusal"),
+        (choice("Hi", ["length"]), "Hi", "eos", ""),
+        (choice("Hi", {"type": "length"}), "Hi", "eos", ""),
         (choice("<think>\nlet me see\n</think>\n\nHi"), "Hi", "eos", ""),
         (choice("<think>let me", "length"), "", "length", "length"),
         (choice("<think>let me"), "", "eos", "reasoning only"),
@@ -68,20 +70,18 @@ def test_counts_that_are_none(count, wrap):
         ("the template opened it</think>\nHi", "Hi"),
         (" <think>never closed", ""),
         ("<think>a</think>", ""),
+        ("[THINK]a[/THINK]Hi", "Hi"),
+        ("◁think▷a◁/think▷Hi", "Hi"),
+        ("<seed:think>a</seed:think>Hi", "Hi"),
+        ("<|begin_of_thought|>a<|end_of_thought|>Hi", "Hi"),
+        ("[THINK]never closed", ""),
+        ("say [THINK] aloud", "say [THINK] aloud"),
         ("write `<think>` before you reason", "write `<think>` before you reason"),
         ("  Hi\n", "  Hi\n"),
     ],
 )
 def test_reasoning_is_left_out(text, left):
     assert without_reasoning(text) == left
-
-
-@given(st.text(st.characters(min_codepoint=0, max_codepoint=0x10FFFF, exclude_categories=())))
-def test_whole_text_can_be_written(text):
-    whole = whole_text(text)
-    whole.encode()
-    if not any("\ud800" <= c <= "\udfff" for c in text):
-        assert whole == text
 
 
 def test_problems_are_counted_and_told():

@@ -21,11 +21,25 @@ def test_what_is_no_time_to_wait_leaves_the_usual_back_off(value):
 
 @pytest.mark.parametrize(
     ("status", "fate"),
-    [(401, "STOP"), (403, "STOP"), (404, "STOP"), (302, "STOP"), (400, "REFUSED"), (413, "REFUSED"), (422, "REFUSED")]
+    [
+        (401, "STOP"),
+        (402, "STOP"),
+        (403, "STOP"),
+        (404, "STOP"),
+        (302, "STOP"),
+        (400, "REFUSED"),
+        (413, "REFUSED"),
+        (422, "REFUSED"),
+    ]
     + [(status, "PASSING") for status in (408, 425, 429, 500, 502, 503, 504, 520, 529, 599)],
 )
 def test_every_status_has_a_fate(status, fate):
     assert refusal(status, "no").fate is Fate[fate]
+
+
+def test_no_waiting_brings_back_a_spent_quota():
+    spent = refusal(429, "no", body='{"error": {"code": "insufficient_quota"}}', retry_after="1")
+    assert spent.fate is Fate.STOP and "HTTP 429" in spent.what and "balance" in spent.cure
 
 
 @pytest.mark.parametrize(
@@ -41,6 +55,13 @@ def test_every_status_has_a_fate(status, fate):
         ({"error": "overloaded"}, 500),
         ({"error": {"code": [1], "type": {}}}, 500),
         ({"error": {"code": 200}}, 500),
+        ({"object": "error", "message": "too long", "code": 400}, 400),
+        ({"error": {"code": 503}, "choices": []}, 503),
+        ({"error": {"code": 503}, "choices": [{"message": {"content": "Hi"}}]}, None),
+        ({"choices": [{"error": {"code": 502}, "message": {"content": ""}, "finish_reason": "error"}]}, 502),
+        ({"choices": [{"error": {"code": 502}, "text": "Hi"}]}, None),
+        ({"choices": [None]}, None),
+        ({"choices": None}, None),
     ],
 )
 def test_an_error_in_a_reply_stands_for_a_status(reply, status):
