@@ -21,12 +21,49 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 DEVICE, STATE = "FUSEDIAL_DEVICE", "FUSEDIAL_STATE"
 
 
+def _text(value: Any) -> Any:
+    """Return a number as the data have it (`3.0` is `3`); anything else as it is, to be checked."""
+    from models.data.tod_rows import cell_text
+
+    return cell_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _id(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else _text(value)
+
+
 class EntityRecord(BaseModel):
-    """An entity of the knowledge base."""
+    """An entity of the knowledge base.
+
+    Values are read as the readers read them: lower case, `3.0` is `3`, and null, NaN or `n/a` are missing.
+    """
 
     id: str = Field(min_length=1, description="Unique in the knowledge base.")
     domain: str = Field("", description="Such as `restaurant`.")
-    attributes: dict[str, str] = Field(min_length=1, description="Attribute → value; the first one is the name.")
+    attributes: dict[str, str] = Field(description="Attribute → value; the first one is the name.")
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return _id(value)
+
+    @field_validator("domain", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        from models.data.tod_rows import cell_text
+
+        return cell_text(value) if value is None or isinstance(value, str | float) else value
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _cells(cls, value: Any) -> Any:
+        from models.data.kb_changes import changed_attributes
+        from models.data.validate import BadRecord
+
+        try:
+            return changed_attributes(value)
+        except BadRecord as bad:
+            raise ValueError(str(bad.at("an entity"))) from bad
 
 
 class KbChange(BaseModel):
@@ -36,12 +73,10 @@ class KbChange(BaseModel):
     update: list[EntityRecord] | None = Field(None, description="Entities that take the place of those with their ids.")
     remove: list[str] | None = Field(None, description="Ids of entities that leave.")
 
-
-def _text(value: Any) -> Any:
-    """Return a number as the data have it (`3.0` is `3`); anything else as it is, to be checked."""
-    from models.data.tod_rows import cell_text
-
-    return cell_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    @field_validator("remove", mode="before")
+    @classmethod
+    def _ids(cls, value: Any) -> Any:
+        return list(map(_id, value)) if isinstance(value, list) else value
 
 
 class DialogueRequest(BaseModel):
@@ -71,14 +106,17 @@ class DialogueRequest(BaseModel):
     @field_validator("kb", mode="before")
     @classmethod
     def _ids(cls, value: Any) -> Any:
-        return list(map(_text, value)) if isinstance(value, list) else value
+        return list(map(_id, value)) if isinstance(value, list) else value
 
     @field_validator("dynamic", mode="before")
     @classmethod
     def _values(cls, value: Any) -> Any:
+        from models.data.tod_rows import given_values
+
         if not isinstance(value, dict):
             return value
-        return {name: list(map(_text, v if isinstance(v, list) else [v])) for name, v in value.items()}
+        given = {name: given_values(v) for name, v in value.items()}
+        return {name: values for name, values in given.items() if values}
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "DialogueRequest":

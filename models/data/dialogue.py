@@ -8,7 +8,8 @@ TurnKind = Literal["response", "api_call"]
 # What stands for a missing value in published data and in tables written by programs (`tod_jsonl` says which); readers leave
 # such attributes out. `na` and `unknown` are not among them: they may be meant.
 _MISSING_WORDS = ("none", "null", "nil", "nan", "n/a", "#n/a", "<na>", "undefined", "dontknow", "<dontknow>", "dont_know")
-MISSING = frozenset({"", "-", "--", "–", "—", "?", *_MISSING_WORDS, "dont know", "don't know", "not mentioned"})
+_NO_NUMBERS = ("inf", "+inf", "-inf", "-infinity", "-nan")
+MISSING = frozenset({"", "-", "--", "–", "—", "?", *_MISSING_WORDS, *_NO_NUMBERS, "dont know", "don't know", "not mentioned"})
 
 
 @dataclass(frozen=True, slots=True)

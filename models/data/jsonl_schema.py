@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from models.data.dialogue import Entity, Turn, TurnKind
-from models.data.tod_rows import attribute_name, cell_text, plain, same_names
+from models.data.tod_rows import attribute_name, cell_text, given_values, plain, same_names
 from models.data.utterances import SPEAKERS, join_speakers
 from models.data.validate import shown
 from models.errors import Problem
@@ -96,7 +96,7 @@ def parse_entity(row: object, found: Findings) -> Entity | None:
     for name in (key for key in cells if key not in ("", "id", "name", "domain")):
         if value := _cell(cells[name], name, found):
             attributes[name] = value
-    domain = _optional_text(cells, "domain", "entity", found)
+    domain = "entity" if _is_missing(cells.get("domain")) else _text(cells, "domain", found)
     return None if found.problems else Entity(_id_text(cells["id"]), domain, attributes)
 
 
@@ -172,8 +172,8 @@ def _text(row: Mapping[str, Any], name: str, found: Findings) -> str:
     return plain(value)
 
 
-def _optional_text(row: Mapping[str, Any], name: str, default: str, found: Findings) -> str:
-    return _text(row, name, found) if row.get(name) is not None else default
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, str | float) and not cell_text(value))
 
 
 def _cell(value: object, name: str, found: Findings) -> str:
@@ -188,7 +188,7 @@ def _texts(values: object, name: str, found: Findings) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(_is_value(value) for value in values):
         found.add(f"must have a list of texts or numbers in `{name}`", _seen(values))
         return ()
-    return tuple(plain(value) if isinstance(value, str) else cell_text(value) for value in values)
+    return tuple(given_values(values))
 
 
 def _is_value(value: object) -> bool:
@@ -224,7 +224,7 @@ def _utterance(item: object, before: str) -> tuple[str, str] | None:
 
 
 def _domain(row: Mapping[str, Any], entities: Sequence[str], known: Known, found: Findings) -> str:
-    if row.get("domain") is not None:
+    if not _is_missing(row.get("domain")):
         return _text(row, "domain", found)
     candidates = {known.domains[id] for id in entities if id in known.domains} or set(known.domains.values())
     # An unknown entity is a finding already; its domain cannot be known.
@@ -247,7 +247,13 @@ def _dynamic(value: object, found: Findings) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         found.add("must have an object (name → text, number or list) in `dynamic`", _seen(value))
         return {}
-    return {str(name): _texts(v if isinstance(v, list) else [v], f"dynamic.{name}", found) for name, v in value.items()}
+    if same := same_names(value):
+        found.add("must have names of their own in `dynamic`", ", ".join(map(repr, same)))
+    given = {
+        name: _texts([one for one in (v if isinstance(v, list) else [v]) if not _is_missing(one)], f"dynamic.{name}", found)
+        for name, v in value.items()
+    }
+    return {name: values for name, values in given.items() if values}
 
 
 def _misspelt(row: Mapping[str, Any], found: Findings) -> None:

@@ -1,10 +1,12 @@
 """Adding, replacing and removing entities of a knowledge base by id."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.data.dialogue import Entity
+from models.data.tod_rows import attribute_name, attributes_of
+from models.data.validate import BadRecord, shown
 from models.errors import DataError, Problem
 
 
@@ -25,6 +27,22 @@ class KbChanges:
     def __len__(self) -> int:
         """Return how many entities change."""
         return len(self.add) + len(self.update) + len(self.remove)
+
+
+def changed_attributes(row: object) -> dict[str, str]:
+    """Return the attributes of an entity that a request gives, by the rules of the readers: missing values are absent.
+
+    Raises:
+        BadRecord: It is no object of texts and numbers, two names are one, or the first attribute (the name) has no text.
+    """
+    attributes = attributes_of(row, within="attributes")
+    assert isinstance(row, Mapping)
+    name, value = next(iter(row.items()), ("", None))
+    if "" in attributes:
+        raise BadRecord("must have a name for each attribute", repr(""))
+    if attribute_name(name) not in attributes or isinstance(value, bool):
+        raise BadRecord("must have text in its first attribute, which is the name", shown(value) if row else "without any")
+    return attributes
 
 
 def apply_changes(entities: Sequence[Entity], changes: KbChanges) -> list[Entity]:

@@ -38,7 +38,17 @@ def cell_text(value: object) -> str:
     if not isinstance(value, str | int):
         raise TypeError(type(value).__name__)
     text = plain(str(value))
-    return "" if text in MISSING else text
+    return "" if unicodedata.normalize("NFKC", text) in MISSING else text
+
+
+def given_values(value: object) -> list[Any]:
+    """Return what a field holds, a value or a list of them, as values; missing ones are left out.
+
+    What is no text or number (a list, an object, true or false) stays as it is, to be refused by name.
+    """
+    given = value if isinstance(value, list) else [value]
+    kept = (v if isinstance(v, bool | list | Mapping) else cell_text(v) for v in given)
+    return [v for v in kept if v != ""]
 
 
 def _number(value: float) -> str:
@@ -51,10 +61,10 @@ def attribute_name(name: str) -> str:
 
 
 def same_names(names: Iterable[str]) -> list[str]:
-    """Return the names that another one of them becomes as well, in their order."""
-    known = list(names)
-    counts = Counter(map(attribute_name, known))
-    return [name for name in known if counts[attribute_name(name)] > 1]
+    """Return the names that another one of them becomes as well, in their order; where they are read, `_` is a blank."""
+    read = {name: attribute_name(attribute_name(name).replace("_", " ")) for name in names}
+    counts = Counter(read.values())
+    return [name for name, text in read.items() if counts[text] > 1]
 
 
 def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = frozenset()) -> dict[str, str]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from models.data.text import whole_text
+from models.data.tod_rows import plain
 from models.data.validate import shown
 from models.errors import DataError, Problem
 
@@ -18,7 +20,7 @@ def join_speakers(said: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def live_context(context: Sequence[str | Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the context of a conversation under way: utterances by turns, the user's last.
+    """Return the context of a conversation under way as the records have theirs (`plain`): by turns, the user's last.
 
     Args:
         context: Oldest first; texts by turns, the user's last, or messages {"role": "user" or "assistant", "content": text}.
@@ -41,7 +43,7 @@ def _utterance(item: str | Mapping[str, Any], place: int, count: int) -> tuple[s
         speaker, text = SPEAKERS.get(str(item.get("role"))), item.get("content")
     if speaker is None or not isinstance(text, str):
         raise _bad(f"context[{place}]", 'must be a text or {"role": "user" or "assistant", "content": text}', shown(item))
-    return speaker, " ".join(text.split())
+    return speaker, plain(whole_text(text))
 
 
 def _bad(where: str, rule: str, value: str) -> DataError:

@@ -252,7 +252,15 @@ def test_a_served_agent_is_told_of_changes(shipped: str, tmp_path: Path, monkeyp
     for bad in ({"add": [new]}, {"update": [{**new, "id": "e1"}]}, {"remove": ["e1"]}, {"remove": ["e0", "e0"]}):
         with pytest.raises(Exception, match="The knowledge base cannot be changed so"):
             served.predict([{"change": bad}])
-    assert served.predict([{"change": {"remove": ["e9"]}}]) == [{"response": "", "entities": [], "num_entities": len(KB) - 2}]
+    table = {"id": 7.0, "domain": None, "attributes": {"Name": "House_Fern", "seats": 40.0, "phone": float("nan"), "area": "N/A"}}
+    assert served.predict([{"change": {"add": [table]}}])[0]["num_entities"] == len(KB)
+    [one] = served.predict([{"context": CONTEXT, "kb": [7]}])
+    assert one["entities"][0]["attributes"] == {"name": "house fern", "seats": "40"}
+    with pytest.raises(Exception, match="first attribute, which is the name"):
+        served.predict([{"change": {"update": [{"id": "7", "attributes": {"name": None, "area": "north"}}]}}])
+    assert served.predict([{"change": {"remove": ["e9", 7.0]}}]) == [
+        {"response": "", "entities": [], "num_entities": len(KB) - 2}
+    ]
 
 
 def test_an_exchange_becomes_a_trace_with_its_times(variant: Path, project: Path, run_id: str) -> None:

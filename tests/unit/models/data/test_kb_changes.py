@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data.dialogue import Entity
-from models.data.kb_changes import KbChanges, apply_changes
+from models.data.kb_changes import KbChanges, apply_changes, changed_attributes
+from models.data.validate import BadRecord
 from models.errors import DataError
 
 
@@ -45,3 +46,29 @@ def test_changes_lead_from_one_set_of_ids_to_another(before, after):
     changes = KbChanges(add=tuple(map(entity, sorted(after - before))), remove=tuple(before - after))
     if after:
         assert {e.id for e in apply_changes([entity(i) for i in before], changes)} == after
+
+
+def test_the_values_of_a_request_are_those_of_the_readers():
+    row = {" Name": "The New_Inn", "seats": 40.0, "phone": float("nan"), "area": "N/A", "open": True, "fax": None}
+    assert changed_attributes(row) == {"name": "the new inn", "seats": "40", "open": "yes"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        [],
+        "name",
+        {"name": None, "area": "north"},
+        {"name": "n/a", "area": "north"},
+        {"name": True},
+        {"name": "a", "NAME": "b"},
+        {"name": "a", "x": []},
+        {"": "a"},
+        {"name": "a", " ": "b"},
+        {"name": "a \ud83d"},
+    ],
+)
+def test_an_entity_without_a_name_or_with_odd_values_is_refused(row):
+    with pytest.raises(BadRecord, match="must have"):
+        changed_attributes(row)

@@ -99,15 +99,21 @@ def test_numbers_are_numbers_however_a_table_writes_them(tmp_path: Path) -> None
     turn = only_turn(tmp_path, entities=[7.0], values=[5, 4.0, 0.00001], turn=2.0, dynamic={"choice": 5, "ref": [12.0, "x"]})
     assert (turn.gold_entities, turn.gold_values, turn.id) == (("7",), ("5", "4", "0.00001"), "d#2")
     assert turn.dynamic == {"choice": ("5",), "ref": ("12", "x")}
+    gaps = only_turn(
+        tmp_path, values=["Oak", "n/a", " "], dynamic={"choice": float("nan"), "ref": [None, "null", "x"], "when": []}
+    )
+    assert gaps.gold_values == ("oak",) and gaps.dynamic == {"ref": ("x",)}
     assert only_turn(tmp_path, dialogue=3.0).id == only_turn(tmp_path, dialogue=3).id == "3#0"
 
 
 def test_cells_of_a_table_with_gaps(tmp_path: Path) -> None:
     made = source(tmp_path)
     rows = (
-        '{"id": 1.0, "name": "Copper Kettle", "seats": 40.0, "phone": NaN, "fax": -Infinity, "open": true}',
-        '{"id": 2, "name": 1762, "seats": 4.5, "phone": 5550122.0, "far": 1e22, "near": 1e-5, "zero": -0.0, "big": 1e999}',
-        '{"id": 3, "name": "Wagtail", "a": "N/A", "b": " NaN ", "c": "Null", "d": "NONE", "e": "-", "f": "", "na": "NA"}',
+        '{"id": 1.0, "name": "Copper Kettle", "seats": 40.0, "phone": NaN, "fax": -Infinity, "open": true, "domain": "Hotel"}',
+        '{"id": 2, "name": 1762, "seats": 4.5, "phone": 5550122.0, "far": 1e22, "near": 1e-5, "zero": -0.0, '
+        '"big": 1e999, "domain": NaN}',
+        '{"id": 3, "name": "Wagtail", "a": "N/A", "b": " NaN ", "c": "Null", "d": "NONE", "e": "-", "f": "", '
+        '"na": "NA", "g": "-inf", "h": "ｎａｎ", "domain": "null"}',
     )
     (tmp_path / "kb.jsonl").write_text("\n".join(rows))
     made = read(DialoguesParams(kind="jsonl", path="."), root=tmp_path)
@@ -117,6 +123,7 @@ def test_cells_of_a_table_with_gaps(tmp_path: Path) -> None:
         {"name": "1762", "seats": "4.5", "phone": "5550122", **far},
         {"name": "wagtail", "na": "na"},
     ]
+    assert [entity.domain for entity in made.entities] == ["hotel", "entity", "entity"]
     assert [entity.id for entity in made.entities] == ["1", "2", "3"] and not made.log.problems
 
 
@@ -129,6 +136,8 @@ def test_cells_of_a_table_with_gaps(tmp_path: Path) -> None:
         ('{"id": 2, "name": "b", "straße": 1, "STRASSE": 2}', "must have fields of different names, but is 'straße', 'STRASSE'."),
         ('{"id": 2, "name": "b", "cafe\u0301": 1, "caf\u00e9": 2}', "must have fields of different names"),
         ('{"id": 2, "name": "b", "area": 1, "area": 1}', "must have each field once, but is `area` more than once."),
+        ('{"id": 2, "name": "b", "open_hours": 1, "Open hours": 2}', "must have fields of different names"),
+        ('{"id": 2, "name": "b", "domain": 5}', "must have text in `domain`, but is int 5."),
         ('{"id": 2, "name": "b", " ": 1}', "must have a name for each field, but is ''."),
         ('{"id": 2, "name": "n/a"}', "must have text in `name`, but is str 'n/a'."),
         ('{"id": 2, "name": NaN}', "must have text in `name`, but is float nan."),
@@ -173,6 +182,7 @@ def test_a_bad_entity_says_what_is_wrong(tmp_path: Path, line: str, said: str) -
         ({"kind": "query"}, "must have `response` or `api_call` in `kind`, but is str 'query'."),
         ({"dynamic": ["ref"]}, "must have an object (name → text, number or list) in `dynamic`, but is list ['ref']."),
         ({"dynamic": {"ref": True}}, "must have a list of texts or numbers in `dynamic.ref`, but is list [True]."),
+        ({"dynamic": {"ref": "x", "Ref": "y"}}, "must have names of their own in `dynamic`, but is 'ref', 'Ref'."),
         ({"entites": ["oak"]}, "must not have the field `entites`. Did you mean `entities`?"),
     ],
 )

@@ -22,7 +22,8 @@ def test_what_one_speaker_says_in_a_row_is_joined() -> None:
         (["a", "b", "c"], ("a", "b", "c")),
         (["welcome", "a"], ("welcome", "a")),
         (["a", "", "b"], ("a b",)),  # the system said nothing
-        (["a\nSystem:  b"], ("a System: b",)),
+        (["a\nSystem:  b"], ("a system: b",)),  # as in training: lower case, single blanks
+        (["Post_Code \ud83d?"], ("post code \ufffd?",)),
         ([USER, USER, BOT, BOT, USER, {"role": "user", "content": "a pub"}], ("hi hi", "yes? yes?", "hi a pub")),
         ([BOT, USER], ("yes?", "hi")),
     ],
