@@ -5,7 +5,7 @@ Values of a real-time query (booking reference, number of options) belong to no 
 their own after `<api>`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +13,14 @@ from transformers import PreTrainedTokenizerBase
 
 from models.data.dialogue import Entity
 from models.generation.t5_tokenizer import ENTITY, REAL_TIME, SYSTEM, USER
+from models.generation.token_memo import TokenMemo
 from models.params.dialogue import GeneratorParams
 from models.retrieval.entity_text import SEPARATOR, entity_pairs
 
 _REMEMBERED = 50_000
+# Turns whose texts are encoded together.
+_WINDOW = 2048
+Dynamic = Mapping[str, Sequence[str]]
 
 
 class PassageBuilder:
@@ -32,10 +36,10 @@ class PassageBuilder:
         self.cfg = cfg
         # Entities, meta knowledge and the earlier utterances of a dialogue come again and again; bounded, so that it does not
         # grow with the knowledge base.
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._ids)
+        self._memo = TokenMemo(self._ids_of_many, most=_REMEMBERED)
         self._marked = lru_cache(maxsize=_REMEMBERED)(self._ids_with_marks)
 
-    def context_ids(self, context: Sequence[str], dynamic: Mapping[str, Sequence[str]] | None = None) -> list[int]:
+    def context_ids(self, context: Sequence[str], dynamic: Dynamic | None = None) -> list[int]:
         """Return the ids of a context, at most `max_context_tokens`: the oldest words are dropped.
 
         Args:
@@ -43,14 +47,21 @@ class PassageBuilder:
             dynamic: Values of a real-time query; the record at the end keeps its place before any utterance does, up to
                 half of the budget, and drops whole values beyond.
         """
-        record = self._record(dynamic or {}, room=self.cfg.max_context_tokens // 2)
-        room = self.cfg.max_context_tokens - len(record)
-        newest_first: list[list[int]] = []
-        while len(newest_first) < len(context) and sum(map(len, newest_first)) < room:
-            mark = SYSTEM if len(newest_first) % 2 else USER
-            newest_first.append([self._mark(mark), *self._remembered(context[-1 - len(newest_first)].lower())])
-        ids = [i for utterance in reversed(newest_first) for i in utterance]
-        return ids[max(0, len(ids) - room) :] + record
+        [ids] = self.contexts([(context, dynamic)])
+        return ids
+
+    def contexts(self, turns: Sequence[tuple[Sequence[str], Dynamic | None]]) -> Iterator[list[int]]:
+        """Yield `context_ids` of (context, dynamic) pairs: the utterances of many turns are encoded together, each once."""
+        for start in range(0, len(turns), _WINDOW):
+            window = turns[start : start + _WINDOW]
+            known = self._memo.many([text.lower() for context, _ in window for text in context])
+            for context, dynamic in window:
+                yield self._context([known[text.lower()] for text in context], dynamic or {})
+
+    def responses(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Yield `response_ids` of texts, many of them encoded together."""
+        for start in range(0, len(texts), _WINDOW):
+            yield from map(self._response, self._ids_of_many([text.lower() for text in texts[start : start + _WINDOW]]))
 
     def entity_ids(self, entity: Entity, meta_text: str) -> list[int]:
         """Return meta knowledge, mark and attribute–value pairs, at most `max_entity_tokens`.
@@ -60,10 +71,10 @@ class PassageBuilder:
         """
         room = self.cfg.max_entity_tokens
         name, *pairs = entity_pairs(entity, attributes=self.cfg.attributes) or [""]
-        head = [self._mark(ENTITY), *self._remembered(name)][:room]
+        head = [self._mark(ENTITY), *self._memo.one(name)][:room]
         ids = [*self._marked(meta_text)[: room - len(head)], *head]
         for pair in pairs:
-            more = self._remembered(SEPARATOR + pair)
+            more = self._memo.one(SEPARATOR + pair)
             if len(ids) + len(more) > room:
                 break
             ids += more
@@ -71,15 +82,28 @@ class PassageBuilder:
 
     def response_ids(self, text: str) -> list[int]:
         """Return the ids of a response, the end token last, at most `max_response_tokens`."""
-        ids = self._ids(text.lower())[: self.cfg.max_response_tokens - 1]
-        return [*ids, self.tokenizer.eos_token_id]
+        return self._response(self._ids(text.lower()))
 
     def text(self, ids: Sequence[int]) -> str:
         """Return what generated ids say, without special tokens."""
         decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return " ".join(str(decoded).split())
 
-    def _record(self, dynamic: Mapping[str, Sequence[str]], *, room: int) -> list[int]:
+    def _context(self, utterances: Sequence[Sequence[int]], dynamic: Dynamic) -> list[int]:
+        record = self._record(dynamic, room=self.cfg.max_context_tokens // 2)
+        room = self.cfg.max_context_tokens - len(record)
+        newest_first: list[list[int]] = []
+        while len(newest_first) < len(utterances) and sum(map(len, newest_first)) < room:
+            mark = SYSTEM if len(newest_first) % 2 else USER
+            newest_first.append([self._mark(mark), *utterances[-1 - len(newest_first)]])
+        ids = [i for utterance in reversed(newest_first) for i in utterance]
+        return ids[max(0, len(ids) - room) :] + record
+
+    def _response(self, ids: Sequence[int]) -> list[int]:
+        eos: Any = self.tokenizer.eos_token_id
+        return [*ids[: self.cfg.max_response_tokens - 1], int(eos)]
+
+    def _record(self, dynamic: Dynamic, *, room: int) -> list[int]:
         values = [f"{name.replace('_', ' ')} {value}".lower() for name, given in dynamic.items() for value in given]
         ids: list[int] = []
         for value in values:
@@ -90,8 +114,14 @@ class PassageBuilder:
         return ids
 
     def _ids(self, text: str) -> list[int]:
+        return self._ids_of_many([text])[0]
+
+    def _ids_of_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode what users, systems and entities say: nothing in it is a mark or special token, whatever it spells."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)) if text else []
+        if not texts:
+            return []
+        rows: Any = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [list(row) for row in rows]
 
     def _ids_with_marks(self, text: str) -> list[int]:
         """Encode a text of ours, the tokens of meta knowledge as wholes."""

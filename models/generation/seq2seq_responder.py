@@ -42,7 +42,7 @@ class Seq2SeqResponder:
     def respond(self, items: Sequence[DialogueItem], *, on_progress: Progress | None = None) -> list[Answer]:
         """Return one answer for each item, in order; turns of similar size are answered together."""
         builder = self._generator.builder
-        contexts = [builder.context_ids(item.context, item.dynamic) for item in items]
+        contexts = list(builder.contexts([(item.context, item.dynamic) for item in items]))
         entities = [[builder.entity_ids(e.entity, self._meta.text(e.meta)) for e in item.entities] for item in items]
         sizes = [len(c) * max(len(e), 1) + sum(map(len, e)) for c, e in zip(contexts, entities, strict=True)]
         answers: dict[int, Answer] = {}

@@ -37,8 +37,8 @@ class DialogueTurns(Dataset[PlannedTurn]):
         self.turns = turns
         self.condensed = condensed
         self.queries = TokenRows(_queries(turns, retriever))
-        self.contexts = TokenRows(builder.context_ids(turn.context, turn.dynamic) for turn in turns)
-        self.responses = TokenRows(builder.response_ids(turn.response) for turn in turns)
+        self.contexts = TokenRows(builder.contexts([(turn.context, turn.dynamic) for turn in turns]))
+        self.responses = TokenRows(builder.responses([turn.response for turn in turns]))
         self._sessions = TokenRows(kb.rows(dict.fromkeys(turn.kb)) for turn in turns) if condensed else None
 
     def __len__(self) -> int:

@@ -192,9 +192,9 @@ class DialogueValidation:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return log-probabilities given all entities [B, T] and given each [B, K, T], token mask and entity mask, on the CPU."""
         builder = generator.builder
-        ids, mask = pad_ids([builder.response_ids(r) for r in references], pad_id=generator.pad_id, device=self._device)
+        ids, mask = pad_ids(list(builder.responses(references)), pad_id=generator.pad_id, device=self._device)
         encoded = generator.encode(
-            [builder.context_ids(item.context, item.dynamic) for item in items],
+            list(builder.contexts([(item.context, item.dynamic) for item in items])),
             [[builder.entity_ids(e.entity, self._meta.text(e.meta)) for e in item.entities] for item in items],
             device=self._device,
         )

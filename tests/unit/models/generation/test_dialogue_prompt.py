@@ -149,13 +149,21 @@ def test_a_value_with_the_separator_is_one_pair() -> None:
     assert shown(short, short.entity_ids(entity, "")) == f"<database> name {name}"
 
 
-def test_the_utterances_of_a_dialogue_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_utterances_of_many_turns_are_encoded_together_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     build, utterances = builder(), [f"i want a hotel {i}" for i in range(21)]
-    encode, seen = type(build.tokenizer).encode, []
+    call, seen = type(build.tokenizer).__call__, []
     monkeypatch.setattr(
-        type(build.tokenizer), "encode", lambda self, text, **more: seen.append(text) or encode(self, text, **more)
+        type(build.tokenizer), "__call__", lambda self, texts, **more: seen.append(texts) or call(self, texts, **more)
     )
-    contexts = [build.context_ids(utterances[: turn + 1]) for turn in range(0, 21, 2)]
-    assert sorted(seen) == sorted(utterances)
-    for turn, ids in zip(range(0, 21, 2), contexts, strict=True):
-        assert ids == builder().context_ids(utterances[: turn + 1])
+    turns = [(utterances[: turn + 1], None) for turn in range(0, 21, 2)]
+    rows = list(build.contexts(turns))
+    assert seen == [utterances]
+    assert rows == [builder().context_ids(context) for context, _ in turns]
+    seen.clear()
+    assert list(build.contexts(turns)) == rows and not seen, "they are still known"
+    assert list(build.contexts([])) == [] and not seen
+
+
+def test_responses_of_many_turns_are_those_of_each() -> None:
+    build, texts = builder(max_response_tokens=5), ["a hotel", "", "the north is a part of the town </s>", "A hotel"]
+    assert list(build.responses(texts)) == [build.response_ids(text) for text in texts]
