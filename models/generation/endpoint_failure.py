@@ -94,8 +94,10 @@ def error_status(reply: Mapping[str, Any]) -> int | None:
     """
     choices = reply.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
-    if isinstance(first, dict):
-        reply = first if not _has_text(first) else {}
+    if isinstance(first, dict) and _has_text(first):
+        return None
+    if isinstance(first, dict) and first.get("error"):
+        reply = first
     error = reply if reply.get("object") == "error" else reply.get("error")
     if not error:
         return None

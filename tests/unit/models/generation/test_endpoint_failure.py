@@ -60,6 +60,7 @@ def test_no_waiting_brings_back_a_spent_quota():
         ({"error": {"code": 503}, "choices": [{"message": {"content": "Hi"}}]}, None),
         ({"choices": [{"error": {"code": 502}, "message": {"content": ""}, "finish_reason": "error"}]}, 502),
         ({"choices": [{"error": {"code": 502}, "text": "Hi"}]}, None),
+        ({"error": {"code": 502}, "choices": [{"message": {"content": None}}]}, 502),
         ({"choices": [None]}, None),
         ({"choices": None}, None),
     ],
