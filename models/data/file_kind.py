@@ -1,6 +1,7 @@
 """What a file is, by its first bytes, whatever its name says: text, a compression that is undone, or a kind that is refused."""
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -30,6 +31,7 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x9d", "compressed with compress", "Unpack it, or use gzip or zstd."),
     (b"LZIP", "compressed with lzip", "Unpack it, or use gzip or zstd."),
     (PARQUET, "a Parquet file in a compressed one", _UNPACK),
+    (b"PARE", "an encrypted Parquet file", "Decrypt it, or convert it to JSON lines."),
     (b"ARROW1", "an Arrow file", "Save it as Parquet or as JSON lines; a data set folder is named as a whole."),
     (b"\xff\xff\xff\xff", "an Arrow stream", "Save it as Parquet or as JSON lines; a data set folder is named as a whole."),
     (b"FEA1", "a Feather file", "Save it as Parquet or as JSON lines."),
@@ -41,7 +43,9 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF document", _JSON_LINES),
     (b"\xd0\xcf\x11\xe0", "an Office document", _JSON_LINES),
     (b"version https://git-lfs.github.com/spec", "a pointer of Git LFS", "Fetch the file itself: `git lfs pull`."),
-    (b"outs:\n- md5:", "a pointer of DVC", "Fetch the file itself: `dvc pull`."),
+    (b"/annex/objects/", "a pointer of git-annex", "Fetch the file itself: `git annex get`."),
+    (b"\x89PNG", "a picture", _JSON_LINES),
+    (b"\xff\xd8\xff", "a picture", _JSON_LINES),
     *(
         (mark, f"text in {name}", f"Write it as UTF-8: `iconv -f {name} -t UTF-8`.")
         for mark, name in (
@@ -49,14 +53,16 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
             (b"\0\0\xfe\xff", "UTF-32"),
             (b"\xff\xfe", "UTF-16"),
             (b"\xfe\xff", "UTF-16"),
-            (b"{\0", "UTF-16LE"),
-            (b"\0{", "UTF-16BE"),
         )
     ),
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_HTML = re.compile(rb"\s*<(?:!doctype|html|head|\?xml)", re.IGNORECASE)
-_TABLE = re.compile(r"\ufeff?\"?[A-Za-z_][\w .-]*\"?(?:[,;\t]\"?[A-Za-z_][\w .-]*\"?)+")
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-z]", re.IGNORECASE)
+_DVC = re.compile(rb"(?:md5: \w+\r?\n)?(?:frozen: \w+\r?\n)?outs:\r?\n- ")
+_CELL = r"(?:\"[^\"]*\"|[^\",;\t|{}\[\]]*)"
+_TABLE = re.compile("|".join(rf"{_CELL}(?:{re.escape(mark)}{_CELL})+" for mark in ",;\t|"))
+# Part of a file's beginning that is NUL from which on it is no text in UTF-8, and by which wider characters are told.
+_MOST_NUL, _WIDE = 0.05, 0.2
 
 
 class ForeignFileError(ValueError):
@@ -109,9 +115,30 @@ def _refuse_foreign(head: bytes) -> None:
         raise ForeignFileError("a pickle", _JSON_LINES)
     if _HTML.match(head):
         raise ForeignFileError("an HTML or XML page, such as a server sends for an error", "Fetch the file again.")
-    first = head.partition(b"\n")[0].decode("utf-8", "replace").strip()
-    if _TABLE.fullmatch(first):
-        raise ForeignFileError(f"a table (CSV or TSV) by its first line, {first[:60]}", _JSON_LINES)
+    if _DVC.match(head):
+        raise ForeignFileError("a pointer of DVC", "Fetch the file itself: `dvc pull`.")
+    if head.count(0) > _MOST_NUL * len(head):
+        raise _binary(head)
+    first, *rest = head.decode("utf-8-sig", "replace").lstrip().splitlines() or [""]
+    if _TABLE.fullmatch(first.strip()) and not any(line.startswith(("{", "[")) for line in rest[:1]):
+        raise ForeignFileError(f"a table (CSV or TSV) by its first line, {first.strip()[:60]}", _JSON_LINES)
+
+
+def _binary(head: bytes) -> ForeignFileError:
+    """Say what a file with NUL bytes is: text of wider characters, by where they stand, or no text."""
+    nul = [head[i::4].count(0) / max(len(head[i::4]), 1) > _WIDE for i in range(4)]
+    names = {
+        (False, True, True, True): "UTF-32LE",
+        (True, True, True, False): "UTF-32BE",
+        (False, True, False, True): "UTF-16LE",
+        (True, False, True, False): "UTF-16BE",
+    }
+    name = names.get((nul[0], nul[1], nul[2], nul[3]))
+    try:
+        codecs.getincrementaldecoder(name or "none")().decode(head)  # which may end inside a character
+    except (LookupError, UnicodeError):
+        return ForeignFileError("binary data", _JSON_LINES)
+    return ForeignFileError(f"text in {name}", f"Write it as UTF-8: `iconv -f {name} -t UTF-8`.")
 
 
 def _zstd(file: BinaryIO) -> Any:
@@ -123,6 +150,7 @@ def _zstd(file: BinaryIO) -> Any:
 _COMPRESSIONS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file, mode="rb")),
     (b"\x28\xb5\x2f\xfd", _zstd),
+    *((bytes([0x50 + i]) + b"\x2a\x4d\x18", _zstd) for i in range(16)),  # frames to skip, with which pzstd begins
     (b"\xfd7zXZ\0", lzma.LZMAFile),
     (b"]\0\0", lzma.LZMAFile),
     (b"BZh", bz2.BZ2File),

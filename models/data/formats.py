@@ -53,7 +53,8 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
         LeftOut: The row is too short (`text`) or longer than `max_chars`.
     """
     if not isinstance(row, Mapping):
-        raise BadRecord("must be a JSON object", shown(row))
+        hint = "Write one object a line instead of one array." if isinstance(row, list) else ""
+        raise BadRecord("must be a JSON object", shown(row), hint)
     refuse_lost(row, cfg.format)
     messages, response, ended = _FORMATS[cfg.format](row, cfg)
     if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response) > cfg.max_chars:

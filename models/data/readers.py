@@ -10,7 +10,7 @@ from typing import Any
 
 from models.data.file_kind import READ_ERRORS, ForeignFileError
 from models.data.formats import LeftOut, parse_row
-from models.data.row_reader import read_rows
+from models.data.row_reader import each_field_once, read_rows
 from models.data.validate import BadRecord
 from models.errors import DataError, Problem
 from models.params.corpus import CorpusSet
@@ -59,7 +59,7 @@ def _outcome(row: object, cfg: CorpusSet, number: int) -> Example | Problem | st
 
 def _file_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
     try:
-        yield from read_rows(path)
+        yield from read_rows(path, pairs=each_field_once)
     except ForeignFileError as foreign:
         raise _unreadable(cfg, foreign.seen, foreign.hint) from foreign
     except READ_ERRORS as error:

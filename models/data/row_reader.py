@@ -31,13 +31,27 @@ def read_rows(path: Path, *, pairs: PairsHook | None = None) -> Iterator[tuple[i
                 yield number, _parse_line(line, pairs, first=number == 1)
 
 
+def each_field_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its names and values; a hook for `read_rows`.
+
+    Raises:
+        BadRecord: A name is given twice, at any depth: JSON would keep the last value and lose the others.
+    """
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRecord(f"must have the field `{twice}` once", f"there {names.count(twice)} times", "Keep the right one.")
+    return row
+
+
 def _parquet_rows(path: Path) -> Iterator[object]:
     # Imported here: most data sets are JSON lines.
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=_BATCH):
-            yield from batch.to_pylist()
+            yield from batch.to_pylist(maps_as_pydicts="lossy")
 
 
 def _parse_line(line: bytes, pairs: PairsHook | None, *, first: bool) -> object:
@@ -49,5 +63,7 @@ def _parse_line(line: bytes, pairs: PairsHook | None, *, first: bool) -> object:
     except json.JSONDecodeError as error:
         hint = "Write one object a line instead of one array." if line.strip() in (b"[", b"{") else ""
         return BadRecord("must be one JSON object a line", f"malformed at column {error.colno} ({error.msg})", hint)
+    except BadRecord as bad:  # of the hook
+        return bad
     except (RecursionError, ValueError) as error:
         return BadRecord("must be one JSON object a line", f"unreadable ({error})")

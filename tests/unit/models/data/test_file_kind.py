@@ -39,6 +39,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "bz2": bz2.compress,
     "gzip in gzip": lambda data: gzip.compress(gzip.compress(data)),
     "xz in zstd": lambda data: _zstd(lzma.compress(data)),
+    "zstd behind a frame to skip": lambda data: b"\x5a\x2a\x4d\x18\x04\0\0\0head" + _zstd(data),
 }
 
 
@@ -107,9 +108,19 @@ FOREIGN = {
     "text in UTF-16": LINES.decode().encode("utf-16"),
     "text in UTF-32": LINES.decode().encode("utf-32"),
     "text in UTF-16LE": LINES.decode().encode("utf-16-le"),
-    "a table (CSV or TSV)": b"question,answer\na?,b\n",
     "a pickle": b"\x80\x04\x95",
+    "text in UTF-16BE": b"\0\n" + LINES.decode().encode("utf-16-be"),
+    "text in UTF-32LE": LINES.decode().encode("utf-32-le"),
+    "text in UTF-32BE": LINES.decode().encode("utf-32-be"),
+    "binary data": b"GGUF\3\0\0\0\5\0\0\0",
+    "an encrypted Parquet file": b"PARE....",
+    "a pointer of DVC": b"md5: 0a\nouts:\n- md5: 0b\n",
+    "a pointer of git-annex": b"/annex/objects/SHA256E-s12--0a",
+    "a picture": b"\x89PNG\r\n\x1a\n",
 }
+TABLES = ["question,answer\nq,a", ",question,answer\n0,q,a", "Frage;Antwört\nq;a", "问题\t答案\nq\ta", "q|a\n1|2"]
+TABLES += ['"question, or q","answer"\r\n"a","b"', "0,1\nq,a", "\ufeffquestion,answer\nq,a", "question,answer\rq,a"]
+FOREIGN |= {f"a table (CSV or TSV) by its first line, {t.lstrip(chr(0xFEFF)).splitlines()[0]}": t.encode() for t in TABLES}
 
 
 @pytest.mark.parametrize("seen", FOREIGN)
@@ -125,6 +136,26 @@ def test_other_kinds_are_refused_by_name_with_what_to_do(seen: str, wrap: Callab
     assert f"but is {foreign.value.seen}. {foreign.value.hint}" in str(caught.value)
     with pytest.raises(DataError):
         list(read_array(path))
+
+
+def test_a_stray_first_line_is_one_bad_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for stray in (b"made in 2021, revised\n", b"{\0\n", b"\0\0\0\n"):
+        path.write_bytes(stray + LINES)
+        answers = _answers(path)
+        assert "must be one JSON object a line" in answers[0]
+        assert answers[1:] == [row["answer"] for row in ROWS]
+
+
+def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    choices = pyarrow.array([[("A", "oak"), ("B", "ash")]], pyarrow.map_(pyarrow.string(), pyarrow.string()))
+    write_table(pyarrow.table({"question": ["Which?"], "answer": ["A"], "choices": choices}), tmp_path / "rows.parquet")
+    (record,) = read_set(CorpusSet(name="set", path="rows.parquet", format="qa"), root=tmp_path)
+    assert isinstance(record.outcome, Example)
+    assert record.outcome.messages[0].content == "Which?\nA. oak\nB. ash"
 
 
 def test_the_reader_of_dialogues_knows_the_kinds_too(tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ def test_plain_compressed_and_folder_give_the_same_examples(tmp_path: Path) -> N
     assert list(read_set(cfg("folder"), root=tmp_path)) == plain
 
 
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('{"question": "a", "question": "b", "answer": "c"}', "question"),
+        ('{"question": "a", "answer": "b", "answer": "b"}', "answer"),
+        ('{"question": "a", "answer": "b", "choices": {"A": "x", "A": "y"}}', "A"),
+    ],
+)
+def test_a_field_given_twice_is_a_finding(line: str, field: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [json.dumps(ROWS[0]), line])
+    good, bad = (record.outcome for record in read_set(cfg("a.jsonl"), root=tmp_path))
+    assert isinstance(good, Example)
+    assert str(bad) == f"a.jsonl:2 must have the field `{field}` once, but is there 2 times. Keep the right one."
+
+
 def test_a_folder_of_several_splits_asks_which_one(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
