@@ -121,7 +121,8 @@ def _refuse_foreign(head: bytes) -> None:
         raise _binary(head)
     first, *rest = head.decode("utf-8-sig", "replace").lstrip().splitlines() or [""]
     if _TABLE.fullmatch(first.strip()) and not any(line.startswith(("{", "[")) for line in rest[:1]):
-        raise ForeignFileError(f"a table (CSV or TSV) by its first line, {first.strip()[:60]}", _JSON_LINES)
+        shown = " ".join(first.split())[:60]
+        raise ForeignFileError(f"a table (CSV or TSV) by its first line, {shown}", _JSON_LINES)
 
 
 def _binary(head: bytes) -> ForeignFileError:

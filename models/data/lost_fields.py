@@ -1,5 +1,6 @@
 """Fields of instruction rows that no reader uses and that change what a row means: refused by name instead of being lost."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -13,21 +14,30 @@ _FIELDS: Mapping[RecordFormat, frozenset[str]] = {
     "qa": frozenset({"id", "question", "answer", "context", "choices", "system", "reference"}),
     "text": frozenset({"id", "text", "reference"}),
 }
-_ATTACHED = frozenset({"image", "images", "video", "videos", "audio", "audios", "attachments"})
-_TOOLS = frozenset({"tools", "functions", "tool_calls", "function_call", "tool_call_id"})
-# Parts of a prompt, by the names that data sets give them.
-_PROMPT = frozenset(
-    {"system", "system_prompt", "history", "input", "inputs", "context", "contexts", "passage", "passages", "document"}
-    | {"documents", "choices", "options", "few_shot", "demonstrations"}
+# Names as data sets write them, all in snake case: what a prompt has beside its text, …
+_ATTACHED = r"(?:image|video|audio)s?(?:_(?:url|path|file|bytes|data)s?)?|attachments?"
+_TOOLS = r"(?:available_)?(?:tool|function)s|tool_(?:calls?|call_ids?|results?|responses?|outputs?)|function_calls?"
+# … parts of the prompt itself, and the choices of a question, each in a field of its own.
+_SYSTEM = r"sys(?:tem)?(?:_(?:prompt|message|msg|instructions?|text))?"
+_GIVEN = (
+    r"(?:\w+_)?history|inputs?|contexts?|passages?|paragraphs?|articles?|story|background|documents?|premise|hypothesis|support"
+    r"|hints?|lecture|tables?|choices|options|endings|few_shot(?:_\w+)?|(?:in_context_)?examples|demonstrations"
 )
-_REASONING = frozenset({"reasoning_content", "reasoning", "thinking", "thought", "thoughts", "refusal"})
+_CHOICE = r"[a-h]|(?:choice|option|op|ending|distractor)_?(?:[a-h]|\d)"
+_REASONING = r"reasoning(?:_content)?|thinking|thoughts?|refusal"
 _WEIGHTS = frozenset({"weight", "loss_weight"})
 _TRAINED = frozenset({"loss", "train", "trainable", "train_on_turn"})
 _MASKED = frozenset({"mask", "masked", "loss_mask", "label_mask", "ignore"})
-_OF_CHATS = _ATTACHED | _TOOLS | _PROMPT | _REASONING
+_OF_CHATS = "|".join((_ATTACHED, _TOOLS, _SYSTEM, _GIVEN, _REASONING))
 # A plain text is whole, whatever stands beside it.
-_OF_ROWS: Mapping[RecordFormat, frozenset[str]] = {"alpaca": _OF_CHATS, "messages": _OF_CHATS, "qa": _OF_CHATS, "text": _ATTACHED}
-_OF_TURNS = _ATTACHED | _TOOLS | _REASONING | {"name"}
+_OF_ROWS: Mapping[RecordFormat, str] = {
+    "alpaca": _OF_CHATS,
+    "messages": _OF_CHATS,
+    "qa": f"{_OF_CHATS}|{_CHOICE}",
+    "text": _ATTACHED,
+}
+_OF_TURNS = f"{_OF_CHATS}|name"
+_READ_OF_TURNS = frozenset({"role", "content", "from", "value"})
 # What stands for nothing in exported tables.
 _NOTHING = frozenset({"", "[]", "{}", "null", "none", "nan"})
 # A field this like one that is read is a slip of the pen.
@@ -43,13 +53,13 @@ def refuse_lost(row: Mapping[str, Any], format: RecordFormat) -> None:
     """
     read = _FIELDS[format]
     for field, value in row.items():
-        name = str(field).strip().lower()
+        name = _snake(field)
         if field in read or not _is_given(value):
             continue
-        if name in _OF_ROWS[format] and name not in read:
+        if name not in read and re.fullmatch(_OF_ROWS[format], name):
             raise BadRecord(f"must not have the field `{field}`, which would be lost", shown(value), _CURE)
         _refuse_weight(name, value, f"`{field}`")
-        targets = [known for known in read if known not in ("id", *row)]
+        targets = [known for known in read if known != "id" and (known == name or known not in row)]
         if close := get_close_matches(name, targets, n=1, cutoff=_LIKENESS):
             raise BadRecord(f"must not have the field `{field}`", shown(value), f"Did you mean `{close[0]}`?")
 
@@ -61,8 +71,9 @@ def refuse_lost_of_turn(turn: Mapping[str, Any], within: str, *, last: bool) -> 
         BadRecord: There is one.
     """
     for field, value in turn.items():
-        name, place = str(field).strip().lower(), f"`{within}.{field}`"
-        if name in _OF_TURNS and _is_given(value):
+        name, place = _snake(field), f"`{within}.{field}`"
+        lost = re.fullmatch(_OF_TURNS, name) or (name in _READ_OF_TURNS and field != name)
+        if lost and _is_given(value):
             raise BadRecord(f"must not have the field {place}, which would be lost", shown(value), _CURE)
         if last:
             _refuse_weight(name, value, place)
@@ -78,6 +89,11 @@ def _refuse_weight(name: str, value: object, place: str) -> None:
     if name in _WEIGHTS | _TRAINED | _MASKED and not trained:
         rule = f"must have a response that is trained with its full weight, not another in {place}"
         raise BadRecord(rule, shown(value), "Take the row out, or the field.")
+
+
+def _snake(field: object) -> str:
+    """Return a field's name in snake case: `toolCalls`, `Tool-Calls` and `tool calls ` are `tool_calls`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s\-.]+", "_", str(field).strip()).lower()
 
 
 def _is_given(value: object) -> bool:

@@ -66,6 +66,18 @@ def test_context_and_choices_stand_around_the_question(choices: object) -> None:
         ("qa", {**QA, "choices": {"text": ["a"], "label": []}}, "`choices`"),
         ("qa", {**QA, "history": [["a", "b"]]}, "`history`"),
         ("text", {**TEXT, "image": "a.png"}, "`image`"),
+        ("text", {**TEXT, "Image URL": "a.png"}, "`Image URL`"),
+        ("alpaca", {**ALPACA, "input": "", "Input": "x"}, "`Input`"),
+        ("alpaca", {**ALPACA, "systemPrompt": "x"}, "`systemPrompt`"),
+        ("alpaca", {**ALPACA, "system-message": "x"}, "`system-message`"),
+        ("alpaca", {**ALPACA, "dialogHistory": "x"}, "`dialogHistory`"),
+        ("alpaca", {**ALPACA, "few_shot_examples": ["x"]}, "`few_shot_examples`"),
+        ("messages", {**CHAT, "Available Tools": ["f"]}, "`Available Tools`"),
+        ("qa", {**QA, "paragraphs": ["x"]}, "`paragraphs`"),
+        ("qa", {**QA, "A": "a", "B": "b"}, "`A`"),
+        ("qa", {**QA, "choice1": "a"}, "`choice1`"),
+        ("qa", {**QA, "optionA": "a"}, "`optionA`"),
+        ("qa", {**QA, "opa": "a"}, "`opa`"),
     ],
 )
 def test_a_field_that_would_be_lost_is_refused_by_name(format: str, row: dict[str, Any], field: str) -> None:
@@ -85,6 +97,11 @@ def test_a_field_that_would_be_lost_is_refused_by_name(format: str, row: dict[st
         (1, {"train": False}),
         (1, {"loss_mask": 1}),
         (0, {"name": "Bob"}),
+        (0, {"context": "x"}),
+        (1, {"toolCalls": [{"name": "f"}]}),
+        (1, {"reasoning-content": "think"}),
+        (1, {"image_url": "x"}),
+        (1, {"Content": "more"}),
     ],
 )
 def test_a_turn_that_would_lose_something_is_refused_by_name(place: int, fields: dict[str, Any]) -> None:
