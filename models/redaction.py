@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 MASK = "***"
-_SHORTEST_PART = 4  # parts of a password that a driver may take for a host; shorter ones would blank ordinary words
+_SHORTEST_PART = 4  # of a password, where it may stand inside a word; shorter ones would blank ordinary words
 _SHORT = {"\n": "n", "\t": "t", "\r": "r", "\f": "f", "\b": "b"}
 _known: set[str] = set()
 _guard = threading.Lock()
@@ -55,11 +55,12 @@ def hide_address(address: str) -> None:
     """Make the login and the query tokens of an address known, if it has any.
 
     A driver that does not expect `/` or `@` in a password tells parts of it in its errors, as the host or the port.
+    A login without a password is a token on the web, and a mere name in front of a database.
     """
     found = _ADDRESS.match(address)
     if found and not _WITH_PORT.match(address):
         user, colon, password = found[0].removeprefix(found["scheme"]).removesuffix("@").partition(":")
-        secret = password if colon else user
+        secret = password if colon else user if "http" in found["scheme"] else ""
         parts = [p for p in re.split(r"[/@:?#\s]+", secret) if len(p) >= _SHORTEST_PART]
         hide(secret, unquote(secret), unquote_plus(secret), *parts)
     for token in _QUERY.finditer(address):
@@ -113,7 +114,9 @@ def _is_secret(key: Any, value: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def _pattern(secret: str) -> re.Pattern[str]:
-    return re.compile("".join(_written(character) for character in secret))
+    written = "".join(_written(character) for character in secret)
+    # A short one is found as a word only: a password `p` must not blank every p of a message.
+    return re.compile(written if len(secret) >= _SHORTEST_PART else rf"(?<!\w){written}(?!\w)")
 
 
 def _written(character: str) -> str:

@@ -94,6 +94,7 @@ def _is_server(client: "MlflowClient") -> bool:
 
 
 def _search(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> "Run | None":
+    # Values without quotes: digests, ids, and names from `safe_name`.
     query = " and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items())
     runs = client.search_runs([experiment], filter_string=query, max_results=1, order_by=["attributes.start_time DESC"])
     return runs[0] if runs else None
@@ -119,15 +120,16 @@ def parent_run(
     client = _client(tracking_uri(tracking))
     place = _experiment(client, experiment)
     with _one_creator():
-        found = _search(client, place, {"fusedial.key": key})
+        found = _search(client, place, {"fusedial.key": safe_name(key)})
         if found is not None:
             return str(found.info.run_id)
         told = {"mlflow.note.content": note, **tags}
-        run = client.create_run(place, run_name=run_title(name), tags={"fusedial.key": key, _NAME: "pipeline", **safe_tags(told)})
+        kept = {"fusedial.key": safe_name(key), _NAME: "pipeline", **safe_tags(told)}
+        run = client.create_run(place, run_name=run_title(name), tags=kept)
     run_id = str(run.info.run_id)
-    kept = redacted(params)
-    log_params(client, run_id, flatten(kept))
-    client.log_dict(run_id, kept, "params.json")
+    shown = redacted(params)
+    log_params(client, run_id, flatten(shown))
+    client.log_dict(run_id, shown, "params.json")
     return run_id
 
 
@@ -264,7 +266,7 @@ def finish_stage(
     client = _client(run.uri)
     run_id = _child(client, run, create=False)
     if run_id is None:
-        before = _search(client, _experiment(client, run.experiment), {_NAME: safe_name(run.name), _OUTPUT: output})
+        before = _search(client, _experiment(client, run.experiment), {_NAME: safe_name(run.name), _OUTPUT: safe_name(output)})
         if before is not None:
             run_id = str(before.info.run_id)
             client.set_tag(run.parent_id, safe_name(f"linked.{run.name}"), run_id)
@@ -273,7 +275,7 @@ def finish_stage(
         run_id = _child(client, run, create=True) or ""
     if history is not None and history.is_file():
         replay(client, run_id, history)
-    for key, value in {_OUTPUT: output, **safe_tags(tags or {})}.items():
+    for key, value in {_OUTPUT: safe_name(output), **safe_tags(tags or {})}.items():
         client.set_tag(run_id, key, value)
     log_params(client, run_id, params)
     log_metrics(client, run_id, metrics)

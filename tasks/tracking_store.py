@@ -64,7 +64,10 @@ class _Explaining:
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn errors of MLflow, its database and its server into one line. A full disk is left to the command line to explain."""
+    """Turn errors of MLflow, its database and its server into one line.
+
+    A full disk, and a file that the system refuses (an artifact, say, not the store itself), are left to the command line.
+    """
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -72,7 +75,7 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, ImportError, OSError) as error:
-        if _disk_is_full(error):
+        if _disk_is_full(error) or _is_of_a_file(error):
             raise
         raise _refused(uri, str(error), cure=_cure(str(error))) from error
 
@@ -80,6 +83,10 @@ def explained(uri: str) -> Iterator[None]:
 def _disk_is_full(error: Exception) -> bool:
     number = error.errno if isinstance(error, OSError) else None
     return number in _FULL or "database or disk is full" in str(error) or "No space left on device" in str(error)
+
+
+def _is_of_a_file(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str | bytes)
 
 
 def _refused(uri: str, why: str, *, cure: str = _CURE) -> TrackingError:

@@ -135,6 +135,27 @@ def test_names_of_any_kind_are_recorded_with_their_original(project: Path) -> No
     assert data.tags["mlflow.runName"] == run.name
 
 
+@pytest.mark.parametrize("odd", ["it's", 'a"b', "x`y", 'it\'s "both"', "a\\'b", "x" * 300])
+def test_keys_and_outputs_of_any_kind_are_found_again(odd: str, project: Path) -> None:
+    assert parent(odd) == parent(odd) != parent(f"{odd}!")
+    done = finish(stage_run(parent(odd), f"reward-{odd}"), odd, a=1.0)
+    assert finish(stage_run(parent(f"{odd}!"), f"reward-{odd}"), odd, a=1.0) == done
+
+
+def test_artifacts_that_cannot_be_written_are_no_fault_of_the_store(project: Path) -> None:
+    run = stage_run(parent("k-artifacts"), "report")
+    folder = project / "mlartifacts"
+    folder.rename(project / "aside")
+    folder.write_text("a file")
+    try:
+        with pytest.raises(OSError) as caught:
+            finish_stage(run, output="o", params={}, metrics={}, files=[folder])
+    finally:
+        folder.unlink()
+        (project / "aside").rename(folder)
+    assert "tracking.uri" not in str(caught.value) and str(folder) in str(caught.value)
+
+
 def test_params_with_odd_keys_and_values_are_recorded(project: Path) -> None:
     params = {"endpoints": {"gpt-4o (judge)": "http://x"}, "mix": {"a+b": "\ud800\0"}, "long": "x" * 9000}
     run_id = parent_run(Tracking(), experiment="fusion", name="'", key="k11", params=params, tags={"a+": "x" * 9000}, note="n")

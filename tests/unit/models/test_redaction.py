@@ -173,6 +173,20 @@ def test_words_of_a_path_are_no_secrets(address: str) -> None:
     assert redact("data some place 5000") == "data some place 5000"
 
 
+@pytest.mark.parametrize("address", ["http://u:p@host/x", "http://u@host", "postgresql://u:p@h/d?token=t", "mysql://u@h/d"])
+def test_short_logins_do_not_blank_the_letters_of_a_message(address: str) -> None:
+    hide_address(address)
+    assert redact("`tracking.uri` must be up, but put it there") == "`tracking.uri` must be up, but put it there"
+    assert ":p@" not in redact(address) and "u@" not in redact(address)
+    assert redact("with password p: refused") == f"with password {MASK if ':p@' in address else 'p'}: refused"
+
+
+def test_the_name_of_a_database_login_is_no_secret_but_a_token_of_the_web_is() -> None:
+    hide_address("postgresql://postgres@localhost/db")
+    hide_address(f"https://{CANARY}@github.com/x")
+    assert redact(f"a postgresql store of postgres, {CANARY}x") == f"a postgresql store of postgres, {MASK}x"
+
+
 def test_a_path_with_an_at_sign_stays() -> None:
     for text in ("sqlite:////a:b/me@work/mlflow.db is locked", "file:///a:b/me@work"):
         assert redact(text) == text

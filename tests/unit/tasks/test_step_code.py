@@ -99,3 +99,9 @@ def test_a_nested_function_has_no_identity() -> None:
 
     with pytest.raises(TypeError, match="top level"):
         step_code.step_code_digest(nested)
+
+
+def test_what_records_runs_enters_no_identity() -> None:
+    tracking = {f"tasks.{path.stem}" for path in Path(step_code.__file__).parent.glob("tracking*.py")}
+    assert len(tracking) > 4
+    assert tracking <= step_code.INFRASTRUCTURE

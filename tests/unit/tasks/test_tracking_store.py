@@ -1,5 +1,7 @@
 """A store that cannot be used is one line, at once."""
 
+import errno
+import os
 import socket
 import time
 from pathlib import Path
@@ -63,3 +65,11 @@ def test_a_full_disk_is_not_the_stores_fault() -> None:
     with pytest.raises(OSError, match="No space"):
         with explained("sqlite:///x.db"):
             raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR])
+def test_a_file_that_is_refused_is_no_fault_of_the_store(number: int) -> None:
+    with pytest.raises(OSError) as caught, explained("sqlite:///x.db"):
+        raise OSError(number, os.strerror(number), "/project/mlartifacts/fusion")
+    told = explain(caught.value)
+    assert told is not None and told.startswith("FileError: `/project/mlartifacts/fusion` must") and "tracking.uri" not in told
