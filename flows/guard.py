@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from flows.known_errors import explain
 from models.errors import FusedialError
 from models.redaction import redact
 
-USER, BUG, INTERRUPTED = 2, 1, 130
+USER, BUG, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 _STOPPED = "stopped; finished shards and checkpoints are kept. The same command goes on from there."
 
 
@@ -24,15 +25,41 @@ def guarded(body: Callable[[], object]) -> None:
 
     Raises:
         SystemExit: 2 for an error that a user can cure, 1 for a bug (its traceback is kept in a file, whose place is told), 130
-            where it was interrupted.
+            where it was interrupted, 143 where it was ended by SIGTERM.
     """
+    with _told_to_end():
+        _run(body)
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Let SIGTERM end the command as an interrupt does: with its line, and with the processes that it started.
+
+    Prefect takes the signal during a run, records the run as crashed, and sends it once more to whoever had it before.
+    """
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # only the main thread may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(body: Callable[[], object]) -> None:
     try:
         body()
     except KeyboardInterrupt:
         _tell(_STOPPED)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # as typer ends it
+        if end.code in (INTERRUPTED, TERMINATED):  # as typer ends it, or the handler of the signal
             _tell(_STOPPED)
         raise
     except BrokenPipeError:  # whoever reads the output has had enough

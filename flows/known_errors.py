@@ -75,7 +75,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 _PREFECT_TEXTS = ("Failed to reach API", "Timed out while attempting to connect to ephemeral Prefect API")
 # Said behind an error that has been told; and by a busy machine's Prefect while it sends its last events.
-_IDLE_WORDS = ("Finished in state Failed", "Still processing items", "Execution was aborted by an interrupt signal")
+_IDLE_WORDS = (
+    "Finished in state Failed",
+    "Still processing items",
+    "Execution was aborted by an interrupt signal",
+    "Execution was aborted by a termination signal",
+    "Execution was aborted by Python system exit call",
+)
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 

@@ -1,7 +1,10 @@
 """How commands end: one line, and a code that says whose fault it is."""
 
+import contextlib
 import errno
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,6 +62,23 @@ def test_a_traceback_is_never_hidden(project: Path, capsys: pytest.CaptureFixtur
 def test_an_interrupt_is_a_line_and_130(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     code, told = ends(error, capsys)
     assert code == 130 and told.startswith("stopped; finished shards") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("inside_a_run", [False, True])
+def test_a_termination_is_a_line_and_143(inside_a_run: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefect.utilities.engine import capture_sigterm
+
+    def body() -> None:
+        with capture_sigterm() if inside_a_run else contextlib.nullcontext():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        guarded(body)
+    told = capsys.readouterr().err
+    assert end.value.code == 143 and told.startswith("stopped; finished shards") and told.count("\n") == 1
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_other_exits_stay(capsys: pytest.CaptureFixture[str]) -> None:

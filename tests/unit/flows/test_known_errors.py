@@ -144,7 +144,9 @@ def test_prefect_is_quiet_about_what_ends_the_command(caplog: pytest.LogCaptureF
             log.error("Task run failed with exception: %r", error, exc_info=error)
         logging.getLogger("prefect.events").error("Lost: %r", RuntimeError("a bug"), exc_info=RuntimeError("a bug"))
         log.error("Finished in state Failed('…')")
-        log.error("Finished in state Crashed(Execution was aborted by an interrupt signal.)")
+        for ending in ("an interrupt signal", "a termination signal", "Python system exit call"):
+            log.error(f"Finished in state Crashed(Execution was aborted by {ending}.)")
+            log.error(f"Crash detected! Execution was aborted by {ending}.")
         logging.getLogger("EventsWorker").warning("Still processing items: 1 items remaining...")
     finally:
         handler.filters[:] = before
