@@ -28,7 +28,9 @@ def test_the_agent_needs_its_index_and_pins_what_is_installed() -> None:
     assert {"mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic"} <= {
         x.split("==")[0] for x in lines
     }
-    assert all(version(line.split("==")[0]).partition("+")[0] == line.split("==")[1] for line in lines) and lines == sorted(lines)
+    assert all(version(line.split("==")[0]).partition("+")[0] == line.split("==")[1] for line in lines) and lines == sorted(
+        lines, key=str.lower
+    )
     assert not {"fusedial", "prefect", "dvc"} & names
 
 

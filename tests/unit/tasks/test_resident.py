@@ -26,6 +26,7 @@ CPU = Runtime(device="cpu")
 
 @pytest.fixture(autouse=True)
 def empty_pool():
+    resident.release_models()  # another test may have left one
     yield
     resident.release_models()
     assert len(resident.POOL) == 0
