@@ -1,8 +1,14 @@
-import numpy as np
+from dataclasses import replace
 
-from benchmarks.ties import Ties
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.ties import Ties, fitting_entities, lost, recalls
 from models.data.dialogue import Entity, Turn
 from models.data.knowledge_base import KnowledgeBase
+from models.evaluation.retrieval_scores import RetrievalRow
 
 KB = KnowledgeBase(
     [
@@ -38,3 +44,42 @@ def test_ties_stand_by_falling_order_before_all_others() -> None:
 def test_where_the_response_speaks_of_nothing_everything_ties() -> None:
     empty = Turn(id="t", dialogue="d", turn=0, domain="restaurant", kind="response", context=("hi",), response="hello")
     assert Ties(KB, attributes=None).fitting(empty).all()
+
+
+def row(name: str, *, first: bool, rank: int | None) -> RetrievalRow:
+    return RetrievalRow(
+        id=name, dialogue=name, domain="restaurant", first_mention=first, num_values=1, num_looked_for=1, value_rank=rank,
+        num_entities=0, id_rank=None,
+    )  # fmt: skip
+
+
+def test_lost_turns_are_those_found_on_the_own_knowledge_base_alone() -> None:
+    own = [[row("a", first=True, rank=1), row("b", first=True, rank=7), row("c", first=False, rank=2)]]
+    enlarged = [
+        [row("a", first=True, rank=7), row("b", first=True, rank=None), row("c", first=False, rank=None)],
+        [row("a", first=True, rank=None), row("b", first=True, rank=8), row("c", first=False, rank=3)],
+    ]
+    found = {r.more["turns"]: (r.value, r.num) for r in lost("x", own, enlarged, {"kb": "5 distractors"})}
+    assert found == {"all": (2.0, 3), "first mentions": (1.5, 2), "others": (0.5, 1)}
+    shares = {(r.more["metric"], r.more["turns"]): r.value for r in recalls("x", own, {})}
+    assert shares["recall_value@7", "all"] == 100 and shares["recall_value@1", "all"] == pytest.approx(100 / 3)
+
+
+def test_entities_that_fit_are_counted_apart_for_first_mentions() -> None:
+    first = replace(turn("some thai food please", entity="r2", values=("house 2",)), first_mention=True)
+    known = turn("the phone of house 1 please", entity="r1", values=("house 1",))
+    silent = turn("hello", entity="r1", values=())
+    rows = list(fitting_entities("x", [first, known, silent], Ties(KB, attributes=("food",)), {}))
+    assert {(r.more["metric"], r.more["turns"], r.value, r.num) for r in rows} == {
+        ("fitting_median", "first mentions", 3.0, 1), ("fitting_mean", "first mentions", 3.0, 1),
+        ("fitting_median", "others", 1.0, 1), ("fitting_mean", "others", 1.0, 1),
+    }  # fmt: skip
+
+
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_ranking_equals_a_full_sort(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    order = rng.integers(0, 4, len(KB)).astype(float)  # with ties
+    thai = turn(f"some thai food please {seed}", entity="r2", values=("house 2",))
+    ties = Ties(KB, attributes=("food",))
+    assert ties.ranked([thai], order, k=k) == [np.lexsort((-order, ~ties.fitting(thai)))[:k].tolist()]
