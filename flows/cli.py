@@ -11,9 +11,9 @@ from rich.console import Console
 from flows.environment import let_streams_write_all, require_prefect, set_environment
 from flows.guard import guarded
 from flows.known_errors import quiet_known_errors
-from flows.secrets import guard_secrets
 from models.errors import FusedialError
 from models.files import write_atomic
+from tasks.secrets import guard_secrets
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -14,6 +14,7 @@ from models.generation.source_file import SOURCE_FILE
 from models.params.root import Params
 from models.redaction import hide_address
 from tasks.artifact import Artifact, adopt, adopt_all
+from tasks.secrets import guard_secrets
 from tasks.tracking import StageRun, parent_run, tracking_uri
 from tasks.workspace import project_root
 
@@ -34,6 +35,7 @@ class StageContext:
         Raises:
             ParamsError: With every finding.
         """
+        guard_secrets()
         root = project_root()
         params = load_params(root, profile=profile, overrides=overrides).params
         for address in (params.tracking.uri or "", *params.runtime.endpoints.values()):

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -28,8 +28,10 @@ from models.errors import BackendError
 from models.free_memory import give_back_memory
 from models.params.base import Section, with_places
 from models.params.runtime import Runtime, Tracking
+from models.redaction import hide_address
 from tasks.artifact import Artifact, publish, tree_digest
 from tasks.locking import FolderOf, ProcessLocks
+from tasks.secrets import guard_secrets
 from tasks.step_code import step_code_digest
 from tasks.workspace import project_root, work_dir
 
@@ -42,7 +44,12 @@ _NO_PLACES = ("embedded", "pico")
 
 
 class Execution:
-    """Marker base of values that say how to execute, not what: they never enter a key."""
+    """Base of values that say how to execute, not what: they never enter a key."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses in it, which may hold a login."""
+        return ()
 
 
 EXECUTION_TYPES = (Runtime, Tracking, Execution)
@@ -150,6 +157,15 @@ class StepIdentity(CachePolicy):
 _LOCKS = ProcessLocks(FolderOf())
 
 
+def _guard(arguments: Iterable[object]) -> None:
+    """Keep secrets out of what this process logs: a worker of another engine knows none of what its parent has learnt."""
+    guard_secrets()
+    for value in arguments:
+        if isinstance(value, Runtime | Execution):
+            for address in value.endpoints.values() if isinstance(value, Runtime) else value.addresses:
+                hide_address(address)
+
+
 def _run_name() -> str:
     """Name a task run by what it is about: `teacher-inference scholar 0-256`, `fusion profuser scholar`."""
     from prefect.runtime import task_run
@@ -193,6 +209,7 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
         def body(*args: Any, **kwargs: Any) -> Artifact:
             bound = visible.bind(*args, **kwargs)
             bound.apply_defaults()
+            _guard(bound.arguments.values())
             home = work_dir(step_key(function, bound.arguments, name=name))
             work = Work(out=home / "out", resume=home / "resume")
             # What a killed attempt left there must not become part of the artifact.

@@ -32,6 +32,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.code_memo",
         "tasks.step_code",
         "tasks.model_pool",
+        "tasks.secrets",
         # Execution choices and where metrics go: they decide no result either.
         "models.params.runtime",
         "models.metrics_sink",

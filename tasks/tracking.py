@@ -44,6 +44,11 @@ class StageRun(Execution):
     progress: bool = True
     log_every: int = 5
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it is recorded."""
+        return (self.uri,)
+
 
 def tracking_uri(tracking: Tracking) -> str:
     """Return the MLflow URI: params, then MLFLOW_TRACKING_URI, then mlflow.db in the project.

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.secrets import guard_secrets
+from tasks.secrets import guard_secrets
+from tasks.tracking import StageRun
 from models import redaction
 from models.errors import SourceError
+from models.params.runtime import Runtime
+from tasks.caching import _guard
 
 CANARY = "cAnArY7"
 ENVIRONMENT = {
@@ -56,3 +59,11 @@ def test_the_text_of_a_logged_error_is_redacted_with_it() -> None:
 def test_switches_numbers_and_paths_are_no_secrets() -> None:
     assert logged("false 2048 /home/me/key-file %d", 3) == "false 2048 /home/me/key-file 3\n"
     assert CANARY not in repr(SourceError(f"the key {CANARY}2-token is wrong"))
+
+
+def test_a_step_makes_the_addresses_of_its_arguments_known() -> None:
+    run = StageRun(uri=f"postgresql://u:{CANARY}3/x@db/mlflow", experiment="fusion", parent_id="p", name="teach")
+    runtime = Runtime(endpoints={"judge": f"https://me:{CANARY}4pass@host/v1", "other": "http://127.0.0.1:8001/v1"})
+    _guard([runtime, run, "text", 3])
+    told = logged("no host %s, no login %s at 127.0.0.1", f"{CANARY}3", f"{CANARY}4pass")
+    assert told == "no host ***, no login *** at 127.0.0.1\n"
