@@ -34,6 +34,8 @@ class Stale:
 def render_result(result: Result, *, where: Mapping[str, str] | None = None, columns: Iterable[str] | None = None) -> str:
     """Return the Markdown table of a result, with its command, commit, date and note underneath.
 
+    Rows that tell when they were `measured` (date and commit) count by that: oldest and newest of those shown.
+
     Args:
         result: The measured figures.
         where: Column → value (as text) that rows must have.
@@ -61,7 +63,18 @@ def render_result(result: Result, *, where: Mapping[str, str] | None = None, col
     shown_title = ", ".join(f"{key} {value}" for key, value in (where or {}).items()) or result.name
     grid = Grid(shown_title, header, tuple(line[: len(header)] for line in lines), num_text=1 + len(chosen))
     note = f" {result.note}" if result.note else ""
-    return f"{to_markdown(grid)}\n\n`{result.command}`, commit {short_commit(result.commit)}, {result.date}.{note}"
+    return f"{to_markdown(grid)}\n\n`{result.command}`, {_measured(result, rows)}.{note}"
+
+
+def _measured(result: Result, rows: Iterable[ResultRow]) -> str:
+    """Return commit and date of the rows, or those of the oldest and the newest."""
+    stamps = dict.fromkeys(str(row.more.get("measured") or f"{result.date} {result.commit}") for row in rows)
+    told = [(date, short_commit(commit)) for date, _, commit in (stamp.partition(" ") for stamp in stamps)]
+    told.sort(key=lambda stamp: stamp[0])
+    (first, oldest), (last, newest) = told[0], told[-1]
+    if len(told) == 1:
+        return f"commit {oldest}, {first}"
+    return f"commits {oldest} ({first}) to {newest} ({last})"
 
 
 def render_document(text: str, *, results: Path, document: Path) -> str:

@@ -51,6 +51,23 @@ def test_a_note_stands_under_every_table_of_its_figures(document: Path) -> None:
     assert len(check_documents([document], results=results)) == 1
 
 
+def test_rows_measured_at_their_own_time_are_stamped_with_it() -> None:
+    def shown(*measured: str | None) -> str:
+        rows = tuple(ResultRow(f"row {i}", 1.0, "s", more={"measured": m} if m else {}) for i, m in enumerate(measured))
+        return render_result(replace(_RESULT, rows=rows), columns=()).rpartition("`, ")[2]
+
+    old, new = "2025-12-30 aaaaaaaaaaaa+", "2026-01-02 bbbbbbbbbbbb"
+    assert shown(old, old) == "commit aaaaaaaaaa+, 2025-12-30."
+    assert shown(new, old, new) == "commits aaaaaaaaaa+ (2025-12-30) to bbbbbbbbbb (2026-01-02)."
+    assert shown(old, None) == "commits aaaaaaaaaa+ (2025-12-30) to 0123456789 (2026-01-31)."
+    assert shown(None) == "commit 0123456789, 2026-01-31."
+    rows = (
+        ResultRow("a", 1.0, "s", more={"measured": old, "k": "1"}),
+        ResultRow("b", 1.0, "s", more={"measured": new, "k": "2"}),
+    )
+    assert render_result(replace(_RESULT, rows=rows), where={"k": "1"}).endswith("commit aaaaaaaaaa+, 2025-12-30.")
+
+
 def test_a_stale_block_is_found_and_named(document: Path) -> None:
     results = document.parent / "results"
     stale = check_documents([document], results=results)
