@@ -9,6 +9,7 @@ from rich.table import Table
 from flows.context import StageContext
 from flows.cut_texts import cut_warnings
 from flows.dialogue_sizes import dialogue_estimates, uncounted
+from flows.parallel import device_lanes
 from flows.sizes import corpus_size, model_sizes, pretrain_tokens, reward_sizes
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
@@ -52,6 +53,8 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
             out.print(f"no estimates for the {half} half: {what} cannot be read here (nothing is downloaded for a plan).")
     if known:
         out.print(_needs(known, ctx))
+        for line in judged(known):
+            out.print(line)
     if "fusion" in halves:
         for line in extra_steps(ctx):
             out.print(line)
@@ -59,6 +62,16 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
             out.print(f"[yellow]warning:[/] {escape(line)}")
     if "dialogue" in halves and (left := uncounted(ctx)):
         out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
+
+
+def judged(known: Sequence[StageEstimate]) -> list[str]:
+    """Return a line per stage that asks judges behind endpoints."""
+    return [
+        f"{e.stage} asks judges {e.judging.calls:,} times (answers × judges): about {e.judging.sent_tokens:,} tokens sent, "
+        f"at most {e.judging.reply_tokens:,} in replies; replies without a grade are asked for again, up to twice."
+        for e in known
+        if e.judging is not None
+    ]
 
 
 def extra_steps(ctx: StageContext) -> list[str]:
@@ -140,8 +153,11 @@ def _needs(estimates: Sequence[StageEstimate], ctx: StageContext) -> Table:
 
 def planned_seconds(estimate: StageEstimate, *, runtime: Runtime, planning: Planning) -> float:
     """Return the seconds of an estimate on this machine."""
-    # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker.
+    # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker; `teach`
+    # with one worker on all devices.
     at_once = runtime.nproc if estimate.stage == "fuse" else 1 if "dialogue" in estimate.stage else runtime.workers
+    if estimate.stage == "teach" and runtime.workers == 1:
+        at_once = device_lanes(runtime)
     return estimate.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=at_once)
 
 

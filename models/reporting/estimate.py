@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from models.fusion.schedule import Schedule, has_truth, has_winners, resolve_schedule
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import FusionParams
-from models.params.teach import TeachParams
+from models.params.teach import ScorerSpec, TeachParams
 from models.reporting.corpus_size import CorpusSize
 from models.reporting.footprint import (
     ModelSize,
@@ -28,6 +28,7 @@ from models.reporting.footprint import (
     training_state_bytes,
     weights_bytes,
 )
+from models.reporting.judging import Judging, judging_of
 
 # To find, check and record one source, or the model it was trained into (measured: 1 to 1.5 s).
 _OPENING_SECONDS = 1.0
@@ -61,6 +62,7 @@ class StageEstimate:
         layer_calls: Passes through one layer that wait for each other (steps × layers): with small models and while generating,
             starting them takes longer than what they compute.
         fixed_seconds: What takes time whatever the machine computes, besides `START_SECONDS`.
+        judging: What it asks of judges behind endpoints, where each answer is graded at the first reply.
     """
 
     stage: str
@@ -71,6 +73,7 @@ class StageEstimate:
     layer_calls: float = 0.0
     resume_bytes: int = 0
     fixed_seconds: float = 0.0
+    judging: Judging | None = None
 
     def seconds(self, flops_per_second: float, *, seconds_per_layer: float = 0.0, processes: int = 1) -> float:
         """Return the seconds at a sustained rate per process (40 % of the peak is good for training)."""
@@ -124,7 +127,7 @@ def estimate_stages(
         ),
         _evaluate(
             [*sources.values(), *(sources[name] for name in fusion.targets for _ in methods)], corpus,
-            judges=reward_models, cfg=evaluation, num_sources=len(sources), on_cpu=on_cpu,
+            judges=reward_models, scorers=teach.rewards.scorers, cfg=evaluation, num_sources=len(sources), on_cpu=on_cpu,
         ),
     )  # fmt: skip
 
@@ -176,7 +179,8 @@ def _teach(
         )
         for m in sources
     )
-    return StageEstimate("teach", int(disk), host, max(device, default=0), flops, calls)
+    judging = judging_of(cfg.rewards.scorers, corpus, answers=asked * samples * len(sources), answer=answer)
+    return StageEstimate("teach", int(disk), host, max(device, default=0), flops, calls, judging=judging)
 
 
 def _inference_bytes(model: ModelSize, corpus: CorpusSize, *, generated: tuple[int, int], scored: int, on_cpu: bool) -> int:
@@ -296,6 +300,7 @@ def _evaluate(
     corpus: CorpusSize,
     *,
     judges: Sequence[ModelSize],
+    scorers: Sequence[ScorerSpec],
     cfg: EvaluationParams,
     num_sources: int,
     on_cpu: bool,
@@ -317,4 +322,5 @@ def _evaluate(
     judging = max((weights_bytes(judge) for judge in judges), default=0) if cfg.answers else 0
     disk = sum(rows) * (answer * corpus.bytes_per_token + _SCORED_BYTES)
     host = PROCESS_BYTES + max(judging, *(weights_bytes(m) for m in models))
-    return StageEstimate("evaluate_fusion", int(disk), host, max(device, judging), flops, calls)
+    asked = judging_of(scorers, corpus, answers=sum(rows) if cfg.answers else 0, answer=answer)
+    return StageEstimate("evaluate_fusion", int(disk), host, max(device, judging), flops, calls, judging=asked)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from models.fusion.schedule import resolve_schedule
+from models.generation.judge import JUDGE_SYSTEM
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import FusionParams, LoraParams, Phase
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
@@ -16,6 +17,7 @@ from models.reporting.estimate import (
     text_passes,
 )
 from models.reporting.footprint import ModelSize, activation_bytes, generation_calls, loss_chunk_bytes
+from models.reporting.judging import Judging
 
 VICUNA = ModelSize(7_000_000_000, 32_000, 4096, 32, "bfloat16")
 MPT = ModelSize(7_000_000_000, 50_432, 4096, 32, "bfloat16")
@@ -90,6 +92,22 @@ def test_judges_read_every_answer_of_the_evaluation_and_need_their_own_memory() 
     assert judged.flops > plain.flops and judged.device_bytes == 140_000_000_000 > plain.device_bytes
     silent = {"evaluation": EvaluationParams(answers=False)}
     assert stages(reward_models=(judge,), **silent)["evaluate_fusion"] == stages(**silent)["evaluate_fusion"]
+
+
+def test_judges_behind_endpoints_are_counted_by_answers_and_judges() -> None:
+    judges = [ScorerSpec(kind="judge", name=n, model=n, max_tokens=m) for n, m in (("gpt", 256), ("claude", 1000))]
+    scorers = (ScorerSpec(kind="reference", name="chrf"), *judges)
+    asking = TEACH.model_copy(update={"rewards": RewardParams(scorers=scorers, validation_prompts=256)})
+    found = stages(replace(CORPUS, num_valid=100), teach=asking)
+    # 52,000 prompts and 100 of validation, three sources; a request has the grading prompt, 80 bytes of prompt, 100 tokens of 4.
+    sent = -(-(len(JUDGE_SYSTEM) + 80 + 400) // 4)
+    assert found["teach"].judging == Judging(2 * 52_100 * 3, 2 * 52_100 * 3 * sent, 52_100 * 3 * 1256)
+    evaluated = found["evaluate_fusion"].judging
+    assert evaluated is not None and evaluated.calls == 2 * (3 * (1000 + 100) + 1000), (
+        "sources on validation too, one fused model"
+    )
+    assert found["fuse"].judging is None and stages()["teach"].judging is None
+    assert stages(teach=asking, evaluation=EvaluationParams(answers=False))["evaluate_fusion"].judging is None
 
 
 def test_more_samples_cost_more_answers_but_no_more_signals() -> None:
