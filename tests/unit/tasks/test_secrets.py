@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.secrets import guard_secrets
-from tasks.tracking import StageRun
 from models import redaction
 from models.errors import SourceError
 from models.params.runtime import Runtime
 from tasks.caching import _guard
+from tasks.secrets import guard_secrets
+from tasks.tracking import StageRun
 
 CANARY = "cAnArY7"
 ENVIRONMENT = {
