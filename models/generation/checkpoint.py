@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
-def check_checkpoint(folder: Path, skeleton: PreTrainedModel, config: ConfigFile, *, where: str) -> None:
+def check_checkpoint(folder: Path, skeleton: PreTrainedModel, config: ConfigFile, *, where: str, quantised: bool = False) -> None:
     """Compare names and shapes of the stored tensors with those of the model that the config describes.
 
     Pickled weights are left to the loading, and so are names that transformers converts.
@@ -26,11 +26,14 @@ def check_checkpoint(folder: Path, skeleton: PreTrainedModel, config: ConfigFile
         skeleton: The model that the config describes, on the meta device.
         config: The config, for errors.
         where: What to call the model in errors.
+        quantised: Whether the weights are stored quantised: then their names and shapes are left to the loading, too.
 
     Raises:
         SourceError: A file is torn, a tensor has another shape, or tensors or layers are on one side only.
     """
     stored = _stored(folder, where=where)
+    if quantised:
+        return
     named = dict(skeleton.named_parameters(remove_duplicate=False))
     prefix = f"{skeleton.base_model_prefix}."
     found = {name: next((n for n in (name, prefix + name) if n in named), None) for name in stored}

@@ -25,6 +25,7 @@ _EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps",
 _SHARES = ("rotary_pct", "partial_rotary_factor")
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "decoder_start_token_id")
+_FLAGS = ("output_hidden_states", "output_attentions")
 _ROPE_POSITIVE = ("rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _ROPE_TYPES = {"default", "mrope", "su", *ROPE_INIT_FUNCTIONS}
 _HUGE = 1e300
@@ -115,12 +116,11 @@ def check_config(file: ConfigFile, *, trust: bool) -> None:
         each(_SHARES, lambda v: _number(v) and 0 < v <= 1, "must be a number above 0, at most 1")
         each(_ACTIVATIONS, lambda v: isinstance(v, str) and v in ACT2FN, "must be an activation that transformers has")
         each(("rope_theta",), lambda v: _number(v) and v > 0, "must be a number above 0")
+        each(_FLAGS, lambda v: isinstance(v, bool), "must be true or false")
+        each(("return_dict",), lambda v: v is True, "must be true, as outputs are read by name")
         each(("dtype", "torch_dtype"), _is_dtype, "must be the name of a torch dtype of floating point")
         for name in ("rope_scaling", "rope_parameters"):
             _check_rope(file, prefix + name, values.get(name))
-        if values.get("quantization_config") is not None:
-            rule = "must be absent: sources are read in the dtype of the params"
-            file.refuse(prefix + "quantization_config", rule, values["quantization_config"], cure="Name the model's own weights.")
 
 
 def check_token_ids(file: ConfigFile, *, rows: int | None) -> None:

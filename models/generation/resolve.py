@@ -19,6 +19,7 @@ from models.adapters import refuse_adapter
 from models.errors import SourceError
 from models.generation.checkpoint import check_checkpoint, embedding_rows
 from models.generation.config_file import CONFIG, CONTEXT_KEYS, GENERATION, ConfigFile, check_config, check_token_ids
+from models.generation.quantisation import is_quantised
 from models.generation.reasons import reason
 from models.generation.weights import folder_digest
 from models.params.sources import RewardModelSpec, SourceSpec
@@ -70,6 +71,7 @@ def _resolve(
     # A hub download of a large model happens only when it is loaded; the commit already says which weights they will be.
     digest = folder_digest(folder, where=where) if folder else ""
     file = ConfigFile(location, CONFIG, revision=revision, where=where)
+    quantised = is_quantised(file)
     config = _load_config(file, location, revision, trust=trust, where=where)
     if folder is None:
         revision = getattr(config, "_commit_hash", None) or revision
@@ -85,7 +87,7 @@ def _resolve(
     check_token_ids(file, rows=rows)
     _check_generation(location, revision, rows=rows, where=where)
     if folder is not None:
-        check_checkpoint(folder, skeleton, file, where=where)
+        check_checkpoint(folder, skeleton, file, where=where, quantised=quantised)
     end = _turn_end(spec, tokenizer, written, _stop_ids(config, location, revision)) if kind == "causal" else None
     return ResolvedSource(
         name=spec.name,

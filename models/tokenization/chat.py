@@ -89,7 +89,7 @@ def resolve_template(preset: str | None, tokenizer: PreTrainedTokenizerBase, *, 
         source: Name of the source model, for messages.
 
     Raises:
-        SourceError: The preset is unknown, or there is neither a preset nor a template.
+        SourceError: The preset is unknown, there is neither a preset nor a template, or the template is no Jinja.
     """
     names = ", ".join(PRESETS)
     if preset is not None:
@@ -101,6 +101,13 @@ def resolve_template(preset: str | None, tokenizer: PreTrainedTokenizerBase, *, 
         raise SourceError(
             f"The tokenizer of source `{source}` has no chat template. Set `chat_template` of this source to one of {names}."
         )
+    try:
+        _compiled(own)
+    except Exception as error:  # whatever Jinja makes of a text that is none
+        raise SourceError(
+            f"The chat template that the tokenizer of source `{source}` brings must be Jinja, but is not: {_said(error)}. "
+            f"Set `chat_template` of this source to one of {names}."
+        ) from error
     return own
 
 
@@ -109,7 +116,7 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")
-    return str(own) if own else None
+    return own if isinstance(own, str) and own else None
 
 
 def render_prompt(
@@ -159,10 +166,10 @@ def response_lead(template: str, *, date: Date = DEFAULT_DATE, source: str | Non
     `TokenCodec.encode_responses`. A template that writes a finished answer differently from a prompt, or no finished answer at
     all, gives `""`.
     """
-    probe, question = "Answer", Message("user", "Question")
-    prompt = render_prompt(template, [question], date=date, source=source, **special_tokens)
+    probe = "Answer"
+    asked, prompt = _ask(template, "Question", date=date, source=source, **special_tokens)
     try:
-        whole = render_conversation(template, [question, Message("assistant", probe)], date=date, **special_tokens)
+        whole = render_conversation(template, [*asked, Message("assistant", probe)], date=date, **special_tokens)
     except SourceError:
         return ""
     if not whole.startswith(prompt):
@@ -179,13 +186,14 @@ def written_end(template: str, *, date: Date = DEFAULT_DATE, **special_tokens: s
     finished answer gives nothing.
     """
     question, answer, further = "Example question", "Example answer", "Another question"
-    turns = [Message("user", question), Message("assistant", answer), Message("user", further)]
     found: list[str] = []
     try:
-        whole = render_conversation(template, turns[:2], date=date, **special_tokens)
+        asked, _ = _ask(template, question, date=date, **special_tokens)
+        turns = [*asked, Message("assistant", answer)]
+        whole = render_conversation(template, turns, date=date, **special_tokens)
         if answer in whole:
             found.append(whole.rpartition(answer)[2])
-        whole = render_conversation(template, turns, date=date, **special_tokens)
+        whole = render_conversation(template, [*turns, Message("user", further)], date=date, **special_tokens)
     except SourceError:
         return tuple(found)
     head, _, rest = whole.partition(question)
@@ -206,6 +214,35 @@ def template_digest(template: str) -> str:
     return hashlib.sha256(template.encode()).hexdigest()
 
 
+def _ask(
+    template: str, question: str, *, date: Date, source: str | None = None, **special_tokens: str | None
+) -> tuple[list[Message], str]:
+    """Return the turns of a prompt with a question, and the prompt: behind a system message where the template demands one.
+
+    Raises:
+        SourceError: The template renders neither.
+    """
+    asked = [Message("user", question)]
+    try:
+        return asked, render_prompt(template, asked, date=date, source=source, **special_tokens)
+    except SourceError:
+        introduced = [Message("system", "Introduction"), *asked]
+        try:
+            return introduced, render_prompt(template, introduced, date=date, source=source, **special_tokens)
+        except SourceError:
+            pass
+        raise
+
+
+def _compiled(template: str) -> Template:
+    compiled: Callable[[str], Template] = chat_template_utils._compile_jinja_template  # cached there
+    return compiled(template)
+
+
+def _said(error: Exception) -> str:
+    return f"{' '.join(str(error).split()).rstrip('.') or 'no reason given'} ({type(error).__name__})"
+
+
 def _render(
     template: str,
     messages: Sequence[Message],
@@ -215,10 +252,9 @@ def _render(
     special_tokens: Mapping[str, str | None],
     add_generation_prompt: bool,
 ) -> str:
-    compiled: Callable[[str], Template] = chat_template_utils._compile_jinja_template  # cached there
     given: dict[str, Any] = {name: token for name, token in special_tokens.items() if token is not None}
     try:
-        return compiled(template).render(
+        text = _compiled(template).render(
             **given,
             messages=[{"role": m.role, "content": m.content} for m in messages],
             tools=None,
@@ -226,10 +262,11 @@ def _render(
             add_generation_prompt=add_generation_prompt,
             strftime_now=date.strftime,
         )
+        text.encode("utf-8")  # half a surrogate pair is no text
     except Exception as error:  # a template is a program of its author's: it fails in any way a program can
         roles = ", ".join(m.role for m in messages)
-        said = " ".join(str(error).split()) or "no reason given"
         raise SourceError(
             f"The chat template{f' of source `{source}`' if source else ''} cannot render messages with roles [{roles}]: "
-            f"{said} ({type(error).__name__}). Use another `chat_template` preset."
+            f"{_said(error)}. Use another `chat_template` preset."
         ) from error
+    return text

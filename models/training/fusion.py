@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainingArguments, set_seed
 
-from models.errors import FusedialError
+from models.errors import FusedialError, SourceError
 from models.files import replacing_folder
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
@@ -149,6 +149,11 @@ class _Run:
         with no_progress_bars():
             dtype = "float32" if cfg.lora is None else cfg.lora.base_dtype
             model = load_model(self._job.target, device="cpu", dtype=dtype)
+        if getattr(model, "hf_quantizer", None) is not None:
+            raise SourceError(
+                f"The target `{self._job.target.name}` must have weights that can be trained, but has quantised ones. "
+                "Name the model's own weights for it."
+            )
         if cfg.gradient_checkpointing:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         lm = model if cfg.lora is None else add_adapters(model, cfg.lora)

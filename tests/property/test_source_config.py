@@ -37,6 +37,8 @@ _MORE_KEYS = (
     "auto_map",
     "generation_config",
     "layer_types",
+    "return_dict",
+    "output_hidden_states",
 )
 _ODD = st.one_of(
     st.sampled_from(

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.quantizers import AutoHfQuantizer
 
 from models.errors import SourceError
+from models.generation.loading import load_model
 from models.generation.resolve import resolve_reward_model, resolve_source
 from models.params.sources import RewardModelSpec, SourceSpec
 from models.schema import ResolvedSource
@@ -71,7 +75,9 @@ def test_a_file_that_is_no_object_of_whole_characters(folder: Path, name: str, t
         ("architectures", [3]),
         ("architectures", ["NonsenseForCausalLM"]),
         ("architectures", ["LlamaModel"]),
-        ("quantization_config", {"quant_method": "gptq", "bits": 4}),
+        *[("quantization_config", value) for value in ({}, [], "x", {"quant_method": "nonsense"}, {"quant_method": ["fp8"]})],
+        *[("output_hidden_states", value) for value in ("x", 1, [])],
+        ("return_dict", False),
         ("is_encoder_decoder", True),
         ("num_hidden_layers", 1),
         ("text_config", 3),
@@ -160,3 +166,41 @@ def test_weights_of_other_sizes_and_torn_ones(folder: Path, pico_folder: Callabl
     (folder / "model.safetensors").write_bytes(good[: len(good) // 2])
     with pytest.raises(SourceError, match=r"model\.safetensors must be whole safetensors, but cannot be read"):
         resolve(folder)
+
+
+def quantise(folder: Path) -> None:
+    """Store the linear weights as float8 with one scale a block, as published FP8 checkpoints are."""
+    whole = load_file(folder / "model.safetensors")
+    stored: dict[str, torch.Tensor] = {}
+    for name, weight in whole.items():
+        if name.endswith("proj.weight"):
+            scale = weight.abs().max() / 448
+            stored[name] = (weight / scale).to(torch.float8_e4m3fn)
+            stored[f"{name}_scale_inv"] = scale.expand([-(-size // 128) for size in weight.shape]).contiguous()
+        else:
+            stored[name] = weight
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    how = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+    change(folder, quantization_config=how)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU reads float8 as it is")
+def test_quantised_weights_that_transformers_reads_here(folder: Path) -> None:
+    whole = load_model(resolve(folder), device="cpu")
+    quantise(folder)
+    model = load_model(resolve(folder), device="cpu")
+    for (name, weight), own in zip(model.named_parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(weight, own, atol=0.07 * float(own.detach().abs().max())), name
+
+
+def test_quantised_weights_that_nothing_reads_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ImportError("needs a package that is not installed\nand more")
+
+    monkeypatch.setattr(AutoHfQuantizer, "from_config", lacking)
+    change(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(
+        SourceError, match=r"`quantization_config` must be of a method that can be loaded here \(needs a"
+    ) as caught:
+        resolve(folder)
+    assert "\n" not in str(caught.value)

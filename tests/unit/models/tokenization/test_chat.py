@@ -95,6 +95,7 @@ BROKEN = {
     "range": "{% for i in range(1000000000) %}{% endfor %}",
     "lookup": "{{ {}.fromkeys }}{{ messages[0].content.encode('ascii', 'strict') }}",
     "refusal": "{{ raise_exception('only tools') }}",
+    "half a character": r'{{ "\ud800" }}',
 }
 
 
@@ -179,6 +180,12 @@ def test_resolve_template(pico_tokenizer) -> None:
         resolve_template("mpt", tokenizer, source="warden")
     tokenizer.chat_template = "{{ bos_token }}own"
     assert resolve_template(None, tokenizer, source="warden") == "{{ bos_token }}own"
+    tokenizer.chat_template = "{{ bos_token"
+    with pytest.raises(SourceError, match=r"source `warden` brings must be Jinja, but is not: .* Set `chat_template`"):
+        resolve_template(None, tokenizer, source="warden")
+    tokenizer.chat_template = 5
+    with pytest.raises(SourceError, match=r"source `warden` has no chat template"):
+        resolve_template(None, tokenizer, source="warden")
 
 
 def test_digest_is_of_the_text() -> None:

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from models.tokenization.chat import PRESETS
+from models.tokenization.chat import PRESETS, response_lead
 from models.tokenization.codec import TokenCodec
 from models.tokenization.vocab_map import byte_vocab_map, map_ends, min_edit_distance_map
 
@@ -50,6 +50,15 @@ def test_the_label_is_what_the_template_writes(chatty, written: str, label: str)
     codec = codec_of(chatty, USER + written + LAST)
     assert codec.pieces[codec.eos_id] == label and codec.end.notice == ""
     assert codec.end.ids[0] == codec.end.label and chatty.eos_token_id in codec.end.ids
+
+
+def test_a_template_that_demands_a_system_message_ends_its_turns_all_the_same(chatty) -> None:
+    demand = "{% if messages[0].role != 'system' %}{{ raise_exception('say who I am') }}{% endif %}"
+    template = demand + USER + " {{ m.content }}<|im_end|>\n" + LAST.replace("<|bot|>", "")
+    codec = codec_of(chatty, template)
+    assert codec.pieces[codec.eos_id] == "<|im_end|>"
+    # The system message is written like an answer, so that only the last of the prompt's turns may count.
+    assert response_lead(template, **codec.template_variables) == " "
 
 
 @pytest.mark.parametrize(
