@@ -66,7 +66,8 @@ def test_an_entity_that_is_not_kept_changes_nothing(batch: list, extra: list[int
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=30))
+# Without unassigned characters: a newer Unicode than that of Python may give them a lower case.
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cn")), max_size=30))
 def test_the_tokenizer_gives_back_any_text(text: str) -> None:
     tokenizer = generator().tokenizer
     decoded = tokenizer.decode(tokenizer.encode(text, split_special_tokens=True))
