@@ -72,9 +72,6 @@ def pico_answers(
     from tasks.resident import source_in_use
 
     rows = answered_prompts(data.path / "pretrain", num_prompts=cfg.num_prompts, seed=cfg.seed)
-    how = ResponseParams(
-        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, num_samples=cfg.num_samples, seed=cfg.seed
-    )
     total = len(rows) * cfg.num_samples
     name = str(source.meta["name"])
     with (
@@ -82,6 +79,12 @@ def pico_answers(
         source_in_use(source.path, runtime=runtime) as loaded,
     ):
         items = [PromptItem(e.id, e.messages) for e in rows]
+        how = ResponseParams(
+            max_new_tokens=min(cfg.max_new_tokens, loaded.source.context_length // 2),
+            temperature=cfg.temperature,
+            num_samples=cfg.num_samples,
+            seed=cfg.seed,
+        )
         answers = generate_responses(loaded, items, how, on_progress=lambda done: sink.progress(done, total, unit="answers"))
     write_responses(work.out, answers)
     return {"name": name, "answers": len(answers)}

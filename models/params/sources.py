@@ -100,7 +100,9 @@ class PreferenceParams(Section):
     num_prompts: int = Field(900, ge=0, description="Prompts over all families that the sources answer; 0 = rules alone.")
     num_samples: int = Field(2, ge=1, description="Answers of each source to a prompt.")
     temperature: float = Field(0.7, gt=0, description="Sampling temperature.")
-    max_new_tokens: int = Field(64, ge=1, description="Longest answer in tokens; one that is cut makes no pair.")
+    max_new_tokens: int = Field(
+        64, ge=1, description="Longest answer in tokens, at most half of a source's context; one that is cut makes no pair."
+    )
     share: float = Field(0.9, ge=0, le=1, description="Share of the training pairs that are real answers, one right, one wrong.")
     seed: int = Field(0, description="Seed of the prompts' choice and of sampling.")
 

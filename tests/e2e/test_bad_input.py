@@ -153,7 +153,7 @@ CASES = {
     ),
     "endpoint away": Case(
         (
-            rf"{CLOSED_PORT}/v1/chat/completions \(model `scholar`\) must be reachable, but is not",
+            rf"{CLOSED_PORT}/v1/completions \(model `scholar`\) must be reachable, but is not",
             r"Check that the server runs and that `runtime.endpoints` names its address",
         ),
         ("run", "teach", "-S", "teach.responses.backend=http", "-S", f"runtime.endpoints.scholar={CLOSED_PORT}"),
