@@ -80,7 +80,7 @@ def short_commit(commit: str) -> str:
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Write `folder/<name>.json`, indented and in a fixed order for readable diffs; returns the path.
+    """Write `folder/<name>.json`, one row a line and in a fixed order for readable diffs; returns the path.
 
     Raises:
         DataError: The name is no file name, there are no rows, or a figure is not finite.
@@ -92,9 +92,14 @@ def write_result(folder: Path, result: Result) -> Path:
     path = folder / f"{result.name}.json"
     head = {"name": result.name, "command": result.command, "commit": result.commit, "date": result.date}
     head |= {"note": result.note} if result.note else {}
-    text = json.dumps(head | {"rows": [row.to_json() for row in result.rows]}, ensure_ascii=False, indent=1, allow_nan=False)
-    write_atomic(path, text + "\n")
+    lines = [f' "{key}": {_line(value)},' for key, value in head.items()]
+    rows = ",\n".join(f"  {_line(row.to_json())}" for row in result.rows)
+    write_atomic(path, "\n".join(["{", *lines, ' "rows": [', rows, " ]", "}"]) + "\n")
     return path
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def read_result(path: Path) -> Result:
