@@ -14,7 +14,9 @@ from models.files import replacing_folder
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signal import SignalStore
+from models.generation.config_file import CONFIG, ConfigFile
 from models.generation.loading import load_model, pick_device
+from models.generation.quantisation import is_quantised
 from models.metrics_sink import MetricsSink, NullSink
 from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
@@ -69,7 +71,7 @@ def train_fusion(
     Raises:
         ParamsError: A schedule or a distribution over processes that cannot be.
         SignalError: A store that is incomplete or of another tokenizer.
-        SourceError: The target cannot be loaded.
+        SourceError: The target cannot be loaded, or has quantised weights.
         NumericsError: A loss or gradient that is not finite; the last checkpoint is kept.
         ArtifactError: Another process trains in `resume_dir`.
     """
@@ -96,6 +98,16 @@ def run_rank(job: Path) -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _refuse_quantised(target: ResolvedSource) -> None:
+    # By the config: where a device lacks the kernels, transformers restores rounded weights and no longer calls them quantised.
+    config = ConfigFile(target.location, CONFIG, revision=target.revision, where=f"The target `{target.name}`")
+    if is_quantised(config):
+        raise SourceError(
+            f"The target `{target.name}` must have weights that can be trained, but has quantised ones ({target.location}). "
+            "Name the model's own weights for it."
+        )
 
 
 class _Run:
@@ -146,14 +158,10 @@ class _Run:
 
     def _module(self) -> FusionModule:
         cfg = self._cfg
+        _refuse_quantised(self._job.target)
         with no_progress_bars():
             dtype = "float32" if cfg.lora is None else cfg.lora.base_dtype
             model = load_model(self._job.target, device="cpu", dtype=dtype)
-        if getattr(model, "hf_quantizer", None) is not None:
-            raise SourceError(
-                f"The target `{self._job.target.name}` must have weights that can be trained, but has quantised ones. "
-                "Name the model's own weights for it."
-            )
         if cfg.gradient_checkpointing:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         lm = model if cfg.lora is None else add_adapters(model, cfg.lora)
