@@ -1,11 +1,11 @@
 """The one reading of numbers in texts: what `prepare` keeps as a row's answer and what `evaluate` reads in a model's response.
 
 Read as a number: digits of any script, a sign (also `−` and `–`), any currency symbol (Unicode category Sc) before or behind the
-sign or the number, a leading point, a power of ten (`6e23`), fractions of whole numbers (`5/6`, `½`) and mixed ones (`1 1/2`, `1½`).
-What follows (units, `%`, a full stop) does not matter.
+sign or the number, a leading point, a power of ten (`6e23`), fractions of whole numbers (`5/6`, `½`), also behind a whole number
+(`1 1/2`, `1½`). What follows (units, `%`, a full stop) does not matter.
 
-- Thousands are grouped by `,` (`1,200`, `1,00,000`), `'`, `٬` or a no-break, thin or narrow no-break space. An ordinary blank does
-  not group: `rooms 12 345` are two numbers.
+- Thousands are grouped by `,` (`1,200`, `1,00,000`), `'`, `٬` or a no-break, thin or narrow no-break space. An ordinary blank
+  does not group: `rooms 12 345` are two numbers.
 - A comma is the decimal mark where it can be nothing else: behind thousands grouped otherwise (`1.234,56`, `1'234,5`) and in a
   price with cents (`12,50 €`). Two groups behind points are thousands: `1.234.567`.
 - Forms of which both readings are in use are read the English way: `1.234` is 1 and 234 thousandths, `1,234` is 1234, and a comma
@@ -17,6 +17,7 @@ What follows (units, `%`, a full stop) does not matter.
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -37,7 +38,9 @@ _POINTS = ".．٫"
 _END = r"(?![.,]?\d)"
 
 _TIME = rf"{_SIGN}?(?:{_CURRENCY}{_BLANK}?)?(?<!\d)\d{{1,2}}(?:[:：]\d\d){{1,2}}(?!\d|[:：]\d)(?:[{_POINTS}]\d+)?"
-_MINUS_BEFORE = rf"(?<![\w.)\]}}%‰°{CURRENCY_SYMBOLS}]){_SIGN}(?:{_CURRENCY}{_BLANK}?)?|(?<![\d.)])(?<!\d{_BLANK}){_CURRENCY}{_SIGN}"
+_MINUS_BEFORE = (
+    rf"(?<![\w.)\]}}%‰°{CURRENCY_SYMBOLS}]){_SIGN}(?:{_CURRENCY}{_BLANK}?)?|(?<![\d.)])(?<!\d{_BLANK}){_CURRENCY}{_SIGN}"
+)
 _DECIMAL_COMMA = "|".join(
     (
         r"\d{1,3}(?:\.\d{3}){2,}(?!\d)(?:,\d+)?",
@@ -74,11 +77,8 @@ def number_in(text: str) -> str | None:
     marked = _MARKED.search(text)
     if marked:
         return next(_readings(marked), None)
-    last = None
-    for match in _NUMBER.finditer(text):
-        for last in _readings(match):
-            pass
-    return last
+    last = deque((number for match in _NUMBER.finditer(text) for number in _readings(match)), maxlen=1)
+    return last[0] if last else None
 
 
 def last_number(text: str) -> Decimal | None:

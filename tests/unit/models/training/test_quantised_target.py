@@ -40,7 +40,7 @@ def test_a_quantised_target_is_refused(fusion_call: Callable[..., dict[str, Any]
     call, sink = fusion_call(), recording_sink()
     target = resolve_source(SourceSpec(name="tiny", model=str(quantised), chat_template="plain"), root=quantised.parent)
     call["target"] = replace(target, tokenizer_digest=call["target"].tokenizer_digest)
-    rule = r"The target `tiny` must have weights that can be trained, but has quantised ones \(.*fp8\)\. Name the model's own weights"
+    rule = r"The target `tiny` must have weights that can be trained, but has quantised ones \(.*fp8\)\. Name the model"
     with pytest.raises(SourceError, match=rule):
         train_fusion(sink=sink, **call)
     assert not sink.rows and not call["out"].exists()
