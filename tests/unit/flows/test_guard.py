@@ -5,7 +5,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,9 @@ import pytest
 from flows import guard
 from flows.guard import guarded
 from models.errors import SourceError
-from tasks import workspace
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv(workspace.ROOT_VARIABLE, str(tmp_path))
-    workspace.project_root.cache_clear()
-    yield tmp_path
-    workspace.project_root.cache_clear()
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def raising(error: BaseException) -> Callable[[], None]:
