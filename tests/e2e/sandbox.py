@@ -105,7 +105,7 @@ class Sandbox:
     def run(self, *words: str, **changes: str) -> Done:
         """Run a command in the folder to its end."""
         done = subprocess.run(
-            words, cwd=self.root, env=self.environment(**changes), capture_output=True, text=True, timeout=300, check=False
+            words, cwd=self.root, env=self.environment(**changes), capture_output=True, text=True, timeout=900, check=False
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

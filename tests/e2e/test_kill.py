@@ -15,7 +15,7 @@ TEACH = ("run", "teach")
 SETTINGS = ("fusion.epochs=6", "fusion.checkpoints.every_steps=1")
 FUSE = ("run", "fuse", "--method", "profuser", *(word for s in SETTINGS for word in ("-S", s)))
 STEPS = 18  # 48 prompts, 16 a step, 6 epochs
-PATIENCE_S = 120
+PATIENCE_S = 480  # a calm one needs half a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,25 @@ class Resumed:
 
 
 def kill_when(project: Sandbox, *words: str, reached: Callable[[], bool]) -> None:
-    """Start `python -m flows …` and kill its process group as soon as `reached` says so."""
+    """Start `python -m flows …` and kill its process group as soon as `reached` says so, in the state that it speaks of.
+
+    On a busy machine the command may be past that state before it is our turn: it is stopped, looked at once more, and killed only
+    where it is still there, so that a late kill and one that never had its moment are told apart from a resume that fails.
+    """
     process = project.start(*words)
     deadline = time.monotonic() + PATIENCE_S
-    while not reached() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    try:
+        while not reached():
+            assert process.poll() is None, f"{words} ended with {process.returncode} before it could be killed"
+            assert time.monotonic() < deadline, f"{words} did not get there in {PATIENCE_S} s"
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGSTOP)
+        assert reached(), f"{words} was past the state to kill it in"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        ended = process.wait()
+    assert ended == -signal.SIGKILL, "it ended before it could be killed"
 
 
 def checkpoints(project: Sandbox) -> list[int]:

@@ -30,6 +30,14 @@ def items(count: int) -> list[DialogueItem]:
     return [DialogueItem(f"z{i}#0", "food", (f"cheap food {i} please",), ENTITIES) for i in range(count)]
 
 
+TWICE = RetryPolicy(attempts=2, base_s=0.01, max_s=0.02)
+
+
+def patience(failure: str) -> float:
+    """Seconds to wait for a reply: where none comes, little; else more than any load makes of a reply that is on its way."""
+    return 1.0 if failure == "timeout" else 60.0
+
+
 def client_of(endpoint, **settings) -> OpenAiClient:
     fast = RetryPolicy(attempts=3, base_s=0.01, max_s=0.02)
     return OpenAiClient(endpoint.url, **{"model": "m", "api_key": KEY, "timeout_s": 5, "retry": fast, **settings})
@@ -109,7 +117,7 @@ def test_a_second_run_sends_nothing(endpoint, tmp_path):
 
 
 def slow(path, body):
-    time.sleep(0.5)
+    time.sleep(5 * patience("timeout"))
     return reply("too late")
 
 
@@ -137,7 +145,7 @@ def test_what_was_answered_before_an_outage_is_kept(endpoint, tmp_path, failure)
         return reply(f"answer {number_of(body)}") if left[0] >= 0 else fail(path, body)
 
     endpoint.answer = two_then_none
-    client = client_of(endpoint, timeout_s=0.2, concurrency=1)
+    client = client_of(endpoint, timeout_s=patience(failure), concurrency=1, retry=TWICE)
     with AnswerCache(tmp_path) as cache:
         with pytest.raises(BackendError, match=message) as caught:
             OpenAiResponder(client, in_context(), cache=cache).respond(items(4))
@@ -168,7 +176,7 @@ def test_one_bad_answer_is_empty_with_its_reason_and_stops_nothing(endpoint, tmp
     for again in range(2):
         endpoint.seen.clear()
         with AnswerCache(tmp_path) as cache:
-            client = client_of(endpoint, timeout_s=0.2, concurrency=1)
+            client = client_of(endpoint, timeout_s=patience(failure), concurrency=1, retry=TWICE)
             answers = OpenAiResponder(client, in_context(), cache=cache).respond(items(4))
         assert [a.text for a in answers] == ["answer 0", "answer 1", "", "answer 3"]
         assert [bool(a.problem) for a in answers] == [False, False, True, False]
@@ -188,7 +196,7 @@ def test_a_passing_failure_is_tried_again(endpoint, failure):
         return FAILURES[failure][0](path, body) if down else reply("at last")
 
     endpoint.answer = answer
-    assert OpenAiResponder(client_of(endpoint, timeout_s=0.2), in_context()).respond(items(1))[0].text == "at last"
+    assert OpenAiResponder(client_of(endpoint, timeout_s=patience(failure)), in_context()).respond(items(1))[0].text == "at last"
     assert len(endpoint.seen) == 3
 
 
