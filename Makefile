@@ -3,7 +3,12 @@ PYTHON ?= python3.11
 EXTRAS ?= cpu
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m flows
-PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+# Modules, not the scripts beside them: a script names its interpreter by path, which some signs in a folder's name break.
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+ifneq ($(words $(VENV)),1)
+$(error VENV must be a path without blanks, but is `$(VENV)`)
+endif
 
 .PHONY: help demo test check bench encoder ui server deploy worker plots stop clean setup setup-dev
 
@@ -38,8 +43,8 @@ test: setup-dev  ## lint, types, layers, stage table, tests
 check: setup-dev  ## lint, types, layers, stage table (no tests)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(VENV)/bin/python -m pytest -q tests/unit/flows/test_dvc_file.py
 
 bench: setup-dev  ## measure beside the peers (PEER=folder of FuseAI for theirs); writes docs/results/speed.json
@@ -60,7 +65,7 @@ worker: setup  ## run deployments from here, in the foreground
 plots: setup  ## result plots as one page, offline too (dvc plots show)
 	@$(PIP) -e ".[$(EXTRAS),plots]"
 	@$(VENV)/bin/python -m flows.plots_template
-	$(VENV)/bin/dvc plots show
+	$(VENV)/bin/python -m dvc plots show
 
 stop:  ## stop the servers this project started
 	@$(VENV)/bin/python -m flows.servers stop

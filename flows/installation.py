@@ -1,11 +1,14 @@
 """`check`: is this installation whole, and are these three packages the ones of one project?"""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from models.errors import FusedialError
 
+# venv and pip put the path between double quotes of a shell.
+_NOT_IN_SCRIPTS = frozenset('"$`')
 _FAISS = ("faiss-cpu", "faiss-gpu")
 
 
@@ -55,4 +58,16 @@ def check_installation() -> list[str]:
     """Return lines that describe the installation; raises on what cannot work."""
     packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "prefect", "mlflow", "dvc"))
     roots = package_roots()
-    return [f"installation: {packages}, {faiss_provider()}", f"packages: flows, tasks, models from {roots['flows']}"]
+    lines = [f"installation: {packages}, {faiss_provider()}", f"packages: flows, tasks, models from {roots['flows']}"]
+    return lines + script_warnings(Path(sys.prefix))
+
+
+def script_warnings(environment: Path) -> list[str]:
+    """Return a line where the path of a virtual environment has signs that its scripts, which pip and venv write, do not survive."""
+    harmful = sorted(_NOT_IN_SCRIPTS & set(str(environment)))
+    if not harmful:
+        return []
+    return [
+        f"warning: the scripts of {environment} (activate, dvc, prefect, mlflow) do not start, as its path has {' '.join(harmful)}: "
+        f'put it elsewhere (make setup VENV=/a/plain/path), or use PATH="$PWD/.venv/bin:$PATH" and `python -m dvc`.'
+    ]

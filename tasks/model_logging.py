@@ -59,11 +59,13 @@ def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: di
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)
+    # MLflow reads a plain path as an address too: `%20` in a folder's name would be a space.
+    places = {key: Path(place).absolute().as_uri() for key, place in artifacts.items()}
     with explained(uri), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=model_name(name),
             python_model=str(Path(__file__).with_name(code)),
-            artifacts=artifacts,
+            artifacts=places,
             **more,
         )
     client.set_tag(run_id, _LOGGED, info.model_uri)

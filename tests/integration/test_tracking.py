@@ -11,6 +11,7 @@ import pytest
 from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
 from tasks import tracking, workspace
+from tasks.model_logging import log_model
 from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, parent_run
 from tasks.tracking_params import flatten
 
@@ -189,3 +190,17 @@ def test_two_processes_open_a_cold_database_at_once(tmp_path: Path) -> None:
     said = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert len({out for out, _ in said}) == 1, "both found the same run"
+
+
+def test_a_model_below_a_folder_of_any_name_is_logged(project: Path, tmp_path: Path) -> None:
+    """MLflow takes a plain path for an address: it looked for `odd   ` where `odd %20 ` was meant."""
+    from mlflow.artifacts import download_artifacts
+
+    folder = tmp_path / "odd %20 'q\" ü#?" / "0a1b"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    run = finish(stage_run(parent("odd"), "fuse-odd"), "o")
+    log_model(run, folder, tracking=Tracking(), name="odd")
+    place = download_artifacts(read(run).data.tags["fusedial.model"], tracking_uri=tracking.tracking_uri(Tracking()))
+    (kept,) = Path(place).rglob("model.safetensors")
+    assert kept.read_bytes() == b"weights"
