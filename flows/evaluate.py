@@ -2,14 +2,14 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefect import flow
 
 from flows.context import StageContext
 from flows.encoders import scorer_content
-from flows.parallel import Call, gather
+from flows.parallel import Call, device_lanes, gather
 from flows.systems import SystemKey, place_of, run_name, systems_of
 from models.files import replacing, write_atomic
 from models.params.evaluation import EvaluationParams
@@ -24,17 +24,25 @@ def evaluate_fusion_stage(ctx: StageContext) -> None:
     """Write artifacts/<profile>/evaluate_fusion/{test,valid}/<system> and comparison/, and reports/<profile>/fusion.json."""
     systems = systems_of(ctx)
     places = [place_of(s) for s in systems]
-    test = dict(zip(places, gather([_call(ctx, s, "test") for s in systems], runtime=ctx.params.runtime), strict=True))
+    test = dict(zip(places, _evaluated(ctx, systems, "test"), strict=True))
     sources = [s for s in systems if s["kind"] == "source"]
     has_valid = int(ctx.input("prepare", "corpus").meta["valid"]) > 0
-    calls = [_call(ctx, s, "valid") for s in sources] if has_valid else []
-    valid = {str(s["name"]): a for s, a in zip(sources, gather(calls, runtime=ctx.params.runtime), strict=False)}
+    judged = _evaluated(ctx, sources, "valid") if has_valid else []
+    valid = {str(s["name"]): a for s, a in zip(sources, judged, strict=False)}
     made = comparison(ctx.params.evaluation, tuple(systems), test=tuple(test.values()), valid=valid)
     parts = {f"test/{p}": a for p, a in test.items()} | {f"valid/{n}": a for n, a in valid.items()}
     materialise_tree(parts | {"comparison": made}, ctx.out("evaluate_fusion"))
     table = json.loads((made.path / SCORES).read_text(encoding="utf-8"))["table"]
     _write_reports(ctx, table)
     _track(ctx, systems, table, made)
+
+
+def _evaluated(ctx: StageContext, systems: Sequence[SystemKey], split: str) -> list[Artifact]:
+    """Score the systems on a split, each on a device of its own where this process has several."""
+    runtime, cfg = ctx.params.runtime, ctx.params
+    # A judge behind an endpoint is asked by one evaluation at a time, as `runtime.concurrency` bounds the requests of one.
+    asks = cfg.evaluation.answers and any(s.kind == "judge" for s in cfg.teach.rewards.scorers)
+    return gather([_call(ctx, s, split) for s in systems], runtime=runtime, lanes=1 if asks else device_lanes(runtime))
 
 
 def _call(ctx: StageContext, system: SystemKey, split: str) -> Call:

@@ -63,11 +63,11 @@ def check_installation() -> list[str]:
 
 
 def script_warnings(environment: Path) -> list[str]:
-    """Return a line where the path of a virtual environment has signs that its scripts, which pip and venv write, do not survive."""
+    """Return a line where the path of a virtual environment has signs that the scripts of pip and venv do not survive."""
     harmful = sorted(_NOT_IN_SCRIPTS & set(str(environment)))
     if not harmful:
         return []
     return [
-        f"warning: the scripts of {environment} (activate, dvc, prefect, mlflow) do not start, as its path has {' '.join(harmful)}: "
-        f'put it elsewhere (make setup VENV=/a/plain/path), or use PATH="$PWD/.venv/bin:$PATH" and `python -m dvc`.'
+        f"warning: the scripts of {environment} (activate, dvc, prefect) do not start, as its path has {' '.join(harmful)}: "
+        'put it elsewhere (make setup VENV=/a/plain/path), or use PATH="$PWD/.venv/bin:$PATH" and `python -m dvc`.'
     ]

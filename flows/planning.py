@@ -153,10 +153,10 @@ def _needs(estimates: Sequence[StageEstimate], ctx: StageContext) -> Table:
 
 def planned_seconds(estimate: StageEstimate, *, runtime: Runtime, planning: Planning) -> float:
     """Return the seconds of an estimate on this machine."""
-    # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker; `teach`
-    # with one worker on all devices.
+    # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker;
+    # `teach` and `evaluate_fusion` with one worker on all devices.
     at_once = runtime.nproc if estimate.stage == "fuse" else 1 if "dialogue" in estimate.stage else runtime.workers
-    if estimate.stage == "teach" and runtime.workers == 1:
+    if estimate.stage in ("teach", "evaluate_fusion") and runtime.workers == 1:
         at_once = device_lanes(runtime)
     return estimate.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=at_once)
 

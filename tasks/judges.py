@@ -38,7 +38,7 @@ def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runt
                 return load_sentence_encoder(scorer.model, revision=scorer.revision, root=project_root(), device=device, key=key)
 
             name = f"{scorer.model}@{scorer.revision}"
-            with POOL.using(name, load, devices=pick_devices(runtime.device)) as encoder:
+            with POOL.using(name, load, devices=pick_devices(runtime.device), keep_s=runtime.keep_models_s) as encoder:
                 return embedding_scores(encoder, items, truths, batch_size=batch_size, on_progress=moved)
 
         return compare
@@ -53,7 +53,8 @@ def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runt
             check_unchanged(record)
             return load_reward_model(record, device=device)
 
-        with POOL.using(record.digest + record.location, load, devices=pick_devices(runtime.device)) as model:
+        devices, kept = pick_devices(runtime.device), runtime.keep_models_s
+        with POOL.using(record.digest + record.location, load, devices=devices, keep_s=kept) as model:
             return reward_scores(model, items, batch_size=batch_size, on_progress=moved)
 
     return judge

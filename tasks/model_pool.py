@@ -1,4 +1,4 @@
-"""Models in memory: each in use is kept, an idle one until another is wanted; each of several devices holds one at a time."""
+"""Models in memory: each in use is kept, an idle one for a while, or until another is wanted."""
 
 import gc
 import sys
@@ -18,14 +18,16 @@ _Place = tuple[str, str]  # what it is, and the device it is on
 class _Held:
     model: Any
     users: int = 0
+    leaving: threading.Timer | None = None  # runs while nobody uses it
 
 
 class ModelPool:
     """Loaded models by identity and device; safe to share between threads.
 
-    A model that nobody uses stays, so that the next shard finds it loaded; it leaves before another one is loaded, and at
-    `release`. On one device several models stand side by side only where several are in use. Of several devices each holds one
-    model: who finds all of them taken by others waits.
+    A model that nobody uses stays for a while, so that the next shard finds it loaded; it leaves when that time is over, before
+    another one is loaded, and at `release`. (Time, as the workers of a task runner are told nothing when a stage ends.) On one
+    device several models stand side by side only where several are in use. Of several devices each holds one model: who finds all
+    of them taken by others waits.
     """
 
     def __init__(self) -> None:
@@ -40,13 +42,16 @@ class ModelPool:
         return len(self._held)
 
     @contextmanager
-    def using(self, identity: str, load: Callable[[str], M], *, devices: Sequence[str]) -> Iterator[M]:
+    def using(
+        self, identity: str, load: Callable[[str], M], *, devices: Sequence[str], keep_s: float | None = None
+    ) -> Iterator[M]:
         """Lend a model; it is loaded unless an equal one is in memory. Keep no reference to it behind the block.
 
         Args:
             identity: What it is; equal identities are equal models.
             load: Device → model.
             devices: Where it may be.
+            keep_s: Seconds it stays behind its last use; None = until another one is loaded or `release`.
         """
         with self._changed:
             while (device := self._free_device(identity, devices)) is None:
@@ -57,11 +62,14 @@ class ModelPool:
                 self._held[place] = _Held(load(device))
             held = self._held[place]
             held.users += 1
+            _stay(held)
         try:
             yield held.model
         finally:
             with self._changed:
                 held.users -= 1
+                if not held.users and keep_s is not None:
+                    held.leaving = self._leave_in(keep_s, place)
                 del held
                 self._changed.notify_all()
 
@@ -70,6 +78,19 @@ class ModelPool:
         with self._changed:
             self._drop([place for place, held in self._held.items() if not held.users])
             self._changed.notify_all()
+
+    def _leave_in(self, seconds: float, place: _Place) -> threading.Timer:
+        timer = threading.Timer(seconds, self._leave, args=(place,))
+        timer.daemon = True  # the end of the process does not wait for it
+        timer.start()
+        return timer
+
+    def _leave(self, place: _Place) -> None:
+        """Drop a model unless it was lent again, or lent and returned, since this timer started."""
+        with self._changed:
+            if place in self._held and self._held[place].leaving is threading.current_thread():
+                self._drop([place])
+                self._changed.notify_all()
 
     def _free_device(self, identity: str, devices: Sequence[str]) -> str | None:
         """Return where to use it: where it lies idle, else a device without use, else (one device) beside others."""
@@ -87,9 +108,15 @@ class ModelPool:
 
     def _drop(self, places: Sequence[_Place]) -> None:
         for place in places:
-            del self._held[place]
+            _stay(self._held.pop(place))
         if places:
             _give_back()
+
+
+def _stay(held: _Held) -> None:
+    if held.leaving is not None:
+        held.leaving.cancel()
+        held.leaving = None
 
 
 def _give_back() -> None:

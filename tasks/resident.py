@@ -1,4 +1,8 @@
-"""The source in use stays loaded between the shards of a stage, and leaves memory before another model or stage wants it."""
+"""The source in use stays loaded between the shards of a stage, and leaves memory before another model or stage wants it.
+
+Where the task runner has processes of its own, a stage that ends here cannot reach what they hold: a model that no shard has
+asked for within `runtime.keep_models_s` leaves by itself.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -37,7 +41,8 @@ def source_in_use(folder: Path, *, runtime: Runtime) -> Iterator["LoadedSource"]
         check_unchanged(source)  # nor were they replaced while they were read
         return loaded
 
-    with POOL.using(source.digest + source.location, load, devices=pick_devices(runtime.device)) as loaded:
+    devices = pick_devices(runtime.device)
+    with POOL.using(source.digest + source.location, load, devices=devices, keep_s=runtime.keep_models_s) as loaded:
         yield loaded
 
 

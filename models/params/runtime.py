@@ -16,6 +16,11 @@ class Runtime(Section):
     task_runner: Literal["thread", "process", "dask", "ray"] = Field(
         "thread", description="Prefect task runner for independent tasks; dask and ray need their extras."
     )
+    keep_models_s: float = Field(
+        20.0,
+        ge=0,
+        description="Seconds a source or judge stays in memory behind its last use, for the next shard to find; 0 = none.",
+    )
     endpoints: dict[str, str] = Field(
         default_factory=dict,
         description="Source or judge name → base URL of an OpenAI-compatible server (backend `http`).",

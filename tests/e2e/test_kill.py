@@ -40,8 +40,8 @@ class Resumed:
 def kill_when(project: Sandbox, *words: str, reached: Callable[[], bool]) -> None:
     """Start `python -m flows …` and kill its process group as soon as `reached` says so, in the state that it speaks of.
 
-    On a busy machine the command may be past that state before it is our turn: it is stopped, looked at once more, and killed only
-    where it is still there, so that a late kill and one that never had its moment are told apart from a resume that fails.
+    On a busy machine the command may be past that state before it is our turn: it is stopped, looked at once more, and killed
+    where it is still there, so that a late kill, or one that never had its moment, does not look like a resume that failed.
     """
     process = project.start(*words)
     deadline = time.monotonic() + PATIENCE_S

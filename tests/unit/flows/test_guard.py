@@ -14,7 +14,6 @@ from flows import guard
 from flows.guard import guarded
 from models.errors import SourceError
 
-
 pytestmark = pytest.mark.usefixtures("project")
 
 

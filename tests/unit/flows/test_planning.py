@@ -9,15 +9,15 @@ from models.reporting.estimate import START_SECONDS, StageEstimate
 from models.reporting.judging import Judging
 
 
-def test_teach_is_divided_by_the_devices_it_spreads_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_of_sources_are_divided_by_the_devices_they_spread_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "device_lanes", lambda runtime: 4)
 
     def seconds(stage: str, **runtime: object) -> float:
         estimate = StageEstimate(stage, 0, 0, 0, 8e10)
         return planned_seconds(estimate, runtime=Runtime.model_validate(runtime), planning=Planning(flops_per_second=1e10))
 
-    assert seconds("teach") == START_SECONDS + 2
-    assert seconds("evaluate_fusion") == seconds("fuse") == START_SECONDS + 8
+    assert seconds("teach") == seconds("evaluate_fusion") == START_SECONDS + 2
+    assert seconds("fuse") == START_SECONDS + 8
     assert seconds("teach", workers=2) == START_SECONDS + 4, "workers take the place of lanes"
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -120,3 +121,32 @@ def test_who_finds_every_device_taken_waits(loads):
     for thread in (*threads, late):
         thread.join(10)
     assert len(loads.made) == 3 and len(pool) == 2 and loads.most <= 2
+
+
+def gone(pool: ModelPool) -> bool:
+    """Wait until the pool is empty."""
+    deadline = time.monotonic() + 30
+    while len(pool) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not len(pool)
+
+
+def test_an_idle_model_leaves_when_its_time_is_over(loads):
+    pool = ModelPool()
+    with pool.using("a", loads.of("a"), devices=("cpu",), keep_s=0.05):
+        time.sleep(0.2)
+        assert len(pool) == 1, "not while it is in use"
+    assert gone(pool) and loads.alive == 0
+
+
+def test_who_comes_in_time_finds_it_and_its_time_begins_anew(loads):
+    pool = ModelPool()
+    for _ in range(3):
+        with pool.using("a", loads.of("a"), devices=("cpu",), keep_s=600):
+            pass
+        waiting = pool._held["a", "cpu"].leaving
+    with pool.using("a", loads.of("a"), devices=("cpu",)):
+        assert waiting.finished.is_set() and pool._held["a", "cpu"].leaving is None, "a model in use is not about to leave"
+    assert (len(loads.made), len(pool)) == (1, 1)
+    pool.release()
+    assert loads.alive == 0
