@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ OWN, ALL, FIRST, OTHER = "own", "all", "first mentions", "others"
 ROOT = Path(__file__).resolve().parent.parent
 
 Draws = Sequence[Sequence[RetrievalRow]]
+Rows = npt.NDArray[np.intp]
 
 
 def main() -> None:
@@ -85,9 +87,10 @@ def rows_of(ctx: StageContext) -> Iterator[ResultRow]:
     if not (ctx.root / params.dialogues.path).exists():
         print(f"benchmarks.ties: {params.profile} skipped, {params.dialogues.path} is not there (data/README.md)")
         return
-    unseen = {name: renew for name, renew in unseen_renewals(params.dialogue_evaluation.unseen).items() if renew.distractors}
+    unseen = [renew for renew in unseen_renewals(params.dialogue_evaluation.unseen).values() if renew.distractors]
+    enlarged = {f"{renew.distractors}-{renew.distractor_kind}": renew for renew in unseen}
     own: Mapping[str, Draws] = {}
-    for name, renew in {OWN: params.dialogues.renew, **unseen}.items():
+    for name, renew in {OWN: params.dialogues.renew, **enlarged}.items():
         setting = Setting.read(ctx, renew)
         tied = Ties(setting.kb, attributes=params.retriever.attributes)
         lots = np.random.default_rng(0).random((DRAWS, len(setting.kb)))
@@ -135,9 +138,9 @@ def recalls(label: str, draws: Draws, known: Mapping[str, Scalar]) -> Iterator[R
 
 
 def lost(label: str, own: Draws, enlarged: Draws, known: Mapping[str, Scalar]) -> Iterator[ResultRow]:
-    """Yield how many turns are found by value at the largest k on the own knowledge base, but not on the enlarged one.
+    """Yield how many turns fewer are found by value at the largest k on the enlarged knowledge base than on the own one.
 
-    Over several draws it is the mean number found on the one less the mean number found on the other.
+    Over several draws the mean numbers of turns found are compared. Below 0 where more are found.
     """
     for turns in (ALL, FIRST, OTHER):
         numbers = []
@@ -152,7 +155,7 @@ def fitting_entities(label: str, turns: Iterable[Turn], tied: "Ties", known: Map
     """Yield median and mean of the entities that fit what has been asked for, over the turns whose responses hold values."""
     kept = [turn for turn in turns if turn.gold_values]
     for part, first in ((FIRST, True), (OTHER, False)):
-        sizes = [int(tied.fitting(turn).sum()) for turn in kept if turn.first_mention is first]
+        sizes = [len(tied.fitting(turn)) for turn in kept if turn.first_mention is first]
         for metric, value in (("fitting_median", np.median(sizes)), ("fitting_mean", np.mean(sizes))):
             yield ResultRow(label, float(value), "", num=len(sizes), more={"metric": metric, **known, "turns": part})
 
@@ -176,8 +179,13 @@ class Ties:
     def __init__(self, kb: KnowledgeBase, *, attributes: Sequence[str] | None) -> None:
         """Bind to a knowledge base; `attributes` besides the name can be asked for, None = all."""
         self._kb, self._index, self._attributes = kb, ValueIndex(kb), attributes
-        self._pairs = [self._askable(row) for row in range(len(kb))]
-        self._groups: dict[str, npt.NDArray[np.bool_]] = {}
+        self._groups: dict[str, Rows] = {}
+        rows_of: dict[str | tuple[str, str], list[int]] = {}
+        for row, entity in enumerate(kb.entities):
+            for key in (entity.domain, *self._askable(row)):
+                rows_of.setdefault(key, []).append(row)
+        # Domain, or attribute and value → rows, ascending.
+        self._rows_of = {key: np.array(rows) for key, rows in rows_of.items()}
 
     def ranked(self, turns: Iterable[Turn], order: npt.NDArray[np.float64], *, k: int) -> list[list[int]]:
         """Return the k first rows for each turn: those that tie by falling `order`, then the others."""
@@ -186,29 +194,29 @@ class Ties:
         return [self._first(self.fitting(turn), best, place, k=k) for turn in turns]
 
     @staticmethod
-    def _first(fits: npt.NDArray[np.bool_], best: npt.NDArray[np.intp], place: npt.NDArray[np.intp], *, k: int) -> list[int]:
-        rows = np.flatnonzero(fits)
-        first: list[int] = rows[np.argsort(place[rows])][:k].tolist()
+    def _first(rows: Rows, best: Rows, place: Rows, *, k: int) -> list[int]:
+        places = place[rows]
+        first: list[int] = best[np.sort(np.partition(places, k)[:k] if len(places) > k else places)].tolist()
         likely = best[: k + len(rows)] if len(first) < k else best[:0]
-        return [*first, *likely[~fits[likely]][: k - len(first)].tolist()]
+        return [*first, *likely[~np.isin(likely, rows)][: k - len(first)].tolist()]
 
-    def fitting(self, turn: Turn) -> npt.NDArray[np.bool_]:
-        """Return which entities fit what the context says of those that the response names, bool[N]."""
+    def fitting(self, turn: Turn) -> Rows:
+        """Return the rows, ascending, that fit what the context says of the entities that the response names."""
         if turn.id not in self._groups:
             self._groups[turn.id] = self._fitting(turn)
         return self._groups[turn.id]
 
-    def _fitting(self, turn: Turn) -> npt.NDArray[np.bool_]:
+    def _fitting(self, turn: Turn) -> Rows:
         rows = list(self._kb.rows(turn.gold_entities))
         if not rows:
             row = pseudo_positive(turn, self._index)
             if row is None:
-                return np.ones(len(self._kb), dtype=np.bool_)
+                return np.arange(len(self._kb))
             rows = [row]
         context = normalise(" ".join(turn.context))
         asked = set.intersection(*(self._said(row, context) for row in rows))
-        domain = self._kb[rows[0]].domain
-        return np.array([e.domain == domain and asked <= self._pairs[row] for row, e in enumerate(self._kb.entities)])
+        groups = sorted((self._rows_of[key] for key in (self._kb[rows[0]].domain, *asked)), key=len)
+        return reduce(lambda kept, group: kept[np.isin(kept, group)], groups)
 
     def _askable(self, row: int) -> set[tuple[str, str]]:
         values = self._kb[row].attributes
@@ -217,7 +225,7 @@ class Ties:
         return {(key, normalise(values[key])) for key in keys if values.get(key)}
 
     def _said(self, row: int, context: str) -> set[tuple[str, str]]:
-        return {(key, value) for key, value in self._pairs[row] if contains_words(context, value)}
+        return {(key, value) for key, value in self._askable(row) if contains_words(context, value)}
 
 
 if __name__ == "__main__":

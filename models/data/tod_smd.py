@@ -27,7 +27,7 @@ from models.schema import Split
 
 _ARCHIVE, _MEMBER = "convlab3/data.zip", "data/dialogues.json"
 _ENTITY_LIST = "mem2seq/kvret_entities.json"
-_SPLITS: Mapping[object, Split] = {"train": "train", "validation": "valid", "test": "test"}
+_SPLITS: Mapping[str, Split] = {"train": "train", "validation": "valid", "test": "test"}
 # "20-30f" is written for "20f-30f".
 _DEGREES = re.compile(r"(\d+)-(\d+)f\b")
 
@@ -120,7 +120,8 @@ def _dialogues(folder: Path, log: ReadLog) -> Iterator[_Dialogue]:
 
 def _parse(record: object) -> _Dialogue:
     record = require_object(record)
-    split = _SPLITS.get(record.get("data_split"))
+    wanted = record.get("data_split")
+    split = _SPLITS.get(wanted) if isinstance(wanted, str) else None
     if split is None:
         raise BadRecord("must have `data_split` train, validation or test", shown(record.get("data_split")))
     domains, turns = record.get("domains"), record.get("turns")

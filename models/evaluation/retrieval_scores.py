@@ -49,12 +49,18 @@ class ValueTable:
         """Gather the values of `attributes` (None = all)."""
         self._kb, self._rule = kb, rule
         self._attributes = None if attributes is None else frozenset(attributes)
-        self.known = frozenset(value for row in range(len(kb)) for value in self.of(row))
+        # As written → as compared, since most entities share most of their values and are retrieved again and again.
+        written = {value for row in range(len(kb)) for value in self._named(row)}
+        self._squeezed = {value: rule.squeeze(value) for value in written}
+        self.known = frozenset(self._squeezed.values()) - {""}
 
     def of(self, row: int) -> frozenset[str]:
         """Return the values of an entity."""
+        return frozenset(self._squeezed[value] for value in self._named(row)) - {""}
+
+    def _named(self, row: int) -> Iterator[str]:
         named = self._kb[row].attributes.items()
-        return self.compared(value for name, value in named if self._attributes is None or name in self._attributes)
+        return (value for name, value in named if self._attributes is None or name in self._attributes)
 
     def compared(self, values: Iterable[str]) -> frozenset[str]:
         """Return values as they are compared; those without a letter or digit are none."""
@@ -115,7 +121,7 @@ def _row(turn: Turn, found: Sequence[int], kb: KnowledgeBase, table: ValueTable)
 def _looked_for(turn: Turn, table: ValueTable) -> frozenset[str]:
     """Return the gold values that retrieval can be asked for: booking references and counts come from elsewhere."""
     dynamic = table.compared(value for values in turn.dynamic.values() for value in values)
-    return table.compared(turn.gold_values) & table.known - dynamic
+    return (table.compared(turn.gold_values) & table.known) - dynamic  # `known` is large: it is looked into, never copied
 
 
 def _rank(wanted: AbstractSet[str] | AbstractSet[int], offered: Iterable[AbstractSet[object]]) -> int | None:

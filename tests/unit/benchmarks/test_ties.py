@@ -28,9 +28,9 @@ def turn(*context: str, entity: str, values: tuple[str, ...]) -> Turn:
 def test_what_the_context_says_of_the_named_entity_decides_who_ties() -> None:
     ties = Ties(KB, attributes=("food",))
     thai = turn("some thai food please", entity="r2", values=("house 2", "thai"))
-    assert ties.fitting(thai).tolist() == [True, True, True, False, False, False], "the hotel is of another domain"
+    assert ties.fitting(thai).tolist() == [0, 1, 2], "the hotel is of another domain"
     named = turn("the phone of house 1 please", entity="r1", values=("house 1",))
-    assert np.flatnonzero(ties.fitting(named)).tolist() == [1]
+    assert ties.fitting(named).tolist() == [1]
 
 
 def test_ties_stand_by_falling_order_before_all_others() -> None:
@@ -43,7 +43,7 @@ def test_ties_stand_by_falling_order_before_all_others() -> None:
 
 def test_where_the_response_speaks_of_nothing_everything_ties() -> None:
     empty = Turn(id="t", dialogue="d", turn=0, domain="restaurant", kind="response", context=("hi",), response="hello")
-    assert Ties(KB, attributes=None).fitting(empty).all()
+    assert Ties(KB, attributes=None).fitting(empty).tolist() == list(range(len(KB)))
 
 
 def row(name: str, *, first: bool, rank: int | None) -> RetrievalRow:
@@ -82,4 +82,19 @@ def test_ranking_equals_a_full_sort(seed: int, k: int) -> None:
     order = rng.integers(0, 4, len(KB)).astype(float)  # with ties
     thai = turn(f"some thai food please {seed}", entity="r2", values=("house 2",))
     ties = Ties(KB, attributes=("food",))
-    assert ties.ranked([thai], order, k=k) == [np.lexsort((-order, ~ties.fitting(thai)))[:k].tolist()]
+    assert ties.ranked([thai], order, k=k) == [
+        np.lexsort((-order, ~np.isin(np.arange(len(KB)), ties.fitting(thai))))[:k].tolist()
+    ]
+
+
+@given(st.integers(0, 2**31))
+def test_entities_that_fit_are_all_that_have_what_was_asked_for(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    foods, areas = rng.integers(0, 2, 12), rng.integers(0, 3, 12)
+    kb = KnowledgeBase(
+        Entity(f"r{i}", "restaurant" if i % 3 else "hotel", {"name": f"house {i}", "food": f"food{f}", "area": f"area{a}"})
+        for i, (f, a) in enumerate(zip(foods, areas, strict=True))
+    )
+    asked = turn(f"food{foods[4]} in area{areas[4]} please", entity="r4", values=("house 4",))
+    wanted = [i for i in range(12) if i % 3 and foods[i] == foods[4] and areas[i] == areas[4]]
+    assert Ties(kb, attributes=None).fitting(asked).tolist() == wanted

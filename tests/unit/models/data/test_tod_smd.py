@@ -98,6 +98,8 @@ def test_equal_rows_of_a_dialogue_are_merged_but_not_those_of_two(tmp_path: Path
     [
         ("text", "must be a JSON object"),
         (dialogue(1, "a", "b", split="dev"), "`data_split`"),
+        (dialogue(1, "a", "b", data_split=["train"]), "`data_split`"),
+        (dialogue(1, "a", "b", data_split={"train": 1}), "`data_split`"),
         (dialogue(1, "a", "b", domains=[]), "`domains`"),
         (dialogue(1, "a", "b", turns=[]), "`turns`"),
         (dialogue(1, "a", "b", dialogue_id=5), "`dialogue_id`"),

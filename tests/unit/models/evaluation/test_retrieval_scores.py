@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
 from models.data.dialogue import Entity, Turn
 from models.data.knowledge_base import KnowledgeBase
+from models.data.text import ALL_SCRIPTS, TextRule
 from models.errors import DataError
 from models.evaluation.bootstrap import Resampling, ratio_interval
 from models.evaluation.retrieval_figures import retrieval_figures
-from models.evaluation.retrieval_scores import RetrievalRow, score_retrieval
+from models.evaluation.retrieval_scores import RetrievalRow, ValueTable, _looked_for, score_retrieval
 
 KB = KnowledgeBase(
     [
@@ -135,3 +137,28 @@ def test_dialogues_are_resampled_not_turns() -> None:
 
 def test_no_rows_no_figures() -> None:
     assert retrieval_figures([], recall_at=(1,)) == []
+
+
+def test_turns_cost_nothing_by_the_size_of_the_knowledge_base() -> None:
+    class LookedInto(frozenset[str]):
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("the values of the whole knowledge base are gone through for a turn")
+
+        __sub__ = __iter__  # type: ignore[assignment]
+
+    table = ValueTable(KB, attributes=None)
+    table.known = LookedInto(table.known)
+    turn = replace(TURN, gold_values=("red lion", "north", "17"), dynamic={"choice": ("17",), "area": ("north",)})
+    assert _looked_for(turn, table) == {"redlion"}
+
+
+def test_values_of_entities_are_brought_to_their_form_once() -> None:
+    seen: list[str] = []
+
+    def watched(text: str) -> str:
+        seen.append(text)
+        return ALL_SCRIPTS.normalise(text)
+
+    turns, rule = [replace(TURN, gold_values=("red lion",))] * 5, TextRule("watched", watched)
+    assert len(list(score_retrieval(turns, [(1, 2, 0)] * 5, KB, recall_at=(3,), value_attributes=None, rule=rule))) == 5
+    assert seen.count("the inn") == 1 and seen.count("north") == 1
