@@ -225,20 +225,27 @@ def report(
 
 @app.command()
 def results(
-    name: Annotated[str, typer.Argument(help="Name of the figures: docs/results/NAME.json.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the figures: docs/results/NAME.json. None: only tables and plots.")
+    ] = None,
     profile: Profile = None,
     overrides: Overrides = None,
     check_only: Annotated[bool, typer.Option("--check", help="Only say whether README and docs tables are current.")] = False,
     note: Annotated[str | None, typer.Option(help="Measure nothing: put this sentence under the tables of NAME.")] = None,
 ) -> None:
-    """Write a finished profile's figures to docs/results/NAME.json and renew the tables in README and docs."""
+    """Write a finished profile's figures to docs/results/NAME.json and renew the tables and plots in README and docs.
+
+    Without NAME nothing is measured: tables and plots are rendered again from the files that are there.
+    """
     place = root()
+    if note is not None and name is None:
+        raise typer.BadParameter("--note needs NAME: the figures that the sentence is about.")
     from flows.context import StageContext
     from flows.results_files import annotate, renew_tables, write_results
 
-    if note is not None:
+    if note is not None and name is not None:
         annotate(place, name, note)
-    elif not check_only:
+    elif name is not None and not check_only:
         write_results(StageContext.load(profile=profile, overrides=overrides or ()), name)
     stale = renew_tables(place, write=not check_only)
     for line in stale:

@@ -1,9 +1,9 @@
-"""docs/results/<name>.json from a finished profile, and the tables in README and docs that show them."""
+"""docs/results/<name>.json from a finished profile, and the tables and plots in README and docs that show them."""
 
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,14 +86,64 @@ def _changed(now: Mapping[str, Any], before: Mapping[str, Any], *, place: str = 
 
 def documents(root: Path) -> list[Path]:
     """Return the documents that may hold result tables."""
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [root / "README.md", *sorted((root / "docs").glob("*.md")), *sorted((root / "docs" / "results").glob("*.md"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot of measured figures, `docs/images/<name>.svg`: the rows of a result with these values in their columns."""
+
+    name: str
+    result: str
+    title: str
+    where: Mapping[str, str]
+
+    def render(self, results: Path) -> str:
+        """Return the SVG.
+
+        Raises:
+            ArtifactError: The result file is missing or broken.
+            DataError: It has no such rows.
+        """
+        from models.reporting.documents import matching_rows
+        from models.reporting.interval_plot import interval_plot
+        from models.reporting.results import read_result
+
+        rows = matching_rows(read_result(results / f"{self.result}.json"), self.where)
+        return interval_plot(self.title, rows, group="kind")
+
+
+PLOTS = (
+    Plot(
+        "fusion-embedded-seeds",
+        "fusion-embedded-seeds",
+        "Embedded world: right answers, mean and 95 % interval over five worlds",
+        {"metric": "accuracy", "kind": "source|untrained|method"},
+    ),
+    Plot(
+        "dialogue-real-mwoz",
+        "dialogue-real-mwoz",
+        "MultiWOZ 2.1: turns with all gold values among seven entities",
+        {"metric": "recall_value@7", "unit": "%", "domain": "all", "kind": "variant|warm_start|floor|unseen"},
+    ),
+)
 
 
 def renew_tables(root: Path, *, write: bool) -> list[str]:
-    """Render every result table again, or (without `write`) say which are stale."""
+    """Render every result table and plot again, or (without `write`) say which are stale."""
+    from models.files import write_atomic
     from models.reporting.documents import check_documents, update_documents
 
-    results = root / "docs" / "results"
+    results, lines = root / "docs" / "results", []
+    for plot in PLOTS:
+        path, now = root / "docs" / "images" / f"{plot.name}.svg", plot.render(results)
+        if not path.is_file() or path.read_text(encoding="utf-8") != now:
+            lines.append(
+                f"renewed {path.relative_to(root)}" if write else f"{path.relative_to(root)} differs from its result file."
+            )
+            if write:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, now)
     if write:
-        return [f"renewed {path.relative_to(root)}" for path in update_documents(documents(root), results=results)]
-    return [str(stale) for stale in check_documents(documents(root), results=results)]
+        return lines + [f"renewed {path.relative_to(root)}" for path in update_documents(documents(root), results=results)]
+    return lines + [str(stale) for stale in check_documents(documents(root), results=results)]

@@ -1,7 +1,8 @@
 """Tables of measured figures inside documents: written between markers from result files, and checked against them.
 
 A block is `<!-- results:NAME -->` … `<!-- /results -->`. With options, `<!-- results:NAME metric=accuracy family=all -->` keeps
-the matching rows, and `columns=family,p` chooses and orders the columns behind the name (default: all that vary).
+the matching rows, and `columns=family,p` chooses and orders the columns behind the name (default: all that vary). `|` separates
+values of which a row must have one, and quotes keep blanks: `name="warm start|BM25"`.
 """
 
 import re
@@ -16,7 +17,8 @@ from models.reporting.grids import Cell, Grid
 from models.reporting.results import Result, ResultRow, Scalar, read_result, short_commit
 from models.reporting.tables import to_markdown
 
-_OPEN = re.compile(r"<!-- results:(?P<name>[a-z0-9-]+)(?P<options>(?: [\w/]+=[^\s>]+)*) -->")
+_OPEN = re.compile(r'<!-- results:(?P<name>[a-z0-9-]+)(?P<options>(?: [\w/]+=(?:"[^"\n]+"|[^\s">]+))*) -->')
+_OPTION = re.compile(r'([\w/]+)=(?:"([^"]+)"|(\S+))')
 _CLOSE = "<!-- /results -->"
 
 
@@ -38,17 +40,13 @@ def render_result(result: Result, *, where: Mapping[str, str] | None = None, col
 
     Args:
         result: The measured figures.
-        where: Column → value (as text) that rows must have.
+        where: Column → value (as text) that rows must have, or several, separated by `|`.
         columns: Columns behind the name; None for those that differ between the rows.
 
     Raises:
         DataError: No row matches, or a column does not exist.
     """
-    rows = [row for row in result.rows if all(_text(_cell(row, key)) == value for key, value in (where or {}).items())]
-    if not rows:
-        raise DataError(
-            f"The result `{result.name}` cannot be shown", [Problem("its rows", f"must match {dict(where or {})}, but none does")]
-        )
+    rows = matching_rows(result, where or {})
     known = list(dict.fromkeys(key for row in rows for key in row.more))
     chosen = (
         list(columns) if columns is not None else [key for key in known if len({_text(row.more.get(key)) for row in rows}) > 1]
@@ -60,10 +58,29 @@ def render_result(result: Result, *, where: Mapping[str, str] | None = None, col
         )
     lines = tuple((Cell(row.name), *(Cell(_text(row.more.get(key))) for key in chosen), *_figures(row)) for row in rows)
     header = ("", *chosen, "value", "n") if any(row.num is not None for row in rows) else ("", *chosen, "value")
-    shown_title = ", ".join(f"{key} {value}" for key, value in (where or {}).items()) or result.name
+    named = {key: value for key, value in (where or {}).items() if "|" not in value and key != "name"}
+    shown_title = ", ".join(f"{key} {value}" for key, value in named.items()) or result.name
     grid = Grid(shown_title, header, tuple(line[: len(header)] for line in lines), num_text=1 + len(chosen))
     note = f" {result.note}" if result.note else ""
     return f"{to_markdown(grid)}\n\n`{result.command}`, {_measured(result, rows)}.{note}"
+
+
+def matching_rows(result: Result, where: Mapping[str, str]) -> list[ResultRow]:
+    """Return the rows that have one of the wanted values (separated by `|`) in each column, in the order of the file.
+
+    Raises:
+        DataError: A wanted value is in none of the rows that match the other columns.
+    """
+    wanted = {key: value.split("|") for key, value in where.items()}
+    if not result.rows:
+        raise DataError(f"The result `{result.name}` cannot be shown", [Problem("its rows", "must hold at least one figure")])
+    rows = [row for row in result.rows if all(_text(_cell(row, key)) in values for key, values in wanted.items())]
+    for key, values in wanted.items():
+        absent = set(values) - {_text(_cell(row, key)) for row in rows}
+        if absent:
+            problem = Problem("its rows", f"must match {dict(where)}, but none does with `{key}`: {sorted(absent)}")
+            raise DataError(f"The result `{result.name}` cannot be shown", [problem])
+    return rows
 
 
 def _measured(result: Result, rows: Iterable[ResultRow]) -> str:
@@ -125,7 +142,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _render_block(opened: re.Match[str], results: Path) -> str:
-    options = dict(option.split("=", 1) for option in opened["options"].split())
+    options = {key: quoted or plain for key, quoted, plain in _OPTION.findall(opened["options"])}
     columns = options.pop("columns", None)
     result = read_result(results / f"{opened['name']}.json")
     return render_result(result, where=options, columns=columns.split(",") if columns else None)

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # docs/params.md is generated and compared elsewhere.
 DOCUMENTS = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "params.md")]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+RESULT_PAGES = sorted((ROOT / "docs" / "results").glob("*.md"))
 PROFILES = {p.stem for p in (ROOT / "profiles").glob("*.yaml")} | {"mine"}  # the one that the tutorial writes
 PLACEHOLDERS = {"NAME", "KEY", "…"}
 HOSTS = re.compile(
@@ -58,7 +59,7 @@ def commands(document: Path, start: str) -> Iterator[list[str]]:
 
 
 def documented(start: str) -> list[tuple[str, list[str]]]:
-    rows = [(d.name, words) for d in (*DOCUMENTS, *DECISIONS, ROOT / "CONTRIBUTING.md") for words in commands(d, start)]
+    rows = [(d.name, words) for d in (*DOCUMENTS, *DECISIONS, *RESULT_PAGES, ROOT / "CONTRIBUTING.md") for words in commands(d, start)]
     unique = {(name, tuple(words)): words for name, words in rows}
     return [(name, words) for (name, _), words in unique.items()]
 
@@ -136,7 +137,7 @@ def test_the_two_commands_and_all_sub_commands_are_documented() -> None:
     assert set(group.commands) <= told
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS], ids=lambda p: p.name)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS, *RESULT_PAGES], ids=lambda p: p.name)
 def test_relative_links_resolve(document: Path) -> None:
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
@@ -156,7 +157,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS], ids=lambda p: p.name)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS, *RESULT_PAGES], ids=lambda p: p.name)
 def test_no_machine_path_and_no_registry_host(document: Path) -> None:
     assert not MACHINE_PATHS.findall(text_of(document))
     assert not HOSTS.findall(text_of(document))

@@ -95,6 +95,16 @@ def test_columns_can_be_chosen() -> None:
     assert lines[5] == "| profuser | bits_per_byte | all | 1.22 bits/byte [1.20, 1.25] | 298 |"
 
 
+def test_rows_are_chosen_by_one_of_several_values_and_by_names_with_blanks(document: Path) -> None:
+    results = document.parent / "results"
+    write_result(results, replace(_RESULT, rows=(replace(_ROWS[0], name="warm start"), *_ROWS)))
+    block = '<!-- results:fusion-embedded name="warm start|sft" metric=accuracy columns=metric -->'
+    document.write_text(f"{block}\n<!-- /results -->\n", encoding="utf-8")
+    update_documents([document], results=results)
+    rows = [line for line in document.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| warm start", "| sft"]
+
+
 def test_whole_numbers_stay_whole_and_counts_may_be_absent() -> None:
     rows = (ResultRow("speed", 123456.0, "tokens/s"), ResultRow("size", 48, "bytes"))
     text = render_result(replace(_RESULT, rows=rows))
@@ -108,6 +118,7 @@ def test_whole_numbers_stay_whole_and_counts_may_be_absent() -> None:
         ("<!-- results:fusion-embedded -->\nno end", r"README.md:3 .* must be closed"),
         ("<!-- results:fusion-embedded -->\n<!-- results:fusion-embedded -->\n<!-- /results -->", "must be closed"),
         ("<!-- results:fusion-embedded metric=speed -->\n<!-- /results -->", "none does"),
+        ("<!-- results:fusion-embedded metric=accuracy|speed -->\n<!-- /results -->", r"none does with `metric`: \['speed'\]"),
         ("<!-- results:fusion-embedded columns=colour -->\n<!-- /results -->", "`columns` must be among"),
     ],
 )
