@@ -59,7 +59,8 @@ def commands(document: Path, start: str) -> Iterator[list[str]]:
 
 
 def documented(start: str) -> list[tuple[str, list[str]]]:
-    rows = [(d.name, words) for d in (*DOCUMENTS, *DECISIONS, *RESULT_PAGES, ROOT / "CONTRIBUTING.md") for words in commands(d, start)]
+    pages = (*DOCUMENTS, *DECISIONS, *RESULT_PAGES, ROOT / "CONTRIBUTING.md")
+    rows = [(page.name, words) for page in pages for words in commands(page, start)]
     unique = {(name, tuple(words)): words for name, words in rows}
     return [(name, words) for (name, _), words in unique.items()]
 
