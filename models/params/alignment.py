@@ -16,7 +16,7 @@ class AlignmentParams(Section):
         "`min_edit_distance`: the ancestors' MinED (dynamic time warping over token strings), off-by-one mended.",
     )
     vocab_map: Literal["bytes", "min_edit_distance"] = Field(
-        "bytes", description="`bytes`: equal bytes, else the first piece under the target tokenizer; or MinED strings."
+        "bytes", description="`bytes`: equal bytes, otherwise the first piece under the target tokenizer; or MinED strings."
     )
     fallback: Literal["mask", "next_token"] = Field(
         "mask", description="Where no alignment exists: no distribution (only SFT), or a one-hot on the next token."

@@ -21,7 +21,7 @@ class CorpusSet(Section):
     )
     family: str = Field("", description="Capability family its scores are reported under; empty = `name`.")
     split: Literal["auto", "train", "valid", "test"] = Field(
-        "auto", description="`auto` splits by a hash of the content; else all rows go there."
+        "auto", description="`auto` splits by a hash of the content; any other value puts all rows there."
     )
     limit: int | None = Field(None, ge=1, description="Keep this many rows, chosen by a hash of the content.")
     prompt_chars: int = Field(64, ge=1, description="`text` only: characters of the prompt.")
@@ -61,7 +61,7 @@ class CorpusParams(Section):
         "error", description="A malformed record stops the stage, or is left out and counted."
     )
     on_leakage: Literal["error", "drop"] = Field(
-        "drop", description="A held-out prompt that also stands in training: stop, or drop it from training and count."
+        "drop", description="A held-out prompt that is also in training: stop, or drop it from training and count."
     )
 
     @model_validator(mode="after")

@@ -76,7 +76,7 @@ class FusionParams(Section):
         "every method passes `epochs` times over the ground truth under that curve, and phases without it are steps on top.",
     )
     schedules: dict[str, tuple[Phase, ...]] = Field(
-        default_factory=dict, description="Schedules of one's own by name, each a list of phases; `methods` may name them."
+        default_factory=dict, description="Your own schedules by name, each a list of phases; `methods` may name them."
     )
     normalise: Normalise = Field(
         "mode",

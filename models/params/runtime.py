@@ -35,7 +35,7 @@ class Runtime(Section):
 class Tracking(Section):
     """Where runs are recorded. Never part of a cache key."""
 
-    uri: str = Field("", description="MLflow tracking URI; empty = MLFLOW_TRACKING_URI, else mlflow.db in the project root.")
+    uri: str = Field("", description="MLflow tracking URI; empty = MLFLOW_TRACKING_URI, then mlflow.db in the project root.")
     log_every: int = Field(5, ge=1, description="Optimiser steps between two recorded training metrics.")
     log_models: bool = Field(True, description="Log each fused model to MLflow (by path, safetensors).")
 
@@ -75,7 +75,7 @@ class DialogueHint(Section):
 
 
 class Planning(Section):
-    """What `plan` may assume. Decides nothing else."""
+    """What `plan` may assume. Affects nothing else."""
 
     sizes: tuple[SizeHint, ...] = Field((), description="Sizes of models that are not at hand.")
     corpus: CorpusHint | None = Field(None, description="Size of the corpus.")

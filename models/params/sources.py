@@ -49,7 +49,7 @@ class SourceSpec(Section):
         None,
         description="Preset (`vicuna`, `llama2`, `chatml`, `alpaca`, `plain`, `text`), or null for the tokenizer's own.",
     )
-    template_date: date = Field(DEFAULT_DATE, description="What a chat template is told as today (`strftime_now`).")
+    template_date: date = Field(DEFAULT_DATE, description="The date that a chat template reads as today (`strftime_now`).")
     dtype: Dtype = Field("float32", description="Weights' dtype for inference.")
     context_length: int | None = Field(None, ge=16, description="Longest input in tokens; null = from the model's config.")
     trust_remote_code: bool = Field(False, description="Run the model repository's own code (only for this source).")
@@ -68,7 +68,7 @@ class RewardModelSpec(Section):
     name: Name = Field(description="Short name, used in tables and file names.")
     model: Place = Field("embedded", description="`embedded` (trained here), a local folder, or a hub name.")
     revision: str | None = Field(None, description="Hub revision.")
-    template_date: date = Field(DEFAULT_DATE, description="What a chat template is told as today (`strftime_now`).")
+    template_date: date = Field(DEFAULT_DATE, description="The date that a chat template reads as today (`strftime_now`).")
     dtype: Dtype = Field("float32", description="Weights' dtype.")
     hidden_size: int = Field(64, ge=16, description="Embedded only: width.")
     num_layers: int = Field(2, ge=1, description="Embedded only: layers.")
@@ -92,7 +92,7 @@ class PicoTraining(Section):
 
 
 class PreferenceParams(Section):
-    """What the embedded reward models learn from: answers of the embedded sources, besides pairs made by rules.
+    """What the embedded reward models learn from: answers of the embedded sources, in addition to pairs made by rules.
 
     The prompts are those of the sources' own pre-training: a reward model never judges one of them.
     """

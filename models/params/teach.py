@@ -116,7 +116,7 @@ class VoteParams(Section):
         gt=0,
         le=1,
         description="`calibrated` only: wanted quality of the winners: the share that is right, where the validation split has "
-        "answers to check, else mean chrF to the ground truth / 100.",
+        "answers to check, otherwise mean chrF to the ground truth / 100.",
     )
 
 

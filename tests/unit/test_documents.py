@@ -241,6 +241,10 @@ def test_the_model_that_the_tutorial_loads_is_the_smoke_target() -> None:
     assert f"artifacts/smoke/fuse/profuser/{target}/model" in text_of(ROOT / "docs" / "tutorial.md")
 
 
+def test_the_readme_stays_short() -> None:
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 200
+
+
 def test_every_result_is_shown_and_every_table_is_current() -> None:
     """Each block is closed, asks for rows that there are, and holds what `python -m flows results` would write today."""
     texts = [text_of(path) for path in documents(ROOT)]
