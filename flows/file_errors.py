@@ -27,8 +27,14 @@ _RULES: dict[int, tuple[str, str]] = {
     errno.ENOTCONN: ("must be readable and writable", "Mount its file system again."),
     errno.EBUSY: ("must not be in use", "End what else uses it, then run again."),
     errno.ENOMEM: ("needs more memory", "Lower batch sizes or `runtime.workers`."),
+    errno.EAGAIN: (
+        "needs more threads, processes or memory",
+        "Raise the limits (`ulimit -u`, `ulimit -v`), or lower `runtime.threads` and `runtime.workers`.",
+    ),
 }
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What the whole step wants, not one file.
+_SCARCE = {errno.ENOMEM: "MemoryError", errno.EAGAIN: "LimitError"}
 # Libraries that use files with code of their own lose the number: safetensors, torch, SQLite, FAISS.
 _TEXTS = {
     "No space left on device": errno.ENOSPC,
@@ -47,6 +53,8 @@ _TEXTS = {
     "can't allocate memory": errno.ENOMEM,
     "Cannot allocate memory": errno.ENOMEM,
     "out of memory": errno.ENOMEM,
+    "can't start new thread": errno.EAGAIN,
+    "Resource temporarily unavailable": errno.EAGAIN,
 }
 _RUST = re.compile(r"\(os error (\d+)\)")
 
@@ -57,13 +65,14 @@ def file_error(error: BaseException) -> str | None:
         return _line("This step", errno.ENOMEM, str(error) or "the system gives no more")
     if isinstance(error, OSError) and error.errno in _RULES:
         name = next((n for n in (error.filename2, error.filename) if isinstance(n, str | bytes) and n), "")
-        return _line(f"`{os.fsdecode(name)}`" if name else "A file", error.errno, error.strerror or str(error))
+        unnamed = "This step" if error.errno in _SCARCE else "A file"
+        return _line(f"`{os.fsdecode(name)}`" if name else unnamed, error.errno, error.strerror or str(error))
     text = str(error)
     told = _RUST.search(text)
     number = int(told[1]) if told else next((number for part, number in _TEXTS.items() if part in text), 0)
     if number not in _RULES or (isinstance(error, OSError) and error.errno):
         return None
-    return _line("This step" if number == errno.ENOMEM else "A file", number, " ".join(text.split())[:300])
+    return _line("This step" if number in _SCARCE else "A file", number, " ".join(text.split())[:300])
 
 
 def is_full(error: BaseException) -> bool:
@@ -74,5 +83,5 @@ def is_full(error: BaseException) -> bool:
 
 def _line(where: str, number: int, why: str) -> str:
     rule, cure = _RULES[number]
-    kind = "WriteError" if number in _FULL else "MemoryError" if number == errno.ENOMEM else "FileError"
+    kind = "WriteError" if number in _FULL else _SCARCE.get(number, "FileError")
     return f"{kind}: {where} {rule}: {why}. {cure}"
