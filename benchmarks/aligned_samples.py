@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.fusion.aligned import AlignedShard, AlignItem, Party, align_shard
-from models.fusion.signal_record import SampleSignals
+from models.fusion.alignment.target_signals import AlignedShard, AlignItem, ChatTokenizer, align_shard
+from models.fusion.signals.record import SampleSignals
 from models.params.alignment import AlignmentParams
 from models.schema import Message
 from models.tokenization.chat import PRESETS
@@ -38,7 +38,7 @@ def draw_signals(text: EncodedText, codec: TokenCodec, rng: np.random.Generator,
 def make_items(texts: Sequence[str], source: TokenCodec) -> list[AlignItem]:
     """Return the texts with drawn signals in the source's tokens."""
     rng = np.random.default_rng(0)
-    lead = Party(source, PRESETS[PLAIN]).lead
+    lead = ChatTokenizer(source, PRESETS[PLAIN]).lead
     encoded = source.encode_responses(texts, lead=lead)
     return [
         AlignItem(_PROMPT, text, PLAIN, draw_signals(one, source, rng, name=f"s{i}"))
@@ -50,5 +50,5 @@ def align_items(
     items: Sequence[AlignItem], target: TokenCodec, source: TokenCodec, vocab_map: VocabMap | None, cfg: AlignmentParams
 ) -> AlignedShard:
     """Align them as the pipeline does."""
-    parties = Party(target, PRESETS[PLAIN]), Party(source, PRESETS[PLAIN])
+    parties = ChatTokenizer(target, PRESETS[PLAIN]), ChatTokenizer(source, PRESETS[PLAIN])
     return align_shard(items, target=parties[0], sources={PLAIN: parties[1]}, maps={PLAIN: vocab_map}, cfg=cfg)

@@ -12,7 +12,7 @@ from benchmarks.memory import peak_megabytes
 from benchmarks.peer_alignment import peer_rows
 from benchmarks.real_texts import LLAMA2, NEOX, codec, missing, texts_of
 from benchmarks.timing import cpu_seconds
-from models.fusion.aligned import build_vocab_map
+from models.fusion.alignment.target_signals import build_vocab_map
 from models.params.alignment import AlignmentParams
 from models.reporting.results import ResultRow
 from models.tokenization.alignment import align_starts

@@ -12,11 +12,10 @@ from torch import Tensor
 from benchmarks.memory import peak_megabytes
 from benchmarks.small_source import small_source, text_of
 from benchmarks.timing import paired
-from models.fusion.scoring import capture_signals
-from models.fusion.signal_record import SampleSignals
-from models.generation.batching import pad_rows, plan_batches
-from models.generation.loading import LoadedSource
-from models.generation.prompts import FittedText, TextItem, fit_texts
+from models.fusion.signals.record import SampleSignals
+from models.fusion.teacher_forcing import capture_signals
+from models.lm.loading import LoadedSource
+from models.lm.prompts import FittedText, TextItem, fit_texts, pad_rows, plan_batches
 from models.reporting.results import ResultRow
 from models.schema import Message
 

@@ -20,10 +20,11 @@ from benchmarks.real_texts import LLAMA2, missing
 from benchmarks.timing import cpu_seconds, paired
 from models.fusion.buckets import TeacherRows
 from models.fusion.schedule import ResolvedPhase, plan_steps
-from models.fusion.signal import SampleSignals, SignalStore
+from models.fusion.signals.record import SampleSignals
+from models.fusion.signals.store import SignalStore
+from models.fusion.train.batches import FusionBatch, FusionCollator
+from models.fusion.train.prompt_signals import PairedSignals
 from models.reporting.results import ResultRow
-from models.training.batches import FusionBatch, FusionCollator
-from models.training.prompt_signals import PairedSignals
 
 V, TOKENS, PROMPT = 32_000, 2048, 64
 SHAPES = ((2048, 1), (64, 32))  # response tokens of a sample, samples of a batch

@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, MptCo
 
 from benchmarks.memory import peak_megabytes
 from flows.environment import KERNEL_CACHES
-from models.free_memory import give_back_memory
 from models.fusion.losses import fusion_loss
-from models.generation.head import head_of
+from models.lm.head import head_of
+from models.memory import give_back_memory
 from models.reporting.results import ResultRow, Scalar
 
 _STEPS, _ROWS, _LENGTHS = 60, 8, (100, 250)

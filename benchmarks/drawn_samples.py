@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.fusion.signal import SampleSignals, SignalKind, SignalSpec, write_shard
+from models.fusion.signals.record import SampleSignals, SignalKind, SignalSpec
+from models.fusion.signals.shard import write_shard
 
 DISTINCT = 256
 

@@ -11,10 +11,9 @@ import torch
 
 from benchmarks.small_source import small_source, text_of
 from benchmarks.timing import cpu_seconds, paired
-from models.generation.batching import pad_rows
-from models.generation.loading import LoadedSource
-from models.generation.prompts import FittedPrompt, fit_prompts
-from models.generation.responses import PromptItem, generate_responses
+from models.lm.answers import generate_responses
+from models.lm.loading import LoadedSource
+from models.lm.prompts import FittedPrompt, PromptItem, fit_prompts, pad_rows
 from models.params.teach import ResponseParams
 from models.reporting.results import ResultRow
 from models.schema import Message, Response

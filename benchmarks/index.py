@@ -20,9 +20,9 @@ import torch
 from benchmarks.index_vectors import clustered, nearest, recall, spread
 from benchmarks.memory import peak_megabytes
 from benchmarks.timing import paired
+from models.dialogue.retrieval.index.faiss_index import EntityIndex
 from models.params.index import IndexParams
 from models.reporting.results import ResultRow
-from models.retrieval.faiss_index import EntityIndex
 
 TOP, ROUNDS = 10, 3
 DIGESTS = {"encoder_digest": "generated", "kb_digest": "generated"}

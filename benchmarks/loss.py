@@ -19,8 +19,9 @@ from torch import Tensor
 from benchmarks.memory import peak_megabytes
 from benchmarks.peer import peer_module
 from benchmarks.timing import paired
-from models.fusion.head_product import head_product
-from models.fusion.losses import TeacherRows, fusion_loss
+from models.fusion.buckets import TeacherRows
+from models.fusion.losses import fusion_loss
+from models.lm.head import head_product
 from models.reporting.results import ResultRow
 
 N, V, D, K = 2048, 32000, 256, 10

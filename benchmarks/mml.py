@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
 from benchmarks.timing import paired
-from models.generation.seq2seq import Seq2SeqGenerator
-from models.generation.t5_tokenizer import add_marks, train_t5_tokenizer
+from models.dialogue.generators.seq2seq.from_scratch import add_marks, train_t5_tokenizer
+from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.params.dialogue import GeneratorParams
 from models.reporting.results import ResultRow
 

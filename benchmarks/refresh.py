@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from benchmarks.timing import paired
-from models.data.dialogue import Entity
-from models.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.records import Entity
+from models.dialogue.retrieval.embedding import embed_entities
+from models.dialogue.retrieval.encoder import Retriever, build_retriever
+from models.dialogue.retrieval.kb_index import build_kb_index, refresh_kb_index
+from models.dialogue.train.index_refresh import IndexRefresher
 from models.params.index import IndexParams
 from models.params.retriever import PicoEncoder, RetrieverParams
 from models.reporting.results import ResultRow
-from models.retrieval.embedding import embed_entities
-from models.retrieval.encoder import Retriever, build_retriever
-from models.retrieval.kb_index import build_kb_index, refresh_kb_index
-from models.training.index_refresh import IndexRefresher
 
 NUM, EDITED, CHANGES = 128, 512, (0, 8, 32, 128)
 WORDS = [a + b for a in ("ba", "ke", "lo", "mu", "ri", "so") for b in ("dan", "fel", "gor", "hum", "jin", "lat", "nor", "per")]

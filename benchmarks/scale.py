@@ -11,21 +11,21 @@ from pathlib import Path
 
 import torch
 
-from models.data.dialogue import Entity, Turn
-from models.data.knowledge_base import KnowledgeBase
-from models.data.pseudo_positive import ValueIndex, pseudo_positive
-from models.evaluation.dialogue_comparison import read_columns
-from models.evaluation.dialogue_scores import DialogueRow, DialogueSystem, Retrieved
-from models.generation.dialogue_prompt import PassageBuilder
-from models.generation.t5_tokenizer import add_marks, train_t5_tokenizer
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.pseudo_positive import ValueIndex, pseudo_positive
+from models.dialogue.data.records import Entity, Turn
+from models.dialogue.generators.seq2seq.from_scratch import add_marks, train_t5_tokenizer
+from models.dialogue.generators.seq2seq.prompt import PassageBuilder
+from models.dialogue.retrieval.embedding import embed_entities
+from models.dialogue.retrieval.encoder import build_retriever
+from models.dialogue.train.index_refresh import IndexRefresher
+from models.dialogue.train.schedule import turns_at
+from models.evaluation.dialogue.comparison import read_columns
+from models.evaluation.dialogue.scores import DialogueRow, DialogueSystem, Retrieved
 from models.params.dialogue import GeneratorParams
 from models.params.index import IndexParams
 from models.params.retriever import PicoEncoder, RetrieverParams
 from models.reporting.results import ResultRow
-from models.retrieval.embedding import embed_entities
-from models.retrieval.encoder import build_retriever
-from models.training.dialogue_schedule import turns_at
-from models.training.index_refresh import IndexRefresher
 
 FACTORS = (1, 10, 100)
 WORDS = [a + b for a in ("ba", "ke", "lo", "mu", "ri", "so") for b in ("dan", "fel", "gor", "hum", "jin", "lat", "nor", "per")]

@@ -14,8 +14,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from models.generation.loading import LoadedSource, load_source
-from models.generation.resolve import resolve_source
+from models.lm.loading import LoadedSource, load_source
+from models.lm.resolve import resolve_source
 from models.params.sources import SourceSpec
 
 VOCABULARY = 8000

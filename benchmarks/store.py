@@ -14,7 +14,8 @@ import numpy as np
 from benchmarks.drawn_samples import DISTINCT, draw, named, spec_of, write_store
 from benchmarks.peer_store import stored_bytes
 from benchmarks.timing import cpu_seconds
-from models.fusion.signal import SampleSignals, SignalKind, SignalStore
+from models.fusion.signals.record import SampleSignals, SignalKind
+from models.fusion.signals.store import SignalStore
 from models.reporting.results import ResultRow
 
 BATCH, BATCHES, ROUNDS = 32, 128, 7

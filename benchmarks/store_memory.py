@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from benchmarks.timing import cpu_seconds
-from models.fusion.signal import SignalStore
+from models.fusion.signals.store import SignalStore
 
 BATCH = 32
 

@@ -24,13 +24,12 @@ from flows.cli import root as prepare_environment
 from flows.context import StageContext, git_commit
 from flows.dialogue_systems import unseen_renewals
 from flows.results_files import renew_tables
-from models.data.dialogue import Turn
-from models.data.dialogue_files import KB, read_turns, splits_of
-from models.data.knowledge_base import KnowledgeBase
-from models.data.prepare_dialogues import prepare_dialogues
-from models.data.pseudo_positive import ValueIndex, pseudo_positive
-from models.data.text import RULES, contains_words, normalise
-from models.evaluation.retrieval_scores import RetrievalRow, score_retrieval
+from models.corpus.text import RULES, contains_words, normalise
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.prepare import prepare_dialogues
+from models.dialogue.data.pseudo_positive import ValueIndex, pseudo_positive
+from models.dialogue.data.records import KB, Turn, read_turns, splits_of
+from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 from models.metrics_sink import NullSink
 from models.params.dialogues import RenewParams
 from models.reporting.results import Result, ResultRow, Scalar, write_result

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext
-from flows.systems import systems_of
+from flows.fusion_systems import systems_of
 from models.files import write_atomic
-from tasks.resident import source_record
+from tasks.loaded_models import source_record
 
 if TYPE_CHECKING:
-    from models.evaluation.scores import ComparisonRow, TableRow
+    from models.evaluation.fusion.scores import ComparisonRow, TableRow
 
 
 def budget_text(record: Mapping[str, Any]) -> str:
@@ -45,7 +45,7 @@ def write_cards(
         limits: What a reader must know.
         about: Provenance.
     """
-    from models.reporting.model_card import ModelCard, render_model_card
+    from models.reporting.fusion.model_card import ModelCard, render_model_card
 
     folder.mkdir(parents=True, exist_ok=True)
     records = [source_record(ctx.out("sources", "models", s.name)) for s in ctx.params.sources.models]

@@ -109,7 +109,7 @@ def chat(
 ) -> None:
     """Talk to a trained dialogue agent; shows the retrieved entities and what is known about them beside each answer."""
     root()
-    from flows.chat_session import open_session
+    from flows.chat import open_session
     from flows.context import StageContext
 
     open_session(StageContext.load(profile=profile, overrides=overrides or ()), run=variant, record=record, out=out)
@@ -126,7 +126,7 @@ def renew(
     """Write a profile's dialogues with entities that no training has seen (seed: `dialogues.renew.seed`)."""
     root()
     from flows.context import StageContext
-    from flows.renewed import write_renewed
+    from flows.unseen_entities import write_renewed
 
     ctx = StageContext.load(profile=profile, overrides=overrides or ())
     counts = write_renewed(ctx, folder, values=values, distractors=distractors)
@@ -138,7 +138,7 @@ def check(profile: Profile = None, overrides: Overrides = None) -> None:
     """Validate params, profile and installation; every error at once."""
     place = root()
     from flows.installation import check_installation
-    from flows.params_file import load_params
+    from flows.params.file import load_params
 
     params = load_params(place, profile=profile, overrides=overrides or ()).params
     for line in check_installation():
@@ -160,7 +160,7 @@ def plan(
     root()
     from flows.context import StageContext
     from flows.pipeline import COMPOSITES
-    from flows.planning import print_plan
+    from flows.plan.plan import print_plan
 
     if what not in COMPOSITES:
         raise FusedialError(f"`{what}` must be one of {', '.join(COMPOSITES)}. For one stage see the line of its half.")
@@ -177,8 +177,8 @@ def params(
 ) -> None:
     """Explain the parameters: value, where it comes from, default, meaning."""
     place = root()
-    from flows.params_docs import params_table, render_params_markdown
-    from flows.params_file import load_params
+    from flows.params.docs import params_table, render_params_markdown
+    from flows.params.file import load_params
 
     if write:
         write_atomic(place / "docs" / "params.md", render_params_markdown())
@@ -274,5 +274,5 @@ def main() -> None:
 
     let_streams_write_all()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("models.training.fusion").setLevel(logging.INFO)  # says from where an interrupted training goes on
+    logging.getLogger("models.fusion.train.run").setLevel(logging.INFO)  # says from where an interrupted training goes on
     guarded(app)

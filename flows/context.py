@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.params_file import load_params
+from flows.params.file import load_params
 from models.errors import SourceError
-from models.generation.source_file import SOURCE_FILE
+from models.lm.source_file import SOURCE_FILE
 from models.params.root import Params
 from models.redaction import hide_address
 from tasks.artifact import Artifact, adopt, adopt_all

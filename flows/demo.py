@@ -55,7 +55,7 @@ def run_halves_side_by_side() -> None:
     Small models gain little from a second thread, so two processes of one thread are done sooner than one of two. The dialogue
     half is the longer one: its last variant goes behind the fusion half.
     """
-    from flows.params_file import load_params
+    from flows.params.file import load_params
 
     threads = f"runtime.threads={max(1, (os.cpu_count() or 1) // 2)}"
     finish(start("prepare", "-S", threads))

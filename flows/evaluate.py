@@ -9,8 +9,8 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.encoders import scorer_content
+from flows.fusion_systems import SystemKey, place_of, run_name, systems_of
 from flows.parallel import Call, device_lanes, gather
-from flows.systems import SystemKey, place_of, run_name, systems_of
 from models.files import replacing, write_atomic
 from models.params.evaluation import EvaluationParams
 from tasks.artifact import Artifact, materialise_tree

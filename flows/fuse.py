@@ -6,9 +6,8 @@ from typing import Any
 from prefect import flow
 
 from flows.context import StageContext
+from flows.fusion_systems import run_name, shard_name, shards_of
 from flows.parallel import Call, gather
-from flows.shards import shard_name, shards_of
-from flows.systems import run_name
 from models.fusion.schedule import resolve_schedule
 from models.params.fusion import CheckpointParams
 from tasks.alignment import alignment, vocabulary_map

@@ -6,11 +6,10 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.parallel import task_runner
-from flows.prefect_start import start_ephemeral
-from flows.stage_cost import CostMeter
-from flows.stage_record import write_record
+from flows.servers import start_ephemeral
+from flows.stage_record import CostMeter, write_record
 from flows.stages import HALVES, STAGES, Half, Stage
-from tasks.resident import release_models
+from tasks.loaded_models import release_models
 
 Announce = Callable[[str, float], None]
 # Composite flows: name → the halves they run.

@@ -14,7 +14,7 @@ from tasks.report_dialogue import dialogue_page
 from tasks.tracking import finish_parent, finish_stage
 
 if TYPE_CHECKING:
-    from models.evaluation.dialogue_scores import DialogueComparison, DialogueTableRow
+    from models.evaluation.dialogue.scores import DialogueComparison, DialogueTableRow
 
 SCRATCH = "The generator was trained from nothing, so BLEU and Entity F1 are not to be held against pre-trained models."
 
@@ -66,7 +66,7 @@ def headline_figures(table: "Sequence[DialogueTableRow]") -> dict[str, float]:
 
 def scored_dialogues(ctx: StageContext) -> "tuple[list[DialogueTableRow], list[DialogueComparison], float]":
     """Return the results table, the paired differences and the level of the intervals of a finished profile."""
-    from models.evaluation.dialogue_scores import DialogueComparison, DialogueTableRow
+    from models.evaluation.dialogue.scores import DialogueComparison, DialogueTableRow
 
     scored = _json(ctx, "evaluate_dialogue", "comparison", SCORES)
     table = [DialogueTableRow.from_json(row) for row in scored["table"]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.cards import write_cards
 from flows.context import StageContext, git_commit
-from flows.systems import place_of, run_name, systems_of
+from flows.fusion_systems import place_of, run_name, systems_of
 from models.files import replacing
 from tasks.artifact import Artifact, materialise
 from tasks.evaluation import SCORES
@@ -19,7 +19,7 @@ from tasks.report import Made, fusion_page, history_of, page_files
 from tasks.tracking import finish_parent, finish_stage
 
 if TYPE_CHECKING:
-    from models.evaluation.scores import ComparisonRow, TableRow
+    from models.evaluation.fusion.scores import ComparisonRow, TableRow
 
 
 def report_fusion(ctx: StageContext) -> None:
@@ -53,7 +53,7 @@ def trainings(ctx: StageContext) -> dict[tuple[str, str], Artifact]:
 
 def scored(comparison: Artifact) -> "tuple[list[TableRow], list[ComparisonRow], float]":
     """Return the results table, the paired differences and the level of the intervals."""
-    from models.evaluation.scores import ComparisonRow, TableRow
+    from models.evaluation.fusion.scores import ComparisonRow, TableRow
 
     found = _json(comparison.path / SCORES)
     table = [TableRow.from_json(row) for row in found["table"]]
@@ -98,7 +98,7 @@ def named(ctx: StageContext, trained: Mapping[tuple[str, str], Artifact]) -> dic
 
 def headline_figures(table: "Sequence[TableRow]") -> dict[str, float]:
     """Return the pooled score of every method under its name: what the pipeline's own run shows."""
-    from models.evaluation.comparison import headline_metric
+    from models.evaluation.fusion.comparison import headline_metric
 
     metric = headline_metric(row.metric for row in table)
     rows = [r for r in table if r.metric == metric and r.family == "all" and r.system.kind == "method"]

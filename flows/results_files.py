@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext, git_commit
-from flows.params_file import load_params
+from flows.params.file import load_params
 from flows.stages import Half
 from flows.summary import agreement_rows, scored_rows
 
@@ -63,7 +63,7 @@ def _fusion(ctx: StageContext) -> "tuple[ResultRow, ...]":
 
 def _dialogue(ctx: StageContext) -> "tuple[ResultRow, ...]":
     from flows.report_dialogue import scored_dialogues
-    from models.reporting.dialogue_results import dialogue_comparison_result_rows, dialogue_result_rows
+    from models.reporting.dialogue.data import dialogue_comparison_result_rows, dialogue_result_rows
 
     table, differences, _ = scored_dialogues(ctx)
     return (*dialogue_result_rows(table), *dialogue_comparison_result_rows(differences))

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
 
@@ -16,11 +18,38 @@ from filelock import FileLock
 
 from flows.environment import set_environment
 from flows.guard import guarded
-from flows.prefect_start import first_start
 from models.errors import FusedialError
 from models.files import read_record, write_atomic
-from tasks.tracking_database import make_ready, own_database
+from tasks.database_file import make_ready, one_at_a_time, own_database
 from tasks.workspace import project_root
+
+_DATABASE = "prefect.db"
+
+
+def start_ephemeral() -> None:
+    """Start the Prefect server of this process, if it is to have one of its own; later clients find it running."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url:
+        return
+    with first_start():
+        get_client(sync_client=True)
+
+
+@contextmanager
+def first_start() -> Iterator[None]:
+    """Hold other first starts in PREFECT_HOME back until the block ends: then the database is migrated, which is noted."""
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").absolute()
+    database, done = home / _DATABASE, home / f"migrated-{version('prefect')}"
+    if done.is_file() and database.is_file():
+        yield
+        return
+    with one_at_a_time(database):
+        yield
+        if database.is_file():  # else the server keeps it elsewhere
+            write_atomic(done, "")
+
 
 ADDRESSES = {"prefect": "http://127.0.0.1:4200", "mlflow": "http://127.0.0.1:5000"}
 HEALTH = {"prefect": "/api/health", "mlflow": "/health"}

@@ -16,7 +16,7 @@ from tasks.evaluation import SCORES
 from tasks.tracking import compare_page
 
 if TYPE_CHECKING:
-    from models.evaluation.scores import ComparisonRow, TableRow
+    from models.evaluation.fusion.scores import ComparisonRow, TableRow
     from models.reporting.results import ResultRow
 
 
@@ -56,9 +56,9 @@ def print_results(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] =
 def print_dialogue(ctx: StageContext, out: Console) -> None:
     """Print the dialogue half's main table, the retrieval table, and what the paired differences say."""
     from flows.report_dialogue import scored_dialogues
-    from models.reporting.dialogue_grids import CLAIMS, claim_grid, main_grid, retrieval_grid
+    from models.reporting.dialogue.grids import CLAIMS, claim_grid, main_grid, retrieval_grid
+    from models.reporting.grids import to_rich
     from models.reporting.paper_tables import paper_rows
-    from models.reporting.tables import to_rich
 
     table, comparisons, _ = scored_dialogues(ctx)
     paper = paper_rows(ctx.params.dialogues.kind, ctx.params.dialogues.setting)
@@ -73,10 +73,9 @@ def print_dialogue(ctx: StageContext, out: Console) -> None:
 
 def print_fusion(ctx: StageContext, out: Console) -> None:
     """Print the fusion half's result table, the paired differences and the two modes' winners."""
-    from models.evaluation.comparison import headline_metric
-    from models.evaluation.scores import ALL_FAMILIES
-    from models.reporting.grids import comparison_grid, score_grid
-    from models.reporting.tables import to_rich
+    from models.evaluation.fusion.comparison import headline_metric
+    from models.evaluation.fusion.scores import ALL_FAMILIES
+    from models.reporting.grids import comparison_grid, score_grid, to_rich
 
     table, differences = scored_rows(ctx)
     headline = headline_metric(row.metric for row in table)
@@ -90,7 +89,7 @@ def print_fusion(ctx: StageContext, out: Console) -> None:
 
 def print_vote(ctx: StageContext, out: Console) -> None:
     """Print how many prompts have a winner, how many winners are right, and what is wrong with the scorers."""
-    from models.reporting.scorer_grids import winner_sentence
+    from models.reporting.fusion.grids import winner_sentence
 
     summary = ctx.input("teach", "summary").path
     out.print(winner_sentence(json.loads((summary / "winners.json").read_text(encoding="utf-8"))), highlight=False)
@@ -100,7 +99,7 @@ def print_vote(ctx: StageContext, out: Console) -> None:
 
 def scored_rows(ctx: StageContext) -> "tuple[list[TableRow], list[ComparisonRow]]":
     """Return the results table and the paired differences of a finished profile."""
-    from models.evaluation.scores import ComparisonRow, TableRow
+    from models.evaluation.fusion.scores import ComparisonRow, TableRow
 
     scored = json.loads((ctx.input("evaluate_fusion", "comparison").path / SCORES).read_text(encoding="utf-8"))
     table = [TableRow.from_json(row) for row in scored["table"]]

@@ -10,8 +10,8 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.encoders import scorer_content
+from flows.fusion_systems import shard_name, shards_of
 from flows.parallel import Call, device_lanes, gather
-from flows.shards import shard_name, shards_of
 from models.errors import ParamsError, Problem
 from models.schema import Split
 from tasks.advantage import advantage, advantage_summary, scorer_quality
@@ -30,32 +30,32 @@ def teach_stage(ctx: StageContext) -> None:
 
     The sources also answer a part of the validation split (shards `valid-…`), on which the scorers are judged.
     """
-    lesson = Lesson(ctx)
-    lesson.each("responses", list(lesson.models), lesson.respond)
-    lesson.each("signals", list(lesson.models), lesson.score)
-    lesson.each("rewards", list(lesson.scorers), lesson.judge)
-    quality = lesson.judge_scorers()
-    lesson.each("advantage", ["all"], lesson.compare(quality), spans=lesson.train)
-    lesson.each("winners", list(lesson.models), lesson.capture, spans=lesson.train)
-    judged = tuple(lesson.made[f"advantage/all/{span.name}"] for span in lesson.train)
-    summary = advantage_summary(judged, quality, tuple(lesson.scorers.values()), order=tuple(lesson.models))
-    materialise_tree({**lesson.made, "summary": summary}, ctx.out("teach"))
+    calls = TeachCalls(ctx)
+    calls.each("responses", list(calls.models), calls.respond)
+    calls.each("signals", list(calls.models), calls.score)
+    calls.each("rewards", list(calls.scorers), calls.judge)
+    quality = calls.judge_scorers()
+    calls.each("advantage", ["all"], calls.compare(quality), spans=calls.train)
+    calls.each("winners", list(calls.models), calls.capture, spans=calls.train)
+    judged = tuple(calls.made[f"advantage/all/{span.name}"] for span in calls.train)
+    summary = advantage_summary(judged, quality, tuple(calls.scorers.values()), order=tuple(calls.models))
+    materialise_tree({**calls.made, "summary": summary}, ctx.out("teach"))
     for warning in summary.meta["warnings"]:
         _log.warning("%s", warning)
     finish_stage(
         ctx.run("teach"),
         output=summary.sha256,
-        params={"teach.shards": len(lesson.train)},
-        metrics=answer_counts(lesson) | winner_shares(summary) | scorer_accuracies(summary),
+        params={"teach.shards": len(calls.train)},
+        metrics=answer_counts(calls) | winner_shares(summary) | scorer_accuracies(summary),
         files=sorted(summary.path.glob("*.json")),
     )
-    for name, model in lesson.models.items():
+    for name, model in calls.models.items():
         finish_stage(ctx.run(f"source-{name}"), output=model.sha256, params={}, metrics=win_shares(summary, name))
 
 
-def answer_counts(lesson: "Lesson") -> dict[str, float]:
+def answer_counts(calls: "TeachCalls") -> dict[str, float]:
     """Return how much the sources answered to the training prompts."""
-    told = [lesson.made[f"responses/{name}/{span.name}"].meta for name in lesson.models for span in lesson.train]
+    told = [calls.made[f"responses/{name}/{span.name}"].meta for name in calls.models for span in calls.train]
     keys = {
         "responses": "responses",
         "truncated_prompts": "truncated_prompts",
@@ -103,7 +103,7 @@ class Span:
     stop: int
 
 
-class Lesson:
+class TeachCalls:
     """The calls of the stage over sources and shards; one source's shards follow each other, so one model is in memory."""
 
     def __init__(self, ctx: StageContext) -> None:

@@ -1,8 +1,6 @@
-"""The error family of fusedial. Every message says where, what, the value, and what to do.
+"""The error family of fusedial. Every message says where, what, the value, and what to do."""
 
-Grammar: `` `fusion.phases[1].lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``
-"""
-
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,3 +88,14 @@ class BackendError(FusedialError):
 
 class BadReplyError(BackendError):
     """One request got no usable reply after all attempts, although the endpoint answers others: it may be left empty."""
+
+
+def reason(err: BaseException) -> str:
+    """Return the first line of a library's error (and the next, if it only announces it), at most 300 plain characters."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip().splitlines() or [type(err).__name__]
+    text = " ".join(" ".join(lines[: 2 if lines[0].rstrip().endswith(":") else 1]).split())
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+class RetrievalError(FusedialError):
+    """An index, an encoder and a knowledge base do not belong together, or cannot do what was asked."""

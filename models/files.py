@@ -1,8 +1,4 @@
-"""Files and folders that are whole or absent, whoever is killed while writing them; records that may be torn.
-
-What is being written lies beside its place under a name of its own (`.<name>.<random>.part`) and is locked by its writer, so that
-writers never meet, whatever their process ids are, and what a dead one left is recognised and removed.
-"""
+"""Files and folders that are whole or absent, whoever is killed while writing them; records that may be torn; JSON lines."""
 
 import errno
 import fcntl
@@ -12,10 +8,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from models.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
 
@@ -199,3 +197,29 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+_Record = TypeVar("_Record")
+
+
+def read_json_lines(path: Path, build: Callable[[Mapping[str, Any]], _Record], *, what: str) -> Iterator[_Record]:
+    """Yield `build(row)` of every line.
+
+    Raises:
+        ArtifactError: A line cannot be built; names file, line and reason.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield parse_json_line(line, build, what=what, path=path, number=number)
+
+
+def parse_json_line(line: bytes, build: Callable[[Mapping[str, Any]], _Record], *, what: str, path: Path, number: int) -> _Record:
+    """Return `build(row)` of one line.
+
+    Raises:
+        ArtifactError: It cannot be built; names file, line and reason.
+    """
+    try:
+        return build(json.loads(line.decode()))
+    except (KeyError, TypeError, ValueError) as err:
+        raise ArtifactError(f"`{path}` line {number} is no {what} ({err!r}). Run the stage that wrote it again.") from err

@@ -9,7 +9,7 @@ from tasks.artifact import Artifact
 from tasks.caching import Work, step
 
 if TYPE_CHECKING:
-    from models.evaluation.scorer_quality import Case
+    from models.evaluation.fusion.scorer_quality import Case
     from models.fusion.shard_advantage import Election
     from models.schema import Advantage, Split
 
@@ -32,8 +32,8 @@ def advantage(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard, and their counts."""
-    from models.evaluation.scorer_quality import winner_counts
-    from models.fusion.gate import Calibration
+    from models.evaluation.fusion.scorer_quality import winner_counts
+    from models.fusion.advantage import Calibration
     from models.fusion.shard_advantage import Election, write_advantages
 
     known = Calibration.load(calibration.path / CALIBRATION) if calibration is not None else None
@@ -60,7 +60,7 @@ def scorer_quality(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write scorer_quality.json, and for the gate `calibrated` calibration.json, from the validation prompts of all shards."""
-    from models.evaluation.scorer_quality import calibrate, judge_scorers
+    from models.evaluation.fusion.scorer_quality import calibrate, judge_scorers
     from models.fusion.shard_advantage import Election
 
     open_gate = VoteParams(truncated_may_win=rules.truncated_may_win)
@@ -86,8 +86,8 @@ def _held(
     election: "Election",
 ) -> "tuple[list[Advantage], list[Case]]":
     """Hold the vote on one shard: its outcome, and what the answers were worth."""
-    from models.data.corpus import read_slice
-    from models.evaluation.scorer_quality import make_case
+    from models.corpus.examples import read_slice
+    from models.evaluation.fusion.scorer_quality import make_case
     from models.fusion.shard_advantage import judge_shard, read_contests
 
     examples = read_slice(data.path / f"{split}.jsonl", *span)
@@ -110,7 +110,7 @@ def advantage_summary(
     shards: tuple[Artifact, ...], quality: Artifact | None, scorers: tuple[ScorerSpec, ...], *, order: tuple[str, ...], work: Work
 ) -> Mapping[str, Any]:
     """Write win_table.json, agreement.json, winners.json and scorer_quality.json over all shards."""
-    from models.evaluation.scorer_quality import judge_scorers
+    from models.evaluation.fusion.scorer_quality import judge_scorers
     from models.fusion.shard_advantage import read_advantages
     from models.fusion.win_table import mode_agreement, win_table
 

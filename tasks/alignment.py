@@ -10,7 +10,7 @@ from tasks.artifact import Artifact
 from tasks.caching import Work, step
 
 if TYPE_CHECKING:
-    from models.fusion.aligned import Party
+    from models.fusion.alignment.target_signals import ChatTokenizer
 
 MAP = "vocab_map.safetensors"
 
@@ -18,9 +18,9 @@ MAP = "vocab_map.safetensors"
 @step("vocabulary-map")
 def vocabulary_map(cfg: AlignmentParams, source: Artifact, target: Artifact, *, work: Work) -> Mapping[str, Any]:
     """Write the map source token id → target token id; where none is needed, only the summary that says so."""
-    from models.fusion.aligned import build_vocab_map
+    from models.fusion.alignment.target_signals import build_vocab_map
 
-    ours, theirs = party(target).codec, party(source).codec
+    ours, theirs = chat_tokenizer(target).codec, chat_tokenizer(source).codec
     mapping = build_vocab_map(theirs, ours, cfg)
     summary: dict[str, Any] = {"same_tokenizer": ours.digest == theirs.digest}
     if mapping is not None:
@@ -48,10 +48,9 @@ def alignment(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write training/ and inference/: signals of the Min-CE and of the vote winner in the target's tokens, for one shard."""
-    from models.data.corpus import read_slice
-    from models.fusion.align_files import ShardFiles, Translation, align_files
+    from models.corpus.examples import read_responses, read_slice
+    from models.fusion.alignment.shard import AlignmentPlan, ShardFiles, align_files
     from models.fusion.shard_advantage import read_advantages
-    from models.generation.response_file import read_responses
     from models.tokenization.vocab_map import VocabMap
 
     reports = align_files(
@@ -62,9 +61,9 @@ def alignment(
             answers={name: a.path / "response" for name, a in answers.items()},
             responses={name: read_responses(a.path) for name, a in responses.items()},
         ),
-        Translation(
-            target=party(target),
-            sources={name: party(a) for name, a in sources.items()},
+        AlignmentPlan(
+            target=chat_tokenizer(target),
+            sources={name: chat_tokenizer(a) for name, a in sources.items()},
             maps={n: VocabMap.load(a.path / MAP) if (a.path / MAP).is_file() else None for n, a in maps.items()},
             names=(target.meta["name"], target.meta["digest"]),
         ),
@@ -77,11 +76,11 @@ def alignment(
     return {mode: report.total() for mode, report in reports.items()}
 
 
-def party(source: Artifact) -> "Party":
+def chat_tokenizer(source: Artifact) -> "ChatTokenizer":
     """Return tokenizer and chat template of a source."""
-    from models.fusion.aligned import Party
-    from models.generation.loading import load_codec
-    from tasks.resident import source_record
+    from models.fusion.alignment.target_signals import ChatTokenizer
+    from models.lm.loading import load_codec
+    from tasks.loaded_models import source_record
 
     record = source_record(source.path)
-    return Party(codec=load_codec(record), template=record.chat_template)
+    return ChatTokenizer(codec=load_codec(record), template=record.chat_template)

@@ -25,7 +25,7 @@ from prefect.settings import get_current_settings
 from prefect.transactions import IsolationLevel
 
 from models.errors import BackendError
-from models.free_memory import give_back_memory
+from models.memory import give_back_memory
 from models.params.base import Section, with_places
 from models.params.runtime import Runtime, Tracking
 from models.redaction import hide_address

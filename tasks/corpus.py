@@ -15,7 +15,7 @@ from tasks.workspace import project_root
 @step("corpus")
 def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work) -> Mapping[str, Any]:
     """Write train, valid and test examples, with statistics; `files` maps data sets to digests."""
-    from models.data.prepare import prepare_corpus
+    from models.corpus.prepare import prepare_corpus
 
     with RunSink(run, runtime=runtime, label="prepare") as sink:
         record = prepare_corpus(cfg, root=project_root(), out=work.out, sink=sink)
@@ -25,8 +25,8 @@ def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run
 @step("validation-prompts")
 def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str, Any]:
     """Write valid.jsonl: examples of the validation split, chosen by a hash of their ids, on which scorers are judged."""
-    from models.data.corpus import read_examples, write_examples
-    from models.evaluation.fusion_scores import pick_examples
+    from models.corpus.examples import read_examples, write_examples
+    from models.evaluation.fusion.run import pick_examples
 
     return {
         "valid": write_examples(work.out / "valid.jsonl", pick_examples(read_examples(data.path / "valid.jsonl"), limit=limit))
@@ -38,7 +38,7 @@ def dialogues(
     cfg: DialoguesParams, files: Mapping[str, str], *, runtime: Runtime, run: StageRun, work: Work
 ) -> Mapping[str, Any]:
     """Write knowledge base and turns, with statistics; `files` holds the digest of their folder."""
-    from models.data.prepare_dialogues import prepare_dialogues
+    from models.dialogue.data.prepare import prepare_dialogues
 
     with RunSink(run, runtime=runtime, label="prepare dialogues") as sink:
         return prepare_dialogues(cfg, root=project_root(), out=work.out, sink=sink)

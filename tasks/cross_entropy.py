@@ -12,9 +12,8 @@ from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
 
 if TYPE_CHECKING:
-    from models.fusion.scoring import TextItem
-    from models.fusion.signal import SampleSignals
-    from models.generation.prompts import Overflow
+    from models.fusion.signals.record import SampleSignals
+    from models.lm.prompts import Overflow, TextItem
     from models.schema import Split
 
 
@@ -34,12 +33,11 @@ def cross_entropy(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write scores.jsonl (cross-entropy of ground truth and answers) and, of training examples, ground_truth/ (the signals)."""
-    from models.data.corpus import read_slice
-    from models.fusion.scoring import TextItem
+    from models.corpus.examples import read_responses, read_slice
     from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, score_row
-    from models.fusion.signal import write_shard
-    from models.generation.response_file import read_responses
-    from tasks.forcing import open_teacher
+    from models.fusion.signals.shard import write_shard
+    from models.lm.prompts import TextItem
+    from tasks.backends import open_teacher
 
     examples = read_slice(data.path / f"{split}.jsonl", start, stop)
     prompts = {e.id: e.messages for e in examples}
@@ -85,13 +83,12 @@ def winner_signals(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write response/: the source's distributions over those of its own answers that won the vote."""
-    from models.data.corpus import read_slice
-    from models.fusion.scoring import TextItem
+    from models.corpus.examples import read_responses, read_slice
     from models.fusion.shard_advantage import read_advantages
-    from models.fusion.signal import write_shard
-    from models.generation.response_file import read_responses
-    from tasks.forcing import open_teacher
-    from tasks.resident import source_record
+    from models.fusion.signals.shard import write_shard
+    from models.lm.prompts import TextItem
+    from tasks.backends import open_teacher
+    from tasks.loaded_models import source_record
 
     name = source_record(source.path).name
     won = {a.id: a.infer_sample for a in read_advantages(advantage.path / "advantage.jsonl") if a.infer_winner == name}

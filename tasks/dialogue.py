@@ -9,18 +9,18 @@ from models.params.dialogue import MetaKnowledgeParams
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
 from models.params.runtime import Runtime
 from tasks.artifact import Artifact
+from tasks.backends import endpoint
 from tasks.caching import Work, step
-from tasks.endpoints import endpoint
-from tasks.resident import loading, release_models, source_in_use, use_threads
+from tasks.loaded_models import loading, release_models, source_in_use, use_threads
 from tasks.tracking import RunSink, StageRun
 from tasks.workspace import project_root
 
 if TYPE_CHECKING:
-    from models.evaluation.dialogue_run import HeldOut
-    from models.evaluation.dialogue_scores import DialogueSystem
-    from models.generation.agent import DialogueAgent
-    from models.generation.dialogue_item import Responder
-    from models.generation.in_context import InContext
+    from models.dialogue.agent.agent import DialogueAgent
+    from models.dialogue.generators.base import Responder
+    from models.dialogue.generators.in_context import InContext
+    from models.evaluation.dialogue.run import HeldOut
+    from models.evaluation.dialogue.scores import DialogueSystem
 
 ROWS, SCORES = "rows.jsonl", "dialogue_scores.json"
 JOINT, WARM = "joint", "warm_start"
@@ -31,10 +31,9 @@ def floor_retrieval(
     cfg: DialogueEvaluationParams, data: Artifact, *, floor: str, kind: str, condensed: bool, num: int, work: Work
 ) -> Mapping[str, Any]:
     """Write the rows of an untrained retriever: `bm25` or `frequency`."""
-    from models.data.text import RULES
-    from models.evaluation.dialogue_scores import write_rows
-    from models.retrieval.bm25 import Bm25
-    from models.retrieval.frequency import Frequency
+    from models.corpus.text import RULES
+    from models.dialogue.retrieval.baselines import Bm25, Frequency
+    from models.evaluation.dialogue.scores import write_rows
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
     make = {"bm25": Bm25, "frequency": Frequency}[floor]
@@ -48,11 +47,11 @@ def floor_responses(
     cfg: DialogueEvaluationParams, data: Artifact, *, floor: str, kind: str, condensed: bool, work: Work
 ) -> Mapping[str, Any]:
     """Write the rows of responses that no generator made: `null` says what training says most, `copy_first` the first entity."""
-    from models.data.dialogue_files import read_turns
-    from models.data.text import RULES
-    from models.evaluation.dialogue_scores import Retrieved, write_rows
-    from models.evaluation.response_floors import constant_responses, copied_responses
-    from models.retrieval.frequency import Frequency
+    from models.corpus.text import RULES
+    from models.dialogue.data.records import read_turns
+    from models.dialogue.retrieval.baselines import Frequency
+    from models.evaluation.dialogue.run import constant_responses, copied_responses
+    from models.evaluation.dialogue.scores import Retrieved, write_rows
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
     count = len(held_out.turns)
@@ -82,11 +81,11 @@ def retriever_evaluation(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write the rows of a trained retriever without a generator."""
-    from models.evaluation.dialogue_scores import write_rows
-    from models.generation.loading import pick_device
-    from models.retrieval.embedding import embed_contexts
-    from models.retrieval.encoder import Retriever
-    from models.retrieval.faiss_index import EntityIndex
+    from models.dialogue.retrieval.embedding import embed_contexts
+    from models.dialogue.retrieval.encoder import Retriever
+    from models.dialogue.retrieval.index.faiss_index import EntityIndex
+    from models.evaluation.dialogue.scores import write_rows
+    from models.lm.loading import pick_device
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
     with loading():
@@ -138,11 +137,10 @@ def in_context_evaluation(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write the rows of a generator that reads entities, meta knowledge and demonstrations in its prompt."""
-    from models.data.dialogue_files import read_turns
-    from models.generation.chat_prompt import ChatPrompt
-    from models.generation.demonstrations import DemonstrationPool
-    from models.generation.in_context import InContext
-    from models.retrieval.meta_knowledge import MetaKnowledge
+    from models.dialogue.data.records import read_turns
+    from models.dialogue.generators.demonstrations import DemonstrationPool
+    from models.dialogue.generators.in_context import ChatPrompt, InContext
+    from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
     trained = _agent(agent, index, held_out, cfg=cfg, num=num, runtime=runtime)
@@ -171,14 +169,13 @@ def dialogue_comparison(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write dialogue_scores.json: the results table with intervals, and the paired differences the claims rest on."""
-    from models.data.dialogue_files import KB
-    from models.data.knowledge_base import KnowledgeBase
-    from models.data.text import RULES
+    from models.corpus.text import RULES
+    from models.dialogue.data.knowledge_base import KnowledgeBase
+    from models.dialogue.data.records import KB
     from models.evaluation.bootstrap import Resampling
-    from models.evaluation.dialogue_comparison import aggregate, claim_pairs, paired, read_columns
-    from models.evaluation.dialogue_run import entity_list_of
-    from models.evaluation.dialogue_scores import read_rows
-    from models.evaluation.turn_scoring import TurnScorer
+    from models.evaluation.dialogue.comparison import aggregate, claim_pairs, paired, read_columns
+    from models.evaluation.dialogue.run import TurnScorer, entity_list_of
+    from models.evaluation.dialogue.scores import read_rows
 
     found = {_system(s): read_rows(a.path / ROWS) for s, a in zip(systems, rows, strict=True)}
     scores = read_columns(found, count_api=cfg.count_api)
@@ -200,13 +197,13 @@ _CHAT_STYLES: Mapping[str, Any] = {"none": "none", "prefix": "chat_prefix", "pro
 
 
 def _system(row: Mapping[str, str]) -> "DialogueSystem":
-    from models.evaluation.dialogue_scores import DialogueSystem
+    from models.evaluation.dialogue.scores import DialogueSystem
 
     return DialogueSystem.from_json(row)
 
 
 def _held_out(cfg: DialogueEvaluationParams, data: Artifact, *, kind: str, condensed: bool) -> "HeldOut":
-    from models.evaluation.dialogue_run import HeldOut
+    from models.evaluation.dialogue.run import HeldOut
 
     return HeldOut(data.path, cfg, kind=kind, condensed=condensed, root=project_root())
 
@@ -215,8 +212,8 @@ def _agent(
     agent: Artifact, index: Artifact, held_out: "HeldOut", *, cfg: DialogueEvaluationParams, num: int, runtime: Runtime
 ) -> "DialogueAgent":
     """Load a trained agent that retrieves `num` entities from a finished index."""
-    from models.generation.agent_loading import load_agent
-    from models.generation.loading import pick_device
+    from models.dialogue.agent.loading import load_agent
+    from models.lm.loading import pick_device
 
     with loading():
         use_threads(runtime)
@@ -237,9 +234,8 @@ def _responder(
     spec: InContextParams, model: Artifact | None, prompts: "InContext", *, runtime: Runtime, work: Work
 ) -> "Iterator[Responder]":
     """Open the generator; connections and the file of finished answers are closed in the end."""
-    from models.generation.answer_cache import AnswerCache
-    from models.generation.causal_responder import CausalResponder
-    from models.generation.openai_responder import OpenAiResponder
+    from models.dialogue.generators.causal import CausalResponder
+    from models.dialogue.generators.openai import AnswerCache, OpenAiResponder
 
     if model is not None:
         folder = model.path / "model" if (model.path / "model").is_dir() else model.path
@@ -256,10 +252,10 @@ def _answered(
     agent: "DialogueAgent", responder: "Responder", held_out: "HeldOut", *, num_read: int, sink: RunSink, work: Work
 ) -> Mapping[str, Any]:
     """Retrieve, answer, score; the generator reads the best `num_read` entities, recall looks at all that were retrieved."""
-    from models.evaluation.dialogue_run import describe, items_of
-    from models.evaluation.dialogue_scores import write_rows
-    from models.generation.chat_reply import count_problems
-    from models.generation.dialogue_item import total_cuts
+    from models.dialogue.generators.base import total_cuts
+    from models.evaluation.dialogue.run import describe, items_of
+    from models.evaluation.dialogue.scores import write_rows
+    from models.lm.chat_reply import count_problems
 
     found = agent.retrieve(held_out.contexts, within=held_out.within)
     items = items_of(held_out.turns, found, num_retrieved=num_read)

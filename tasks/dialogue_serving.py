@@ -23,7 +23,7 @@ DEVICE, STATE = "FUSEDIAL_DEVICE", "FUSEDIAL_STATE"
 
 def _text(value: Any) -> Any:
     """Return a number as the data have it (`3.0` is `3`); anything else as it is, to be checked."""
-    from models.data.tod_rows import cell_text
+    from models.dialogue.data.readers.base import cell_text
 
     return cell_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -50,15 +50,15 @@ class EntityRecord(BaseModel):
     @field_validator("domain", mode="before")
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        from models.data.tod_rows import cell_text
+        from models.dialogue.data.readers.base import cell_text
 
         return cell_text(value) if value is None or isinstance(value, str | float) else value
 
     @field_validator("attributes", mode="before")
     @classmethod
     def _cells(cls, value: Any) -> Any:
-        from models.data.kb_changes import changed_attributes
-        from models.data.validate import BadRecord
+        from models.corpus.fields import BadRecord
+        from models.dialogue.data.knowledge_base import changed_attributes
 
         try:
             return changed_attributes(value)
@@ -95,7 +95,7 @@ class DialogueRequest(BaseModel):
     @field_validator("context", mode="before")
     @classmethod
     def _by_turns(cls, value: Any) -> Any:
-        from models.data.utterances import live_context
+        from models.dialogue.data.readers.base import live_context
         from models.errors import DataError
 
         try:
@@ -111,7 +111,7 @@ class DialogueRequest(BaseModel):
     @field_validator("dynamic", mode="before")
     @classmethod
     def _values(cls, value: Any) -> Any:
-        from models.data.tod_rows import given_values
+        from models.dialogue.data.readers.base import given_values
 
         if not isinstance(value, dict):
             return value
@@ -157,9 +157,9 @@ class DialogueModel(PythonModel):
         FUSEDIAL_STATE the knowledge base may be changed; changes are kept in that folder, and found there again. The model's
         config has `num_retrieved`, `num_beams`, `max_new_tokens` and `batch_size`, which may be changed at loading.
         """
-        from models.generation.agent_loading import load_agent
-        from models.generation.live_agent import LiveAgent
-        from models.generation.loading import pick_device
+        from models.dialogue.agent.live import LiveAgent
+        from models.dialogue.agent.loading import load_agent
+        from models.lm.loading import pick_device
 
         device = pick_device(os.environ.get(DEVICE, "auto"))
         paths = {name: Path(place) for name, place in context.artifacts.items()}
@@ -190,8 +190,8 @@ class DialogueModel(PythonModel):
         return answer
 
     def _change(self, change: KbChange) -> int:
-        from models.data.dialogue import Entity
-        from models.data.kb_changes import KbChanges
+        from models.dialogue.data.knowledge_base import KbChanges
+        from models.dialogue.data.records import Entity
 
         with mlflow.start_span("change", span_type=SpanType.TOOL) as span:
             span.set_inputs(change.model_dump(exclude_none=True))
@@ -209,7 +209,7 @@ class DialogueModel(PythonModel):
         return entities
 
     def _generate(self, agent: Any, request: DialogueRequest, entities: Any) -> str:
-        from models.generation.dialogue_item import DialogueItem
+        from models.dialogue.generators.base import DialogueItem
 
         with mlflow.start_span("generate", span_type=SpanType.LLM) as span:
             span.set_inputs({"context": request.context, "num_entities": len(entities)})

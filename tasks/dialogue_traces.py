@@ -8,8 +8,8 @@ from models.params.runtime import Tracking
 from tasks.tracking import _client, _experiment, tracking_uri
 
 if TYPE_CHECKING:
-    from models.generation.agent import AgentReply
-    from models.generation.dialogue_item import RetrievedEntity
+    from models.dialogue.agent.agent import AgentReply
+    from models.dialogue.generators.base import RetrievedEntity
 
 EXPERIMENT = "dialogue"
 

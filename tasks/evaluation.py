@@ -48,11 +48,11 @@ def evaluation(
         run: MLflow run.
         work: Scratch.
     """
-    from models.data.corpus import read_examples
-    from models.evaluation.fusion_scores import evaluate_model, pick_examples, with_rewards
-    from models.evaluation.scores import write_scores
-    from tasks.judges import open_judge
-    from tasks.resident import source_in_use, source_record
+    from models.corpus.examples import read_examples
+    from models.evaluation.fusion.run import evaluate_model, pick_examples, with_rewards
+    from models.evaluation.fusion.scores import write_scores
+    from tasks.backends import open_judge
+    from tasks.loaded_models import source_in_use, source_record
 
     name = source_record(system.path / folder).name
     examples = pick_examples(read_examples(data.path / f"{split}.jsonl"), limit=cfg.limit)
@@ -97,8 +97,8 @@ def comparison(
         work: Scratch.
     """
     from models.evaluation.bootstrap import Resampling
-    from models.evaluation.comparison import aggregate, choose_best_source, claim_pairs, paired
-    from models.evaluation.scores import System, read_scores
+    from models.evaluation.fusion.comparison import aggregate, choose_best_source, claim_pairs, paired
+    from models.evaluation.fusion.scores import System, read_scores
 
     scores = {
         System(**s): list(read_scores(a.path / ROWS, with_text=False))  # type: ignore[arg-type]

@@ -33,11 +33,11 @@ def fusion(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train one method on the aligned shards; a killed run continues from its last checkpoint."""
-    from models.fusion.shard_links import link_shards
+    from models.fusion.signals.shard import link_shards
+    from models.fusion.train.run import train_fusion
     from models.training.checkpoints import HISTORY
-    from models.training.fusion import train_fusion
     from models.training.history import HistorySink, write_history
-    from tasks.resident import check_unchanged, release_models, source_record
+    from tasks.loaded_models import check_unchanged, release_models, source_record
 
     release_models()
     source = source_record(target.path)

@@ -24,13 +24,14 @@ def kb_index(
     """Write the index of the knowledge base under the retriever in `folder` of its artifact.
 
     Every entity is embedded: an edited knowledge base comes with a retriever trained anew, so that no vector could be kept.
-    Whoever keeps the retriever (a served agent) carries the index over with `models.retrieval.kb_index.refresh_kb_index`.
+    Whoever keeps the retriever (a served agent) carries the index over with `refresh_kb_index`
+    (`models.dialogue.retrieval.kb_index`).
     """
-    from models.data.dialogue_files import KB
-    from models.data.knowledge_base import KnowledgeBase
-    from models.generation.loading import pick_device
-    from models.retrieval.encoder import Retriever
-    from models.retrieval.kb_index import build_kb_index
+    from models.dialogue.data.knowledge_base import KnowledgeBase
+    from models.dialogue.data.records import KB
+    from models.dialogue.retrieval.encoder import Retriever
+    from models.dialogue.retrieval.kb_index import build_kb_index
+    from models.lm.loading import pick_device
 
     device = pick_device(runtime.device)
     encoder = Retriever.load(retriever.path / folder, device=device)

@@ -12,7 +12,7 @@ from tasks.evaluation import ROWS, SCORES
 from tasks.manifest import MANIFEST
 
 if TYPE_CHECKING:
-    from models.reporting.report_data import ReportData
+    from models.reporting.fusion.data import ReportData
 
 SHOWN_EXAMPLES = 3
 
@@ -52,11 +52,11 @@ def fusion_page(
         made: Shown beside the provenance.
         work: Scratch.
     """
-    from models.evaluation.comparison import headline_metric
+    from models.evaluation.fusion.comparison import headline_metric
     from models.reporting.canvas import save_figure
-    from models.reporting.plots import plot_comparison, plot_coverage, plot_losses
-    from models.reporting.report_html import write_report
-    from models.reporting.win_plots import plot_agreement, plot_win_table
+    from models.reporting.fusion.page import write_report
+    from models.reporting.fusion.plots import plot_comparison, plot_coverage, plot_losses
+    from models.reporting.fusion.win_plots import plot_agreement, plot_win_table
 
     shown = _fusion_data(
         told,
@@ -103,9 +103,9 @@ def _fusion_data(
     aligned: Mapping[str, Artifact],
     made: Made,
 ) -> "ReportData":
-    from models.data.corpus import read_examples
-    from models.evaluation.scores import ComparisonRow, System, TableRow, read_scores
-    from models.reporting.report_data import ReportData, cut_notes, seen_notes, select_examples
+    from models.corpus.examples import read_examples
+    from models.evaluation.fusion.scores import ComparisonRow, System, TableRow, read_scores
+    from models.reporting.fusion.data import ReportData, cut_notes, seen_notes, select_examples
 
     scored = _json(comparison.path / SCORES)
     examples = list(read_examples(data.path / "test.jsonl"))

@@ -10,8 +10,8 @@ from tasks.dialogue import ROWS, SCORES
 from tasks.report import history_of
 
 if TYPE_CHECKING:
-    from models.evaluation.dialogue_scores import DialogueSystem
-    from models.reporting.dialogue_report_data import DialogueReportData
+    from models.evaluation.dialogue.scores import DialogueSystem
+    from models.reporting.dialogue.data import DialogueReportData
 
 SHOWN_EXAMPLES = 2
 
@@ -43,7 +43,7 @@ def dialogue_page(
         work: Scratch.
     """
     from models.reporting.canvas import save_figure
-    from models.reporting.dialogue_report import dialogue_figures, write_dialogue_report
+    from models.reporting.dialogue.page import dialogue_figures, write_dialogue_report
 
     shown = _dialogue_data(
         told, data=data, split=split, comparison=comparison, systems=systems, rows=rows, trained=trained, warm=warm
@@ -56,7 +56,7 @@ def dialogue_page(
 
 def _without_answer(systems: "Iterable[DialogueSystem]", rows: Sequence[Artifact]) -> list[str]:
     """Say which systems gave how many empty answers, and why."""
-    from models.generation.chat_reply import describe_problems
+    from models.lm.chat_reply import describe_problems
 
     found = [(system, made.meta.get("problems", {}), made.meta["rows"]) for system, made in zip(systems, rows, strict=True)]
     return [f"{system.label}: {describe_problems(problems, total=total)}" for system, problems, total in found if problems]
@@ -73,10 +73,10 @@ def _dialogue_data(
     trained: Mapping[str, Artifact],
     warm: Artifact,
 ) -> "DialogueReportData":
-    from models.data.dialogue_files import KB, read_turns
-    from models.data.knowledge_base import KnowledgeBase
-    from models.evaluation.dialogue_scores import DialogueComparison, DialogueSystem, DialogueTableRow, read_rows
-    from models.reporting.dialogue_report_data import DialogueReportData, select_dialogue_examples
+    from models.dialogue.data.knowledge_base import KnowledgeBase
+    from models.dialogue.data.records import KB, read_turns
+    from models.evaluation.dialogue.scores import DialogueComparison, DialogueSystem, DialogueTableRow, read_rows
+    from models.reporting.dialogue.data import DialogueReportData, select_dialogue_examples
 
     scored = json.loads((comparison.path / SCORES).read_text(encoding="utf-8"))
     said = {

@@ -27,8 +27,8 @@ def retriever_warm_start(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train the retriever on pseudo positives (App. D of MK-TOD); `encoder` is the digest of its folder, if it has one."""
+    from models.dialogue.train.warm_start.run import warm_start
     from models.training.history import HistorySink, write_history
-    from models.training.warm_start import warm_start
 
     curves = work.resume / "history.jsonl"
     with RunSink(run, runtime=runtime, label="warm start") as sink:
@@ -61,7 +61,7 @@ def retriever_training(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train retriever and generator jointly (eq. 7 and 11 of MK-TOD); `generator` is the digest of its folder, if it has one."""
-    from models.training.dialogue import train_dialogue
+    from models.dialogue.train.run import train_dialogue
     from models.training.history import HistorySink, write_history
 
     curves = work.resume / "history.jsonl"

@@ -50,9 +50,8 @@ def rewards(
         run: MLflow run.
         work: Scratch.
     """
-    from models.data.corpus import read_slice
-    from models.fusion.rewards import candidate_key
-    from models.generation.response_file import read_responses
+    from models.corpus.examples import read_responses, read_slice
+    from models.fusion.scorers import candidate_key
 
     examples = {e.id: e for e in read_slice(data.path / f"{split}.jsonl", start, stop)}
     answers = [r for _, artifact in sorted(responses.items()) for r in read_responses(artifact.path)]
@@ -86,8 +85,8 @@ def _graded(
     runtime: Runtime,
     sink: RunSink,
 ) -> "Sequence[float | None]":
-    from models.fusion.rewards import TextItem
-    from tasks.judges import open_judge
+    from models.lm.prompts import TextItem
+    from tasks.backends import open_judge
 
     items = [TextItem(r.id, examples[r.id].messages, r.text) for r in answers]
     truths = [examples[r.id].response for r in answers]
@@ -96,7 +95,7 @@ def _graded(
 
 
 def _confidence(answers: "Sequence[Response]", scores: Mapping[str, Artifact]) -> list[float]:
-    from models.fusion.rewards import confidence_scores
+    from models.fusion.scorers import confidence_scores
     from models.fusion.shard_advantage import read_own_scores
 
     own = {
@@ -106,7 +105,7 @@ def _confidence(answers: "Sequence[Response]", scores: Mapping[str, Artifact]) -
 
 
 def _checked(answers: "Sequence[Response]", examples: "Mapping[str, Example]") -> list[float | None]:
-    from models.evaluation.accuracy import is_correct
+    from models.evaluation.fusion.correctness import is_correct
 
     found = [is_correct(examples[r.id], r.text) for r in answers]
     return [None if right is None else float(right) for right in found]

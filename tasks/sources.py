@@ -17,8 +17,8 @@ def resolve_source(spec: SourceSpec, content: str, *, place: str, work: Work) ->
 
     Its record says where it lies (`place`), so another place is another record; what is made with it does not depend on that.
     """
-    from models.generation.resolve import resolve_source as resolve
-    from models.generation.source_file import source_identity, write_source
+    from models.lm.resolve import resolve_source as resolve
+    from models.lm.source_file import source_identity, write_source
 
     source = resolve(spec, root=project_root())
     write_source(work.out, source, root=project_root())
@@ -28,7 +28,7 @@ def resolve_source(spec: SourceSpec, content: str, *, place: str, work: Work) ->
 @step("pico-tokenizer")
 def pico_tokenizer(letter: str, vocab_size: int, data: Artifact, *, work: Work) -> Mapping[str, Any]:
     """Train the tokenizer that the embedded sources with this letter share."""
-    from models.training.pico_tokenizer import train_tokenizer
+    from models.lm.pico.models import train_tokenizer
 
     train_tokenizer(letter, data.path / "pretrain", vocab_size=vocab_size, out=work.out)
     return {"letter": letter, "vocab_size": vocab_size}
@@ -46,9 +46,9 @@ def pico_source(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train one embedded source."""
-    from models.generation.resolve import resolve_source as resolve
-    from models.generation.source_file import write_source
-    from models.training.pico import train_pico_source
+    from models.lm.pico.sources import train_pico_source
+    from models.lm.resolve import resolve_source as resolve
+    from models.lm.source_file import write_source
 
     with RunSink(run, runtime=runtime, label=f"train {spec.name}") as sink:
         train_pico_source(
@@ -64,12 +64,12 @@ def pico_answers(
     cfg: PreferenceParams, data: Artifact, source: Artifact, *, runtime: Runtime, run: StageRun, work: Work
 ) -> Mapping[str, Any]:
     """Write what one embedded source answers to prompts that no reward model judges."""
-    from models.generation.prompts import PromptItem
-    from models.generation.response_file import write_responses
-    from models.generation.responses import generate_responses
+    from models.corpus.examples import write_responses
+    from models.lm.answers import generate_responses
+    from models.lm.pico.reward_training import answered_prompts
+    from models.lm.prompts import PromptItem
     from models.params.teach import ResponseParams
-    from models.training.preference_pairs import answered_prompts
-    from tasks.resident import source_in_use
+    from tasks.loaded_models import source_in_use
 
     rows = answered_prompts(data.path / "pretrain", num_prompts=cfg.num_prompts, seed=cfg.seed)
     total = len(rows) * cfg.num_samples
@@ -104,13 +104,12 @@ def pico_reward_model(
     work: Work,
 ) -> Mapping[str, Any]:
     """Train the embedded reward model on answers of the embedded sources, right against wrong, and on the world's preferences."""
-    from models.evaluation.accuracy import is_correct
-    from models.generation.resolve import resolve_reward_model as resolve
-    from models.generation.response_file import answers_by_prompt
-    from models.generation.source_file import write_source
-    from models.training.pico import train_pico_reward_model
-    from models.training.preference_pairs import PairSets, answer_pairs, answered_prompts
-    from models.training.reward_model import read_pairs
+    from models.corpus.examples import answers_by_prompt
+    from models.evaluation.fusion.correctness import is_correct
+    from models.lm.pico.reward_training import PairSets, answer_pairs, answered_prompts, read_pairs
+    from models.lm.pico.sources import train_pico_reward_model
+    from models.lm.resolve import resolve_reward_model as resolve
+    from models.lm.source_file import write_source
 
     rows = answered_prompts(data.path / "pretrain", num_prompts=preferences.num_prompts, seed=preferences.seed)
     said = answers_by_prompt([artifact.path for artifact in answers])
@@ -134,8 +133,8 @@ def pico_reward_model(
 @step("resolve-reward-model")
 def resolve_reward_model(spec: RewardModelSpec, content: str, *, place: str, work: Work) -> Mapping[str, Any]:
     """Pin down a reward model by folder or hub name, as `resolve_source`; its weights stay where they are."""
-    from models.generation.resolve import resolve_reward_model as resolve
-    from models.generation.source_file import source_identity, write_source
+    from models.lm.resolve import resolve_reward_model as resolve
+    from models.lm.source_file import source_identity, write_source
 
     record = resolve(spec, root=project_root())
     write_source(work.out, record, root=project_root())

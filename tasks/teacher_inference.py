@@ -10,7 +10,7 @@ from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
 
 if TYPE_CHECKING:
-    from models.generation.prompts import Overflow
+    from models.lm.prompts import Overflow
     from models.schema import Split
 
 
@@ -29,15 +29,14 @@ def teacher_inference(
     work: Work,
 ) -> Mapping[str, Any]:
     """Write responses.jsonl for the examples `start` to `stop` of a split."""
-    from models.data.corpus import read_slice
-    from models.generation.chat_reply import count_problems
-    from models.generation.http_teacher import http_responses
-    from models.generation.loading import load_codec
-    from models.generation.prompts import PromptItem
-    from models.generation.response_file import write_responses
-    from models.generation.responses import generate_responses
-    from tasks.endpoints import endpoint
-    from tasks.resident import source_in_use, source_record
+    from models.corpus.examples import read_slice, write_responses
+    from models.fusion.http_source import http_responses
+    from models.lm.answers import generate_responses
+    from models.lm.chat_reply import count_problems
+    from models.lm.loading import load_codec
+    from models.lm.prompts import PromptItem
+    from tasks.backends import endpoint
+    from tasks.loaded_models import source_in_use, source_record
 
     items = [PromptItem(e.id, e.messages) for e in read_slice(data.path / f"{split}.jsonl", start, stop)]
     name = source_record(source.path).name

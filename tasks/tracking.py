@@ -19,10 +19,8 @@ from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
 from models.redaction import hide_address, redacted
 from tasks.caching import Execution
-from tasks.tracking_database import own_database
-from tasks.tracking_log import log_metrics, log_params, replay, run_title, safe_tags
-from tasks.tracking_names import metric_key, safe_name
-from tasks.tracking_params import flatten
+from tasks.database_file import own_database
+from tasks.tracking_log import flatten, log_metrics, log_params, metric_key, replay, run_title, safe_name, safe_tags
 from tasks.tracking_store import open_client
 from tasks.workspace import cache_dir, project_root
 

@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from models.errors import TrackingError
 from models.redaction import excerpt
-from tasks.tracking_database import make_ready
+from tasks.database_file import make_ready
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -66,8 +66,8 @@ def pico_folder(pico_tokenizer: "PreTrainedTokenizerFast", tmp_path_factory: pyt
 @pytest.fixture(scope="session")
 def pico(pico_folder: Callable[..., Path]) -> Callable[..., Any]:
     """`pico(arch, **spec)`: a loaded untrained source on the CPU, template `plain`; `spec` goes into its `SourceSpec`."""
-    from models.generation.loading import load_source
-    from models.generation.resolve import resolve_source
+    from models.lm.loading import load_source
+    from models.lm.resolve import resolve_source
     from models.params.sources import SourceSpec
 
     made: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-"""Scores with intervals: accuracy, bits per byte, reward, paired differences."""
+"""Held-out scores with intervals."""

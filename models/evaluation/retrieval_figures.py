@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.evaluation.bootstrap import Interval, Resampling, ratio_intervals
 from models.evaluation.clusters import cluster_sums
-from models.evaluation.retrieval_scores import RetrievalRow
+from models.evaluation.dialogue.retrieval_scores import RetrievalRow
 
 Floats = npt.NDArray[np.float64]
 Rule = Literal["value", "id"]

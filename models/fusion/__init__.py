@@ -1,1 +1,1 @@
-"""Signals, advantage, alignment to the target, schedule and loss of the fusion (ProFuser)."""
+"""Wing one, ProFuser: signals, alignment to the target, advantage, schedule, losses, training."""

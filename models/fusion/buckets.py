@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.fusion.signal_record import PAD_LOGPROB
+from models.fusion.signals.record import PAD_LOGPROB
 
 TailMode = Literal["bucket", "renormalise"]
 _PADDED_BELOW = PAD_LOGPROB + 1.0

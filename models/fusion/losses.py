@@ -20,9 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.fusion.buckets import Buckets, TailMode, TeacherRows, bucket_kl, far_below, teacher_buckets, temper
-from models.fusion.head_product import add_product, head_product, zeros_for_sum
-
-__all__ = ["FusionLoss", "TailMode", "TeacherRows", "fusion_loss", "fusion_loss_from_logits", "sparse_kl"]
+from models.lm.head import add_product, head_product, zeros_for_sum
 
 _CPU_LOGITS = 2**23  # 32 MiB, which the allocator reuses: larger blocks come fresh from the kernel, page by page, at every chunk
 _CPU_ROWS = 64  # fewer would spend more on adding up the head's gradient than on making it

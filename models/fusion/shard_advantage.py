@@ -6,10 +6,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.corpus.examples import read_responses
 from models.errors import SignalError
-from models.fusion.advantage import Unit, candidate_key, min_ce, score_value, split_candidate, vote
-from models.fusion.gate import Calibration, Rewards, is_accepted
-from models.generation.response_file import read_responses
+from models.fusion.advantage import (
+    Calibration,
+    Rewards,
+    Unit,
+    candidate_key,
+    is_accepted,
+    min_ce,
+    score_value,
+    split_candidate,
+    vote,
+)
 from models.params.teach import VoteParams
 from models.schema import Advantage, Response, SourceScore, WithoutWinner
 

@@ -1,1 +1,1 @@
-"""Tables, plots, the self-contained HTML report and model cards."""
+"""Tables, plots and pages."""

@@ -1,21 +1,22 @@
-"""Tables of measured figures inside documents: written between markers from result files, and checked against them.
+"""Tables of measured figures inside documents, written between markers and checked.
 
-A block is `<!-- results:NAME -->` … `<!-- /results -->`. With options, `<!-- results:NAME metric=accuracy family=all -->` keeps
-the matching rows, and `columns=family,p` chooses and orders the columns behind the name (default: all that vary). `|` separates
-values of which a row must have one, and quotes keep blanks: `name="warm start|BM25"`.
+HTML pages that appear whole or not at all.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from models.errors import DataError, Problem
 from models.files import write_atomic
 from models.reporting.formatting import decimals_for, fixed
-from models.reporting.grids import Cell, Grid
+from models.reporting.grids import Cell, Grid, to_markdown
 from models.reporting.results import Result, ResultRow, Scalar, read_result, short_commit
-from models.reporting.tables import to_markdown
 
 _OPEN = re.compile(r'<!-- results:(?P<name>[a-z0-9-]+)(?P<options>(?: [\w/]+=(?:"[^"\n]+"|[^\s">]+))*) -->')
 _OPTION = re.compile(r'([\w/]+)=(?:"([^"]+)"|(\S+))')
@@ -164,3 +165,31 @@ def _figures(row: ResultRow) -> tuple[Cell, Cell]:
     bounds = "" if row.low is None or row.high is None else f"[{fixed(row.low, decimals)}, {fixed(row.high, decimals)}]"
     text = f"{fixed(row.value, decimals)} {row.unit}".strip()
     return Cell(text, bounds), Cell("" if row.num is None else f"{row.num:,}")
+
+
+_PACKAGE = "models.reporting"
+_SUFFIX = ".j2"
+
+
+def new_environment() -> Environment:
+    """Return a strict environment over the templates of this package, for filters and globals of one page."""
+    loader = FunctionLoader(_read)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["short_commit"] = short_commit
+    return environment
+
+
+def template_digest() -> str:
+    """Return the sha256 of all templates, for the identity of a step that renders them (no import shows them)."""
+    names = sorted(file.name for file in files(_PACKAGE).iterdir() if file.name.endswith(_SUFFIX))
+    return hashlib.sha256("\0".join(f"{name}\0{_read(name)}" for name in names).encode()).hexdigest()
+
+
+def write_page(path: Path, html: str) -> Path:
+    """Write a page; returns the path."""
+    write_atomic(path, html)
+    return path
+
+
+def _read(name: str) -> str:
+    return files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")

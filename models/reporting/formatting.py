@@ -1,6 +1,8 @@
-"""How figures are written: one place, so that terminal, Markdown, HTML and plots agree."""
+"""How figures and systems are written: one place, so that terminal, Markdown, HTML and plots agree."""
 
-from models.evaluation.scores import ACCURACY, BITS_PER_BYTE, REWARD_PREFIX, higher_is_better
+from collections.abc import Iterable, Sequence
+
+from models.evaluation.fusion.scores import ACCURACY, BITS_PER_BYTE, REWARD_PREFIX, System, TableRow, higher_is_better
 
 MINUS = "−"
 
@@ -73,3 +75,21 @@ def fixed(value: float, decimals: int, *, signed: bool = False) -> str:
     if not any(c in "123456789" for c in text):
         return text
     return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+KIND_NAMES = {"source": "source", "untrained": "source and target", "method": "fused"}
+
+
+def system_names(systems: Iterable[System]) -> dict[System, str]:
+    """Return short names: a method is its name alone where there is one target, else `profuser → scholar`."""
+    known = list(dict.fromkeys(systems))
+    one_target = len({s.target for s in known if s.kind == "method"}) < 2
+    return {s: s.name if s.kind == "method" and one_target else s.label for s in known}
+
+
+def without_twins(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Drop a source that also stands in the rows as the untrained target, with the same figures: it is the same model."""
+    targets = {(row.system.name, row.family, row.metric): row.value for row in rows if row.system.kind == "untrained"}
+    return [
+        row for row in rows if row.system.kind != "source" or targets.get((row.system.name, row.family, row.metric)) != row.value
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ArtifactError, DataError, Problem
-from models.evaluation.scores import ComparisonRow, TableRow
+from models.evaluation.fusion.scores import ComparisonRow, TableRow
 from models.files import write_atomic
 from models.reporting.formatting import difference_unit, metric_unit, shown
 

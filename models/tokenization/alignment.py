@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from models.errors import AlignmentError
 from models.tokenization.codec import EncodedText, TokenCodec
-from models.tokenization.edit_distance import distances
+from models.tokenization.edit_distance import distances, warp
 from models.tokenization.vocab_map import VocabMap
-from models.tokenization.warping import warp
 
 Rows = npt.NDArray[np.int32]
 NO_ROW = -1

@@ -16,11 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from models.errors import AlignmentError, SourceError
 from models.params.sources import DEFAULT_DATE
-from models.tokenization.backends import backend_spec, prompt_backend, response_backend
 from models.tokenization.chat import own_template, written_end
-from models.tokenization.loading import tokenizer_digest
-from models.tokenization.pieces import piece_bytes, read_alphabet
-from models.tokenization.spans import trace
+from models.tokenization.loading import backend_spec, prompt_backend, response_backend, tokenizer_digest
+from models.tokenization.token_bytes import piece_bytes, read_alphabet, trace
 from models.tokenization.turn_end import TurnEnd, Vocabulary, find_turn_end
 
 Ids = npt.NDArray[np.int32]

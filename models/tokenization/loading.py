@@ -1,13 +1,86 @@
-"""Loading of fast tokenizers, and the digest that tells whether two of them behave the same."""
+"""Fast tokenizers: loading them, the Rust tokenizer behind each, and the digest by which two of them are compared."""
 
+import copy
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from models.errors import SourceError
-from models.tokenization.backends import backend_spec
+
+Spec = dict[str, Any]
+_PARTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
+
+
+def backend_spec(tokenizer: PreTrainedTokenizerBase) -> Spec:
+    """Return the parts of the backend's JSON that decide which tokens a text gives.
+
+    Truncation and padding are left out, because transformers changes them as a side effect of calls; the post-processor too,
+    because it only adds special tokens, which the chat templates write themselves.
+    """
+    spec: Spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {**spec, "truncation": None, "padding": None, "post_processor": None}
+
+
+def components(spec: Mapping[str, Any], slot: str) -> Iterator[Spec]:
+    """Iterate over the components in `slot` (`normalizer`, `pre_tokenizer` or `decoder`), sequences opened up."""
+    yield from _flatten(spec.get(slot), _PARTS[slot])
+
+
+def prompt_backend(spec: Spec) -> Tokenizer:
+    """Build the tokenizer for prompts: special tokens written in the text are parsed, none are added."""
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def response_backend(spec: Spec) -> Tokenizer:
+    """Build the tokenizer for responses, which go on from a prompt and contain no special tokens.
+
+    No word-start symbol is put in front of the text (SentencePiece's dummy prefix), and text that looks like a special token
+    is text.
+    """
+    backend = Tokenizer.from_str(json.dumps(_without_prefix(spec)))
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _flatten(component: Spec | None, key: str) -> Iterator[Spec]:
+    if component is None:
+        return
+    if component["type"] == "Sequence":
+        for part in component[key]:
+            yield from _flatten(part, key)
+    else:
+        yield component
+
+
+def _without_prefix(spec: Spec) -> Spec:
+    normalizers = [c for c in components(spec, "normalizer") if c["type"] != "Prepend"]
+    splitters = [copy.deepcopy(c) for c in components(spec, "pre_tokenizer")]
+    kinds = {c["type"] for c in splitters}
+    if {"WhitespaceSplit", "Metaspace"} <= kinds:
+        # T5: every blank is dropped and put back as a word's prefix. Without prefixes the blanks must stay, collapsed.
+        splitters = [c for c in splitters if c["type"] != "WhitespaceSplit"]
+        normalizers.append({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "})
+        normalizers.append({"type": "Strip", "strip_left": False, "strip_right": True})
+    for splitter in splitters:
+        if splitter["type"] == "Metaspace":
+            splitter["prepend_scheme"] = "never"
+            splitter.pop("add_prefix_space", None)
+        elif splitter["type"] == "ByteLevel":
+            splitter["add_prefix_space"] = False
+    return {
+        **spec,
+        "normalizer": _sequence(normalizers, "normalizer"),
+        "pre_tokenizer": _sequence(splitters, "pre_tokenizer"),
+    }
+
+
+def _sequence(parts: list[Spec], slot: str) -> Spec | None:
+    return {"type": "Sequence", _PARTS[slot]: parts} if parts else None
 
 
 def load_tokenizer(

@@ -107,7 +107,7 @@ def map_ends(found: VocabMap | None, source: TokenCodec, target: TokenCodec) -> 
     """Send the source's control tokens that end a turn to the target's label; None, where that changes nothing, stays None.
 
     An ordinary token that ends a turn does so only where an answer ends: alignment knows where that is
-    (`models.fusion.aligned`).
+    (`models.fusion.alignment.target_signals`).
     """
     ends = [i for i in source.end.ids if source.is_control(i)]
     if found is None:

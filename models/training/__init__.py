@@ -1,1 +1,1 @@
-"""Training: fusion of a target, pico language models and reward models, metrics sink."""
+"""What both wings' trainings share: trainer, checkpoints, guard, history, processes."""

@@ -87,9 +87,9 @@ def launched() -> bool:
 def launch_command(job: Path, *, nproc: int) -> list[str]:
     """Return the command that trains a written job in `nproc` processes of this machine.
 
-    On several machines, give torchrun its own rendezvous options and call `models.training.fusion.run_rank` the same way.
+    On several machines, give torchrun its own rendezvous options and call `models.fusion.train.run.run_rank` the same way.
     """
-    code = f"from pathlib import Path; from models.training.fusion import run_rank; run_rank(Path({str(job.absolute())!r}))"
+    code = f"from pathlib import Path; from models.fusion.train.run import run_rank; run_rank(Path({str(job.absolute())!r}))"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
     return [*torchrun, "--no-python", sys.executable, "-c", code]
 

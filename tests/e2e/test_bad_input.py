@@ -198,7 +198,7 @@ def test_one_clear_error(name: str, outcome: Callable[[str], Any]) -> None:
     done, after = said.done, said.after
     assert done.code == 2, done.err
     assert "Traceback" not in done.err
-    problem = [line for line in done.err.splitlines() if not line.startswith("WARNING models.generation.http: ")]
+    problem = [line for line in done.err.splitlines() if not line.startswith("WARNING models.lm.http: ")]
     assert [line.startswith("error ") for line in problem] == [True] + [False] * (len(problem) - 1), done.err
     assert all(line.startswith(("  - ", "  … ")) for line in problem[1:]), done.err
     for says in CASES[name].says:

@@ -1,19 +1,13 @@
 """One Prefect test server, a project folder for each test, and the fixtures of `tests/fusion_fixtures.py`."""
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.fusion import fusion_call, fusion_inputs, recording_sink  # noqa: F401 (fixtures)
 
 from tasks import workspace
-
-_spec = importlib.util.spec_from_file_location("fusion_fixtures", Path(__file__).parents[1] / "fusion_fixtures.py")
-assert _spec and _spec.loader
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-fusion_inputs, fusion_call, recording_sink = _module.fusion_inputs, _module.fusion_call, _module.recording_sink
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModelForCausalLM
 
 from models.fusion.schedule import ResolvedPhase, plan_steps
-from models.fusion.signal import SignalStore
+from models.fusion.signals.store import SignalStore
+from models.fusion.train.batches import FusionCollator, MicroBatchSampler
+from models.fusion.train.lora import add_adapters, merged_state
+from models.fusion.train.module import FusionModule
+from models.fusion.train.prompt_signals import PairedSignals
+from models.fusion.train.window import StepTotals
 from models.params.fusion import LoraParams
-from models.training.adapters import add_adapters, merged_state
-from models.training.batches import FusionCollator, MicroBatchSampler
-from models.training.fusion_module import FusionModule
-from models.training.loss_window import StepTotals
-from models.training.prompt_signals import PairedSignals
 
 
 def main(model: str, train: str, infer: str, result: str) -> None:

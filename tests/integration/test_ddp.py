@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from models.training.fusion import train_fusion
+from models.fusion.train.run import train_fusion
 
 LOSSES = ("train/loss", "train/sft_gt", "train/kl_gt", "train/sft_response", "train/kl_response", "train/grad_norm")
 

@@ -1,6 +1,5 @@
 """A step of joint training is the same however it is cut: 8 × 1 = 1 × 8 turns, one process = two (gloo on the CPU)."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,14 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from support import town
 
-from models.training.dialogue import train_dialogue
+from models.dialogue.train.run import train_dialogue
 
-_PATH = Path(__file__).parents[1] / "dialogue_fixtures.py"
-_spec = importlib.util.spec_from_file_location("dialogue_fixtures", _PATH)
-assert _spec and _spec.loader
-town = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(town)
+_PATH = Path(town.__file__)
 
 PICO = {"vocab_size": 320, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 JOINT = {
@@ -97,7 +93,7 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("town", sys.argv[1])
 town = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(town)
-from models.training.dialogue import train_dialogue
+from models.dialogue.train.run import train_dialogue
 
 root, data, warm = map(Path, sys.argv[2:5])
 call = town.make_call(root, "two", data=data, warm=warm, variant="contrastive", micro_batch_size=4, **json.loads(sys.argv[5]))

@@ -20,7 +20,7 @@ from flows.evaluate_dialogue import evaluate_dialogue
 from flows.known_errors import explain
 from flows.prepare import prepare_stage
 from flows.train_dialogue import train_dialogue_stage
-from models.data.dialogue_files import read_turns
+from models.dialogue.data.records import read_turns
 from models.errors import BackendError
 from tasks import workspace
 

@@ -1,6 +1,5 @@
 """An interrupted joint training, started again, ends with the bytes of an uninterrupted one."""
 
-import importlib.util
 import json
 import logging
 import shutil
@@ -11,17 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from support import town
 
+from models.dialogue.train import index_refresh
+from models.dialogue.train.run import train_dialogue
 from models.metrics_sink import NullSink
-from models.training import index_refresh
-from models.training.dialogue import train_dialogue
-from models.training.resumable_trainer import ResumableTrainer
+from models.training.trainer import ResumableTrainer
 
-_PATH = Path(__file__).parents[1] / "dialogue_fixtures.py"
-_spec = importlib.util.spec_from_file_location("dialogue_fixtures", _PATH)
-assert _spec and _spec.loader
-town = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(town)
+_PATH = Path(town.__file__)
 
 # 8 steps; refreshes after 3 and 6, evaluations after 0, 4 and 8, a checkpoint after 4 (and 2, 6 where it says so). Dropout is on.
 RUNS = {
@@ -125,7 +121,7 @@ def test_without_a_refresh_at_the_checkpoint_the_bytes_differ(call, monkeypatch)
     whole, broken = call("whole", **params), call("broken", **params)
     stop_at(broken, 7)
     train(broken)
-    from models.training.index_refresh import IndexRefresher
+    from models.dialogue.train.index_refresh import IndexRefresher
 
     refresh = IndexRefresher.refresh
     with monkeypatch.context() as patch:
@@ -248,7 +244,7 @@ spec = importlib.util.spec_from_file_location("town", sys.argv[1])
 town = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(town)
 from models.metrics_sink import NullSink
-from models.training.dialogue import train_dialogue
+from models.dialogue.train.run import train_dialogue
 
 class Sink(NullSink):
     def log(self, metrics, *, step):

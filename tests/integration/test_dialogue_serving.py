@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from models.data.dialogue import Entity
-from models.data.dialogue_files import write_kb
-from models.generation.agent_loading import load_agent
-from models.generation.seq2seq import Seq2SeqGenerator
+from models.dialogue.agent.loading import load_agent
+from models.dialogue.data.records import Entity, write_kb
+from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.retrieval import embedding, kb_index
+from models.dialogue.retrieval.encoder import build_retriever
+from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 from models.params.dialogue import GeneratorParams, MetaKnowledgeParams
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Tracking
-from models.retrieval import embedding, kb_index
-from models.retrieval.encoder import build_retriever
-from models.retrieval.meta_knowledge import MetaKnowledge
 from tasks import model_logging, workspace
 from tasks.dialogue_traces import record_exchange
 from tasks.model_logging import log_agent
@@ -106,10 +105,10 @@ def shipped(project: Path, variant: Path) -> str:
     """The agent as `log_agent` logs it, with its index and settings."""
     import mlflow
 
-    from models.data.knowledge_base import KnowledgeBase
+    from models.dialogue.data.knowledge_base import KnowledgeBase
+    from models.dialogue.retrieval.encoder import Retriever
+    from models.dialogue.retrieval.kb_index import build_kb_index
     from models.params.index import IndexParams
-    from models.retrieval.encoder import Retriever
-    from models.retrieval.kb_index import build_kb_index
 
     run = parent_run(Tracking(), experiment="dialogue", name="s", key="s", params={}, tags={}, note="")
     encoder = Retriever.load(variant / "best_generator" / "retriever")

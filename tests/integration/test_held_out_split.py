@@ -1,6 +1,5 @@
 """Training never reads the test split: a poisoned one leaves warm start and joint training bit for bit; evaluation reads it."""
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -10,24 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import town
 
-from models.data.dialogue_files import write_turns
+from models.dialogue.data.records import write_turns
+from models.dialogue.train.run import train_dialogue
+from models.dialogue.train.warm_start.run import warm_start
 from models.errors import ArtifactError
-from models.evaluation.dialogue_run import HeldOut
+from models.evaluation.dialogue.run import HeldOut
 from models.params.dialogue_evaluation import DialogueEvaluationParams
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Runtime
-from models.training.dialogue import train_dialogue
-from models.training.warm_start import warm_start
 from tasks import workspace
 from tasks.artifact import publish
 from tasks.dialogue import floor_retrieval
-
-_PATH = Path(__file__).parents[1] / "dialogue_fixtures.py"
-_spec = importlib.util.spec_from_file_location("dialogue_fixtures", _PATH)
-assert _spec and _spec.loader
-town = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(town)
 
 TEST = ("test.jsonl", "test.jsonl.offsets")
 WARM = RetrieverParams.model_validate(

@@ -9,11 +9,11 @@ import pytest
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from models.generation.resolve import resolve_source
-from models.generation.source_file import write_source
+from models.lm.resolve import resolve_source
+from models.lm.source_file import write_source
 from models.params.runtime import Runtime
 from models.params.sources import SourceSpec
-from tasks import resident
+from tasks import loaded_models
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 
@@ -21,20 +21,20 @@ from tasks.caching import Work, step
 @step("ask")
 def ask(folder: str, index: int, *, runtime: Runtime, work: Work) -> Mapping[str, Any]:
     """Use a source, and tell whether it was found in memory."""
-    found = len(resident.POOL)
-    with resident.source_in_use(Path(folder), runtime=runtime) as loaded:
+    found = len(loaded_models.POOL)
+    with loaded_models.source_in_use(Path(folder), runtime=runtime) as loaded:
         (work.out / "told").write_text(f"{index} {loaded.source.name}")
-    return {"found": found, "kept": len(resident.POOL)}
+    return {"found": found, "kept": len(loaded_models.POOL)}
 
 
 @step("train")
 def train(*, runtime: Runtime, work: Work) -> Mapping[str, Any]:
     """Stand for a step that wants the memory: wait for the worker's models to leave, at most a minute."""
     deadline = time.monotonic() + 60
-    while len(resident.POOL) and time.monotonic() < deadline:
+    while len(loaded_models.POOL) and time.monotonic() < deadline:
         time.sleep(0.05)
     (work.out / "told").write_text("trained")
-    return {"left": len(resident.POOL)}
+    return {"left": len(loaded_models.POOL)}
 
 
 @pytest.mark.parametrize("keep_s", [1.0, 600.0])

@@ -15,8 +15,8 @@ CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 # Prints the megabytes by which a process grows over 150 shapes of a head's product.
 PROBE = """
 import torch
-from models.fusion.head_product import head_product
-from models.free_memory import give_back_memory
+from models.lm.head import head_product
+from models.memory import give_back_memory
 
 def resident():
     give_back_memory()

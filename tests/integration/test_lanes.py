@@ -10,12 +10,12 @@ from prefect import flow
 
 from flows.parallel import Call, gather
 from models.errors import SourceError
-from models.generation import loading
-from models.generation.resolve import resolve_source
-from models.generation.source_file import write_source
+from models.lm import loading
+from models.lm.resolve import resolve_source
+from models.lm.source_file import write_source
 from models.params.runtime import Runtime
 from models.params.sources import SourceSpec
-from tasks import resident
+from tasks import loaded_models
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 
@@ -27,8 +27,8 @@ running: list[str] = []
 @step("ask")
 def ask(folder: str, index: int, *, runtime: Runtime, work: Work) -> Mapping[str, Any]:
     """Use a source; the calls of the two lanes meet two by two, so that they are certainly in use at the same time."""
-    with resident.source_in_use(Path(folder), runtime=runtime) as loaded:
-        place = next(at for (_, at), held in resident.POOL._held.items() if held.model is loaded)
+    with loaded_models.source_in_use(Path(folder), runtime=runtime) as loaded:
+        place = next(at for (_, at), held in loaded_models.POOL._held.items() if held.model is loaded)
         assert all(weight.device.type == "cpu" for weight in loaded.model.parameters())
         running.append(place)
         met.wait()
@@ -58,8 +58,8 @@ def two_devices(monkeypatch: pytest.MonkeyPatch) -> Any:
     running.clear()
     started.clear()
     yield
-    resident.release_models()
-    assert len(resident.POOL) == 0
+    loaded_models.release_models()
+    assert len(loaded_models.POOL) == 0
 
 
 @pytest.mark.usefixtures("two_devices")

@@ -5,21 +5,15 @@ kind by a word that no entity has, and the response is the entity's name. So the
 generator must copy, and only the likelihood of the response tells the retriever which word means which kind.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import town
 
-from models.data.dialogue import Entity, Turn
-from models.data.dialogue_files import write_kb, write_turns
-from models.training.dialogue import train_dialogue
-
-_spec = importlib.util.spec_from_file_location("dialogue_fixtures", Path(__file__).parents[1] / "dialogue_fixtures.py")
-assert _spec and _spec.loader
-town = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(town)
+from models.dialogue.data.records import Entity, Turn, write_kb, write_turns
+from models.dialogue.train.run import train_dialogue
 
 KINDS = ("zinc", "opal", "ruby", "jade", "onyx", "topaz")
 WORDS = ("alpha", "bravo", "delta", "gamma", "omega", "sigma")

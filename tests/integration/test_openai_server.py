@@ -17,21 +17,19 @@ from typing import Any
 import httpx
 import pytest
 
-from models.data.dialogue import Entity, Turn
+from models.dialogue.data.records import Entity, Turn
+from models.dialogue.generators.base import Answer, DialogueItem, RetrievedEntity
+from models.dialogue.generators.causal import CausalResponder
+from models.dialogue.generators.demonstrations import DemonstrationPool
+from models.dialogue.generators.in_context import ChatPrompt, InContext
+from models.dialogue.generators.openai import AnswerCache, OpenAiResponder
+from models.dialogue.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.errors import BackendError
-from models.generation.answer_cache import AnswerCache
-from models.generation.causal_responder import CausalResponder
-from models.generation.chat_prompt import ChatPrompt
-from models.generation.demonstrations import DemonstrationPool
-from models.generation.dialogue_item import Answer, DialogueItem, RetrievedEntity
-from models.generation.http import OpenAiClient, RetryPolicy
-from models.generation.in_context import InContext
-from models.generation.loading import LoadedSource, load_source
-from models.generation.openai_responder import OpenAiResponder
-from models.generation.resolve import resolve_source
+from models.lm.http import OpenAiClient, RetryPolicy
+from models.lm.loading import LoadedSource, load_source
+from models.lm.resolve import resolve_source
 from models.params.dialogue import MetaKnowledgeParams
 from models.params.sources import SourceSpec
-from models.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.tokenization.chat import PRESETS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]

@@ -7,22 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.data.dialogue import Entity
-from models.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.records import Entity
+from models.dialogue.retrieval.embedding import embed_entities
+from models.dialogue.retrieval.encoder import Retriever, build_retriever
 from models.params.retriever import RetrieverParams
-from models.retrieval.embedding import embed_entities
-from models.retrieval.encoder import Retriever, build_retriever
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
 import sys
 import numpy as np, torch, torch.distributed as dist
 from pathlib import Path
-from models.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.params.index import IndexParams
-from models.retrieval import embedding
-from models.retrieval.encoder import Retriever
-from models.training.index_refresh import IndexRefresher
+from models.dialogue.retrieval import embedding
+from models.dialogue.retrieval.encoder import Retriever
+from models.dialogue.train.index_refresh import IndexRefresher
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -39,7 +39,7 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_make_the_index_of_one(tmp_path: Path) -> None:
-    from models.data.dialogue_files import write_kb
+    from models.dialogue.data.records import write_kb
 
     kb = KnowledgeBase([Entity(str(i), "x", {"name": " ".join(["house"] * (i % 9 + 1)), "phone": str(i)}) for i in range(150)])
     sizes = {"vocab_size": 200, "hidden_size": 32, "num_layers": 1, "num_heads": 2}

@@ -13,7 +13,7 @@ from models.params.runtime import Runtime, Tracking
 from tasks import tracking, workspace
 from tasks.model_logging import log_model
 from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, parent_run
-from tasks.tracking_params import flatten
+from tasks.tracking_log import flatten
 
 
 @pytest.fixture(scope="module")

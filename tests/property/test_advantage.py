@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import ParamsError
-from models.fusion.advantage import min_ce, score_value, vote
-from models.fusion.gate import LEAST_ACCEPTED, choose_threshold
+from models.fusion.advantage import LEAST_ACCEPTED, choose_threshold, min_ce, score_value, vote
 from models.fusion.shard_advantage import Contest, Election, judge_shard
 from models.params.teach import VoteParams
 from models.schema import Response, SourceScore

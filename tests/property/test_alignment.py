@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from models.fusion.distribution import map_topk
-from models.fusion.signal_record import PAD_LOGPROB
+from models.fusion.alignment.distribution import map_topk
+from models.fusion.signals.record import PAD_LOGPROB
 from models.tokenization.alignment import align_min_edit, align_starts, lossy_rows
 from models.tokenization.codec import TokenCodec
 from models.tokenization.vocab_map import VocabMap, byte_vocab_map

@@ -5,8 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.entity_f1 import EntityList, count_values
-from models.evaluation.entity_rules import MULTIWOZ, PLAIN, SMD, EntityRule
+from models.evaluation.dialogue.entity_f1 import MULTIWOZ, PLAIN, SMD, EntityList, EntityRule, count_values
 
 _WORDS = ["a", "b", "ab", "many", "how", "all", "of", "the", "centre", "cambridge", "towninfo", "free", "parking", "to"]
 _MORE = ["there", "are", "only", "found", "9", "7", "pm", "20", "-", "30f", "cheap", "x1", "hotel"]

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.ranking import top_rows
 from models.params.index import IndexParams
-from models.retrieval.faiss_index import EntityIndex
-from models.retrieval.ranking import top_rows
 
 DIM = 8
 # Few distinct vectors, so that scores tie.

@@ -8,8 +8,8 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from models.data import json_array
-from models.data.json_array import read_array
+from models.corpus import rows as json_array
+from models.corpus.rows import read_array
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=20)),

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from models.fusion.aligned import AlignItem, Party, align_sample, build_vocab_map
-from models.fusion.signal_record import PAD_LOGPROB, SampleSignals
+from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, align_sample, build_vocab_map
+from models.fusion.signals.record import PAD_LOGPROB, SampleSignals
 from models.params.alignment import AlignmentParams
 from models.schema import Message
 from models.tokenization.codec import TokenCodec
@@ -19,15 +19,15 @@ TEXTS = st.text(alphabet="ab", min_size=1, max_size=12)
 VOCABULARIES = st.lists(st.sampled_from(PIECES), unique=True, max_size=6).map(tuple)
 
 
-def party(pieces: tuple[str, ...], template: str = TEXT) -> Party:
+def chat_tokenizer(pieces: tuple[str, ...], template: str = TEXT) -> ChatTokenizer:
     """A tokenizer that takes the longest of its pieces (a WordPiece without word marks); end token `</s>`."""
     names = ["</s>", "<unk>", " ", "a", "b", *pieces, *(" " + p for p in ("a", "b", *pieces))]
     backend = Tokenizer(models.WordPiece({n: i for i, n in enumerate(names)}, unk_token="<unk>", continuing_subword_prefix=""))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
-    return Party(TokenCodec(tokenizer, source="small"), template)
+    return ChatTokenizer(TokenCodec(tokenizer, source="small"), template)
 
 
-def whole_distribution(source: Party, text: str, seed: int) -> SampleSignals:
+def whole_distribution(source: ChatTokenizer, text: str, seed: int) -> SampleSignals:
     """A random source whose every token is among its top-k: K = V."""
     codec = source.codec
     labels = np.append(codec.encode_responses([text], lead=source.lead)[0].ids, codec.eos_id)
@@ -43,7 +43,7 @@ def whole_distribution(source: Party, text: str, seed: int) -> SampleSignals:
     )  # fmt: skip
 
 
-def carry(text: str, source: Party, target: Party, signals: SampleSignals, *, label_path: bool) -> SampleSignals:
+def carry(text: str, source: ChatTokenizer, target: ChatTokenizer, signals: SampleSignals, *, label_path: bool) -> SampleSignals:
     cfg = AlignmentParams(label_path=label_path)
     maps = build_vocab_map(source.codec, target.codec, cfg)
     item = AlignItem([Message("user", "q")], text, "s", signals)
@@ -62,7 +62,7 @@ def mass(sample: SampleSignals, row: int, token: int) -> float:
 )  # fmt: skip
 def test_labels_get_what_the_source_gives_to_their_bytes(text, ours, theirs, seed, leads) -> None:
     """Mass is kept, no label loses by it, and it is the sum of the definition over all tokens of the source."""
-    target, source = party(ours, leads[0]), party(theirs, leads[1])
+    target, source = chat_tokenizer(ours, leads[0]), chat_tokenizer(theirs, leads[1])
     signals = whole_distribution(source, text, seed)
     plain, moved = (carry(text, source, target, signals, label_path=on) for on in (False, True))
     (e,), (f,) = (p.codec.encode_responses([text], lead=p.lead) for p in (target, source))
@@ -100,7 +100,7 @@ def test_labels_get_what_the_source_gives_to_their_bytes(text, ours, theirs, see
 @given(text=TEXTS, theirs=VOCABULARIES, seed=st.integers(0, 99))
 def test_single_bytes_get_the_exact_byte_marginal(text: str, theirs: tuple[str, ...], seed: int) -> None:
     """A target of single characters: its label's probability is that of all source tokens which begin with the character."""
-    target, source = party(()), party(theirs)
+    target, source = chat_tokenizer(()), chat_tokenizer(theirs)
     signals = whole_distribution(source, text, seed)
     moved = carry(text, source, target, signals, label_path=True)
     (e,), (f,) = (p.codec.encode_responses([text]) for p in (target, source))
@@ -116,7 +116,7 @@ def test_single_bytes_get_the_exact_byte_marginal(text: str, theirs: tuple[str, 
 @given(text=TEXTS, ours=VOCABULARIES, theirs=VOCABULARIES)
 def test_a_source_sure_of_the_text_never_contradicts_a_label(text: str, ours, theirs) -> None:
     """Wherever it teaches, a source that is certain of every token of the text is certain of the target's label."""
-    target, source = party(ours), party(theirs)
+    target, source = chat_tokenizer(ours), chat_tokenizer(theirs)
     labels = np.append(source.codec.encode_responses([text])[0].ids, source.codec.eos_id).astype(np.uint32)
     size = len(labels)
     sure = SampleSignals(

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.fusion.losses import TeacherRows, fusion_loss, fusion_loss_from_logits, sparse_kl
-from models.fusion.signal_record import PAD_LOGPROB, TAIL_FLOOR
+from models.fusion.buckets import TeacherRows
+from models.fusion.losses import fusion_loss, fusion_loss_from_logits, sparse_kl
+from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR
 
 temperatures = st.sampled_from([0.5, 1.0, 2.0, 7.0])
 tails = st.sampled_from(["bucket", "renormalise"])

@@ -5,9 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.dialogue.retrieval.objectives import (
+    contrastive_margin,
+    entity_log_probs,
+    log_marginal,
+    response_logprobs,
+    retriever_loss,
+    retriever_losses,
+)
 from models.params.dialogue import JointParams
-from models.retrieval.marginal import entity_log_probs, log_marginal, response_logprobs
-from models.retrieval.objectives import contrastive_margin, retriever_loss, retriever_losses
 
 FORMS = ("sequence", "token", "sequence_norm")
 OBJECTIVES = ("mml", "emdr2", "pdist", "loop", "adist", "replug")

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.params_tree import KeyPath, Node, Origin, assign, format_path, lookup, merge, parse_path
-from flows.params_yaml import parse_yaml
+from flows.params.tree import KeyPath, Node, Origin, assign, format_path, lookup, merge, parse_path
+from flows.params.yaml_tree import parse_yaml
 
 HERE = Origin("f.yaml", 1)
 KEYS = st.text(st.characters(codec="ascii", exclude_characters="'"), min_size=1, max_size=6).filter(lambda k: not k.isdigit())

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data import pseudo_positive as pseudo_positives
-from models.data.dialogue import Entity, Turn
-from models.data.knowledge_base import KnowledgeBase
-from models.data.pseudo_positive import ValueIndex, pseudo_positive
-from models.data.text import contains_words
-from models.data.value_finder import ValueFinder, matchable
+from models.corpus.text import contains_words
+from models.dialogue.data import pseudo_positive as pseudo_positives
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.pseudo_positive import ValueIndex, pseudo_positive
+from models.dialogue.data.records import Entity, Turn
+from models.dialogue.data.value_finder import ValueFinder, matchable
 
 # Few words, so that values meet, overlap and nest; no name stands within another.
 WORDS = st.sampled_from(["red", "inn", "oak", "hut", "7", "pm", "north", "yes"])

@@ -3,11 +3,11 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data.dialogue import Entity, Turn
-from models.data.renew import renew
-from models.data.renew_forms import words_of
-from models.data.text import contains_words, normalise
-from models.data.tod_reader import DialogueSource
+from models.corpus.text import contains_words, normalise
+from models.dialogue.data.readers.base import DialogueSource
+from models.dialogue.data.records import Entity, Turn
+from models.dialogue.data.unseen.data_set import renew
+from models.dialogue.data.unseen.replace import words_of
 from models.params.dialogues import RenewParams
 
 OWN = ("oak", "elm", "lensfield", "nandos", "saint", "johns", "place", "alexander", "city", "17")

@@ -5,12 +5,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.data.dialogue import Entity, Turn
-from models.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.records import Entity, Turn
+from models.dialogue.retrieval.recall_rule import RecallRule
 from models.evaluation.bootstrap import Resampling
+from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 from models.evaluation.retrieval_figures import retrieval_figures
-from models.evaluation.retrieval_scores import RetrievalRow, score_retrieval
-from models.retrieval.recall_rule import RecallRule
 
 NUM = 8
 KB = KnowledgeBase(

@@ -7,7 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.fusion.signal import SampleSignals, SignalSpec, SignalStore, write_shard
+from models.fusion.signals.record import SampleSignals, SignalSpec
+from models.fusion.signals.shard import write_shard
+from models.fusion.signals.store import SignalStore
 
 
 @st.composite

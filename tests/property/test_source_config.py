@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import NumericsError, SourceError
-from models.fusion.rewards import TextItem as Judged
-from models.fusion.rewards import load_reward_model, reward_scores
-from models.fusion.scoring import force_texts
-from models.generation.loading import load_source
-from models.generation.prompts import PromptItem, TextItem
-from models.generation.resolve import resolve_reward_model, resolve_source
-from models.generation.responses import generate_responses
+from models.fusion.teacher_forcing import force_texts
+from models.lm.answers import generate_responses
+from models.lm.loading import load_source
+from models.lm.prompts import PromptItem, TextItem
+from models.lm.prompts import TextItem as Judged
+from models.lm.resolve import resolve_reward_model, resolve_source
+from models.lm.reward_model import load_reward_model, reward_scores
 from models.params.sources import RewardModelSpec, SourceSpec
 from models.params.teach import ResponseParams
 from models.schema import Message

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.data.split import (
+from models.corpus.split import (
     TEST,
     TRAIN,
     VALID,

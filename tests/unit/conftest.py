@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.endpoint import endpoint, replies  # noqa: F401 (fixtures)
+from support.fusion import fusion_call, fusion_inputs, recording_sink  # noqa: F401 (fixtures)
 
 from tasks import workspace
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from flows.cli import app
-from flows.params_file import load_params
+from flows.params.file import load_params
 from flows.stages import STAGES
 
 ROOT = Path(__file__).parents[2]

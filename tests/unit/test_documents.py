@@ -12,8 +12,8 @@ import typer
 from typer.main import get_command
 
 from flows.cli import app
-from flows.params_file import load_params
-from flows.params_schema import all_keys
+from flows.params.file import load_params
+from flows.params.schema import all_keys
 from flows.pipeline import COMPOSITES
 from flows.results_files import documents, renew_tables
 from flows.stages import STAGES

@@ -6,12 +6,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # Those that are for MLflow; every other module of tasks must stand in the contract.
 FOR_MLFLOW = {
+    "database_file",
     "dialogue_serving",
     "dialogue_traces",
     "model_logging",
     "serving",
     "tracking",
-    "tracking_database",
     "tracking_log",
     "tracking_store",
 }

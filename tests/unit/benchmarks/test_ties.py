@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.ties import Ties, fitting_entities, lost, recalls
-from models.data.dialogue import Entity, Turn
-from models.data.knowledge_base import KnowledgeBase
-from models.evaluation.retrieval_scores import RetrievalRow
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.records import Entity, Turn
+from models.evaluation.dialogue.retrieval_scores import RetrievalRow
 
 KB = KnowledgeBase(
     [

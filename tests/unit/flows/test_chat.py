@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 
 from flows.chat import chat
-from models.data.dialogue import Entity
+from models.dialogue.agent.agent import AgentReply
+from models.dialogue.data.records import Entity
+from models.dialogue.generators.base import Answer, RetrievedEntity
+from models.dialogue.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.errors import BackendError
-from models.generation.agent import AgentReply
-from models.generation.dialogue_item import Answer, RetrievedEntity
 from models.params.dialogue import MetaKnowledgeParams
-from models.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 
 
 class Agent:

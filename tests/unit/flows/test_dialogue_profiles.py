@@ -9,11 +9,10 @@ import pytest
 from rich.console import Console
 
 from flows.context import StageContext
-from flows.dialogue_sizes import dialogue_estimates, dialogue_size, encoder_size, generator_size
-from flows.params_file import PROFILES_FOLDER, load_params
-from flows.planning import print_plan
-from models.data.dialogue import Entity
-from models.data.dialogue_files import write_kb
+from flows.params.file import PROFILES_FOLDER, load_params
+from flows.plan.dialogue_sizes import dialogue_estimates, dialogue_size, encoder_size, generator_size
+from flows.plan.plan import print_plan
+from models.dialogue.data.records import Entity, write_kb
 from models.errors import ParamsError
 from models.params.root import Params
 
@@ -147,9 +146,9 @@ def test_models_are_measured_where_they_lie(tmp_path: Path) -> None:
 
 
 def test_models_from_scratch_are_counted_as_they_will_be(tmp_path: Path) -> None:
-    from models.generation.t5_loading import pico_t5
-    from models.generation.t5_tokenizer import add_marks, train_t5_tokenizer
-    from models.retrieval.pico_encoder import build_pico_encoder, train_pico_tokeniser
+    from models.dialogue.generators.seq2seq.from_scratch import add_marks, train_t5_tokenizer
+    from models.dialogue.generators.seq2seq.loading import pico_t5
+    from models.dialogue.retrieval.pico_encoder import build_pico_encoder, train_pico_tokeniser
 
     ctx = context(tmp_path, "embedded")
     tokenizer = train_t5_tokenizer(["say a b c"], vocab_size=300)

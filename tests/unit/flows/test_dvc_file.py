@@ -37,8 +37,8 @@ def test_sections_exist() -> None:
     ("name", "never"),
     [
         ("fuse", "models.params.evaluation"),
-        ("fuse", "models.evaluation.comparison"),
-        ("teach", "models.training.fusion"),
+        ("fuse", "models.evaluation.fusion.comparison"),
+        ("teach", "models.fusion.train.run"),
         ("prepare", "models.params.fusion"),
         ("sources", "models.fusion.losses"),
     ],
@@ -52,9 +52,9 @@ def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: str
     [
         ("fuse", "models.fusion.losses"),
         ("fuse", "models.tokenization.alignment"),
-        ("teach", "models.fusion.scoring"),
-        ("teach", "models.generation.responses"),
-        ("prepare", "models.data.split"),
+        ("teach", "models.fusion.teacher_forcing"),
+        ("teach", "models.lm.answers"),
+        ("prepare", "models.corpus.split"),
         ("evaluate_fusion", "models.evaluation.bootstrap"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 from flows.cards import budget_text
 from flows.context import StageContext
 from flows.fuse import exposure_metrics, fuse_stage, schedule_params
-from flows.planning import extra_steps, planned
-from flows.systems import place_of, run_name, systems_of
+from flows.fusion_systems import place_of, run_name, systems_of
+from flows.plan.plan import extra_steps, planned
 from models.errors import ParamsError
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule

@@ -9,9 +9,9 @@ import torch
 
 from flows import parallel
 from flows.parallel import device_lanes, gather
-from models.generation.loading import pick_devices
+from models.lm.loading import pick_devices
 from models.params.runtime import Runtime
-from tasks.model_pool import ModelPool
+from tasks.loaded_models import ModelPool
 
 
 @pytest.fixture

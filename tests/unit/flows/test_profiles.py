@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.params_file import PROFILES_FOLDER, available_profiles, load_params
+from flows.params.file import PROFILES_FOLDER, available_profiles, load_params
 from models.params.root import Params
 
 ROOT = Path(__file__).parents[3]

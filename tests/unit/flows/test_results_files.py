@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from flows import results_files
 from flows.cli import app
 from flows.context import StageContext
-from flows.params_file import load_params
+from flows.params.file import load_params
 from flows.results_files import Plot, overrides, renew_tables
 from models.reporting.results import Result, ResultRow, write_result
 

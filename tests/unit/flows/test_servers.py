@@ -1,4 +1,4 @@
-"""Servers are started once and only what was started is stopped."""
+"""First starts of Prefect in one folder come one after the other; later ones do not wait."""
 
 import json
 import os
@@ -7,14 +7,52 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
 
 from flows import servers
+from flows.servers import first_start
 from models.errors import FusedialError
 from tasks import workspace
+
+
+def test_first_starts_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    inside, most, starts = [0], [0], [0]
+    guard, barrier = threading.Lock(), threading.Barrier(5)
+
+    def start() -> None:
+        barrier.wait()
+        with first_start():
+            with guard:
+                inside[0] += 1
+                starts[0] += 1
+                most[0] = (
+                    max(most[0], inside[0]) if starts[0] == 1 or not (tmp_path / "home" / "prefect.db").exists() else most[0]
+                )
+            (tmp_path / "home" / "prefect.db").write_text("migrated")
+            with guard:
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=start) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert starts == [5] and most == [1]
+    assert (tmp_path / "home" / f"migrated-{version('prefect')}").is_file()
+
+
+def test_a_first_start_that_fails_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with pytest.raises(RuntimeError), first_start():
+        (tmp_path / "prefect.db").write_text("half")
+        raise RuntimeError
+    assert not (tmp_path / f"migrated-{version('prefect')}").exists()
+
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 

@@ -9,9 +9,8 @@ import pytest
 
 from flows import stage_record
 from flows.context import StageContext
-from flows.params_file import load_params
-from flows.stage_cost import StageCost
-from flows.stage_record import changes, record_path, took, write_record
+from flows.params.file import load_params
+from flows.stage_record import StageCost, changes, record_path, took, write_record
 from flows.stages import STAGES
 from models.params.corpus import CorpusSet
 from tasks import workspace

@@ -131,13 +131,13 @@ def test_a_module_that_becomes_a_package_is_followed(tree: Path) -> None:
 
 
 def test_digest_is_the_same_in_another_process() -> None:
-    code = "from tasks.code_closure import code_digest; import sys; sys.stdout.write(code_digest(['flows.params_file']))"
+    code = "from tasks.code_closure import code_digest; import sys; sys.stdout.write(code_digest(['flows.params.file']))"
     env = {**os.environ, "PYTHONHASHSEED": "12345"}
     ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, env=env, capture_output=True, text=True, check=True)
-    assert ran.stdout == code_digest(["flows.params_file"])
+    assert ran.stdout == code_digest(["flows.params.file"])
 
 
-@pytest.mark.parametrize("root", ["flows.params_file", "tasks.artifact", "models.fusion.signal"])
+@pytest.mark.parametrize("root", ["flows.params.file", "tasks.artifact", "models.fusion.signals.store"])
 def test_closure_holds_everything_a_real_import_loads(root: str) -> None:
     code = f"import sys, {root}; sys.stdout.write('\\n'.join(m for m in sys.modules if m.split('.')[0] in {PACKAGES!r}))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.data.corpus import write_examples
+from models.corpus.examples import write_examples, write_responses
 from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, read_advantages, score_row
-from models.generation.response_file import write_responses
 from models.params.runtime import Runtime
 from models.params.teach import AdvantageParams, RewardParams
 from models.schema import Example, Message, Response, SourceScore

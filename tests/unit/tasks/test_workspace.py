@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from models.errors import FusedialError
 from tasks import workspace
-from tasks.tracking_database import own_database
+from tasks.database_file import own_database
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.fusion.losses import TailMode, TeacherRows, fusion_loss, fusion_loss_from_logits, sparse_kl
-from models.fusion.signal_record import PAD_LOGPROB
+from models.fusion.buckets import TailMode, TeacherRows
+from models.fusion.losses import fusion_loss, fusion_loss_from_logits, sparse_kl
+from models.fusion.signals.record import PAD_LOGPROB
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 

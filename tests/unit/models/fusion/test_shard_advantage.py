@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from models.corpus.examples import write_responses
 from models.errors import SignalError
 from models.fusion.shard_advantage import (
     Election,
@@ -13,7 +14,6 @@ from models.fusion.shard_advantage import (
     score_row,
     write_advantages,
 )
-from models.generation.response_file import write_responses
 from models.params.teach import VoteParams
 from models.schema import Response, SourceScore
 

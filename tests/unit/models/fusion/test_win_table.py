@@ -2,8 +2,7 @@
 
 import json
 
-from models.fusion.advantage import mode_agreement, win_table
-from models.fusion.win_table import NOBODY
+from models.fusion.win_table import NOBODY, mode_agreement, win_table
 from models.schema import Advantage
 
 SOURCES = ["v", "l"]

@@ -1,27 +1,20 @@
 """A small made-up evaluation: three sources, one target, two methods, two families; and one of the dialogue half."""
 
-import importlib.util
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.dialogue_report import dialogue_report  # noqa: F401 (fixtures)
 
 from models.evaluation.bootstrap import Resampling
-from models.evaluation.comparison import aggregate, choose_best_source, claim_pairs, paired
-from models.evaluation.scores import ComparisonRow, ScoreRow, System, TableRow
-from models.reporting.report_data import ReportData, select_examples
+from models.evaluation.fusion.comparison import aggregate, choose_best_source, claim_pairs, paired
+from models.evaluation.fusion.scores import ComparisonRow, ScoreRow, System, TableRow
+from models.reporting.fusion.data import ReportData, select_examples
 from models.schema import Example, Message
 
 HOW = Resampling(samples=200)
-
-_spec = importlib.util.spec_from_file_location("dialogue_fixtures", Path(__file__).parents[3] / "dialogue_report_fixtures.py")
-assert _spec and _spec.loader
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-dialogue_report = _module.dialogue_report
 
 
 @pytest.fixture(scope="session")

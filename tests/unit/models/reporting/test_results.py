@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ArtifactError, DataError
-from models.evaluation.scores import ComparisonRow, TableRow
+from models.evaluation.fusion.scores import ComparisonRow, TableRow
 from models.reporting.results import (
     Result,
     ResultRow,

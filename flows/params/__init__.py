@@ -1,0 +1,1 @@
+"""Parameter files: read with line numbers, merged, validated, documented."""

@@ -1,0 +1,1 @@
+"""`plan`: which stages would run and why, and what they need."""

@@ -1,0 +1,1 @@
+"""Instruction data: files, rows, formats, splits."""

@@ -1,0 +1,178 @@
+"""Stage `prepare`, instructions: read, validate and split data sets, or write the embedded world's."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.corpus.examples import write_examples, write_json_lines
+from models.corpus.readers import read_set
+from models.corpus.split import REASONS, TEST, TRAIN, VALID, Fates, ProblemLog, SetRows, decide_fates, read_set_rows
+from models.corpus.statistics import overlap_share, split_stats
+from models.errors import DataError, Problem
+from models.metrics_sink import MetricsSink
+from models.params.corpus import CorpusParams, WorldParams
+from models.schema import Example, Split
+from models.world.instructions import FAMILIES, deal_items, preference_pairs, pretrain_examples, split_examples
+from models.world.town import build_world
+
+_SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+def write_world(cfg: WorldParams, *, out: Path) -> dict[str, Any]:
+    """Generate the world of `cfg` and write its files into `out`.
+
+    Returns:
+        Counts for the statistics: pre-training rows per family, preferences, entities.
+
+    Raises:
+        ParamsError: The world is too small for the rows asked for.
+    """
+    world = build_world(cfg.seed, num_entities=cfg.num_entities)
+    dealt = deal_items(world, cfg)
+    for split in _SPLITS:
+        write_examples(out / f"{split}.jsonl", split_examples(dealt, split, world=world))
+    pretrain = {
+        family: write_examples(out / "pretrain" / f"{family}.jsonl", pretrain_examples(dealt, family, world=world))
+        for family in FAMILIES
+    }
+    preferences = write_json_lines(out / "preferences.jsonl", preference_pairs(dealt, world=world))
+    return {"pretrain": pretrain, "preferences": preferences, "entities": len(world.entities)}
+
+
+SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRecord:
+    """What `prepare` wrote: rows of each split and of each reason for being left out; families in the training data."""
+
+    train: int
+    valid: int
+    test: int
+    malformed: int
+    too_short: int
+    too_long: int
+    duplicate: int
+    over_limit: int
+    leaked: int
+    families: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {**asdict(self), "families": list(self.families)}
+
+
+def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink) -> PrepareRecord:
+    """Write `train.jsonl`, `valid.jsonl`, `test.jsonl` and `stats.json` into `out`.
+
+    The embedded world also gets `pretrain/<family>.jsonl` and `preferences.jsonl` (for the sources and the reward model). Data
+    sets are streamed, once to index them and once for each split; memory grows by 28 bytes a row.
+
+    Args:
+        cfg: The section `corpus`.
+        root: Project root, to which the paths of data sets are relative.
+        out: Folder to fill.
+        sink: Receives the progress and the row counts.
+
+    Raises:
+        DataError: Malformed records (all of them at once), leakage, or nothing left for training.
+        ParamsError: The embedded world is too small for the rows asked for.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    left_out: Mapping[str, Mapping[str, int]] = {}
+    extra: Mapping[str, Any] = {}
+    if cfg.kind == "embedded":
+        extra = write_world(cfg.world, out=out)
+    else:
+        left_out = _write_files(cfg, root=root, out=out, sink=sink)
+    stats = _stats(cfg, left_out, extra, out=out)
+    (out / "stats.json").write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = _record(stats)
+    sink.log({f"data/num_{split}": float(stats["splits"][split]["rows"]) for split in SPLITS}, step=0)
+    return record
+
+
+def _write_files(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink) -> dict[str, Counter[str]]:
+    log = ProblemLog()
+    all_rows = []
+    for number, data in enumerate(cfg.sets, start=1):
+        all_rows.append(read_set_rows(data, root=root, seed=cfg.seed, log=log))
+        sink.progress(number, len(cfg.sets), unit="data sets")
+    fates = decide_fates(all_rows, cfg, log=log)
+    if log.problems and cfg.on_bad_record == "error":
+        records = "1 record is" if log.count == 1 else f"{log.count} records are"
+        raise DataError(f"{records} malformed; mend them, or set `corpus.on_bad_record` to `skip`", log.problems)
+    _stop_if_empty(all_rows, log)
+    left_out = {s.cfg.name: _left_out(s, f) for s, f in zip(all_rows, fates, strict=True)}
+    if not any((f == TRAIN).any() for f in fates):
+        why = {name: dict(counts) for name, counts in left_out.items()}
+        problem = Problem("`corpus.sets`", "must leave at least one row for training", f"0 rows (left out: {why})")
+        raise DataError("There is nothing to train on", [problem])
+    for split, code in SPLITS.items():
+        write_examples(out / f"{split}.jsonl", _rows(all_rows, fates, code, root=root))
+    return left_out
+
+
+def _stop_if_empty(all_rows: Sequence[SetRows], log: ProblemLog) -> None:
+    """A set without one well-formed row is a file of another kind, whatever `on_bad_record` says."""
+    for set_rows in all_rows:
+        if not set_rows.num_rows and not {"too_short", "too_long"} & set_rows.left_out.keys():
+            where = f"{set_rows.cfg.path}:"
+            seen = [p for p in log.problems if p.where.startswith(where)][:3]
+            rule = f"must have at least one row of the format `{set_rows.cfg.format}`"
+            problem = Problem(set_rows.cfg.path, rule, f"a file with {set_rows.left_out.get('malformed', 0)} malformed rows")
+            raise DataError(f"Data set `{set_rows.cfg.name}` has nothing to read", [problem, *seen])
+
+
+def _rows(all_rows: Sequence[SetRows], fates: Sequence[Fates], code: int, *, root: Path) -> Iterator[Example]:
+    for set_rows, fate in zip(all_rows, fates, strict=True):
+        row = 0
+        for record in read_set(set_rows.cfg, root=root):
+            if isinstance(record.outcome, Example):
+                if row >= len(fate) or record.number != set_rows.lines[row]:
+                    raise _changed(set_rows)
+                if fate[row] == code:
+                    yield record.outcome
+                row += 1
+        if row != len(fate):
+            raise _changed(set_rows)
+
+
+def _changed(set_rows: SetRows) -> DataError:
+    return DataError(
+        f"Data set `{set_rows.cfg.name}` cannot be read",
+        [Problem(set_rows.cfg.path, "must not change while it is read", hint="Run the stage again.")],
+    )
+
+
+def _left_out(set_rows: SetRows, fates: Fates) -> Counter[str]:
+    counts = Counter(set_rows.left_out)
+    for code, reason in REASONS.items():
+        counts[reason] += int(np.count_nonzero(fates == code))
+    return +counts
+
+
+def _stats(
+    cfg: CorpusParams, left_out: Mapping[str, Mapping[str, int]], extra: Mapping[str, Any], *, out: Path
+) -> dict[str, Any]:
+    total: Counter[str] = Counter({reason: 0 for reason in ("malformed", "too_short", "too_long", *REASONS.values())})
+    for counts in left_out.values():
+        total.update(counts)
+    return {
+        "kind": cfg.kind,
+        "splits": {split: split_stats(out / f"{split}.jsonl") for split in SPLITS},
+        "left_out": dict(total),
+        "left_out_of_set": {name: dict(counts) for name, counts in left_out.items()},
+        "overlap_13gram": {split: overlap_share(out / f"{split}.jsonl", out / "train.jsonl") for split in ("valid", "test")},
+        **extra,
+    }
+
+
+def _record(stats: Mapping[str, Any]) -> PrepareRecord:
+    rows = {split: stats["splits"][split]["rows"] for split in SPLITS}
+    return PrepareRecord(**rows, **stats["left_out"], families=tuple(stats["splits"]["train"]["families"]))

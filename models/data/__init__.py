@@ -1,1 +1,0 @@
-"""Reading, validating, splitting and generating data."""

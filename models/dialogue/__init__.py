@@ -1,0 +1,1 @@
+"""Wing two, MK-TOD: data, retrieval, generators, agent, joint training."""

@@ -1,0 +1,1 @@
+"""The dialogue agent: retrieve, say what is known, answer."""

@@ -1,0 +1,1 @@
+"""Task-oriented dialogues and their knowledge bases."""

@@ -1,0 +1,1 @@
+"""Data sets about entities that no model has seen."""

@@ -1,0 +1,1 @@
+"""Response generators: one protocol, several kinds."""

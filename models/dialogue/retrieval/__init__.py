@@ -1,0 +1,1 @@
+"""The retriever: encoders, index, meta knowledge, objectives."""

@@ -1,0 +1,121 @@
+"""What a joint training is given, what tells it from another, and what it came to.
+
+The same for an interrupted and an uninterrupted run.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.dialogue.data.records import KB, VALUES, file_digest, splits_of
+from models.dialogue.train.selection import Chosen
+from models.params.dialogue import DialogueParams, Variant
+from models.params.dialogues import Setting
+from models.params.index import IndexParams
+from models.params.runtime import Runtime
+from models.training.checkpoints import tree_digest, write_json
+
+# How a step is cut up changes nothing but rounding; the first run's value is kept. Checkpoints are refreshes, so they do count.
+_NOT_IN_FINGERPRINT = {"joint": {"micro_batch_size"}}
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueJob:
+    """The arguments of `train_dialogue` but for the sink."""
+
+    cfg: DialogueParams
+    index: IndexParams
+    variant: Variant
+    setting: Setting
+    data: Path
+    warm: Path
+    root: Path
+    runtime: Runtime
+    out: Path
+    resume_dir: Path
+    log_every: int
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over everything that decides the result; checkpoints of another training are not resumed.
+
+        A generator given as a folder enters by its content, one of the hub by name and revision. The test split is not read.
+        """
+        splits = splits_of(self.data)
+        read = (self.data / KB, self.data / VALUES, splits["train"], splits["valid"])
+        generator = self.cfg.generator
+        folder = self.root / generator.model
+        row = {
+            "cfg": self.cfg.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
+            "index": self.index.model_dump(mode="json"),
+            "variant": self.variant,
+            "setting": self.setting,
+            "data": [file_digest(path) for path in read],
+            "retriever": tree_digest(self.warm / "retriever"),
+            "generator": tree_digest(folder) if generator.model != "pico" and folder.is_dir() else None,
+        }
+        return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+RECORD, META = "record.json", "meta.json"
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueRecord:
+    """The record of one joint training.
+
+    Attributes:
+        variant: `none`, `prefix`, `prompt` or `contrastive`.
+        setting: `large_scale` or `condensed`.
+        objective: What trained the retriever; "" where it was frozen.
+        num_turns: Training turns.
+        num_entities: N.
+        num_retrieved: K.
+        generator_steps: Steps of the generator alone.
+        total_steps: All optimiser steps.
+        temperature: τ at the end.
+        edges: Scores at which confidence becomes middle and high.
+        start: Validation metrics of the start (warm-started retriever, untrained generator).
+        best_generator: The pair chosen for its responses.
+        best_retriever: The retriever chosen for its recall.
+        digests: Folder → sha256 over its files.
+        final: Losses of the last report.
+    """
+
+    variant: str
+    setting: str
+    objective: str
+    num_turns: int
+    num_entities: int
+    num_retrieved: int
+    generator_steps: int
+    total_steps: int
+    temperature: float
+    edges: tuple[float, float]
+    start: Mapping[str, float]
+    best_generator: Chosen
+    best_retriever: Chosen
+    digests: Mapping[str, str]
+    final: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        best = {name: getattr(self, name).to_json() for name in ("best_generator", "best_retriever")}
+        return {**asdict(self), **best, "edges": list(self.edges)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "DialogueRecord":
+        """Build from `to_json` output."""
+        best = {name: Chosen.from_json(row[name]) for name in ("best_generator", "best_retriever")}
+        return cls(**{**row, **best, "edges": tuple(row["edges"])})
+
+    def write(self, folder: Path) -> None:
+        """Write `record.json`."""
+        write_json(folder / RECORD, self.to_json())
+
+    @classmethod
+    def read(cls, folder: Path) -> "DialogueRecord":
+        """Read `record.json`."""
+        return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))

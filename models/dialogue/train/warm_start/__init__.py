@@ -1,0 +1,1 @@
+"""The retriever's warm start by distant supervision."""

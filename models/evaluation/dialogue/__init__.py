@@ -1,0 +1,1 @@
+"""Scores of retrievers and response generators."""

@@ -1,0 +1,1 @@
+"""Scores of sources and fused models."""

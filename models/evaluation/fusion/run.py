@@ -1,0 +1,120 @@
+"""One model on held-out examples: likelihood of the ground truth, correctness and reward of its own greedy answer."""
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from models.evaluation.fusion.correctness import is_correct
+from models.evaluation.fusion.scores import ScoreRow
+from models.fusion.teacher_forcing import force_texts
+from models.lm.answers import generate_responses
+from models.lm.loading import LoadedSource
+from models.lm.prompts import Overflow, PromptItem, TextItem
+from models.params.evaluation import EvaluationParams
+from models.params.teach import ResponseParams
+from models.schema import Example, Response
+
+AnswerScorer = Callable[[Sequence[TextItem], Sequence[str]], Sequence[float | None]]
+"""Prompts with the answers to be scored, and the ground truths beside them → one score each; None where there is none."""
+
+_WINDOW = 1024  # examples in memory; long enough to bucket by length
+
+
+def pick_examples(examples: Iterable[Example], *, limit: int | None) -> list[Example]:
+    """Return at most `limit` examples in their order, chosen by a hash of their ids.
+
+    So every family keeps its share, and a larger limit contains a smaller one.
+    """
+    if limit is None:
+        return list(examples)
+    keyed = ((hashlib.sha256(example.id.encode()).digest(), at, example) for at, example in enumerate(examples))
+    kept = heapq.nsmallest(limit, keyed, key=lambda entry: entry[:2])
+    return [example for _, at, example in sorted(kept, key=lambda entry: entry[1])]
+
+
+def evaluate_model(
+    source: LoadedSource,
+    examples: Iterable[Example],
+    cfg: EvaluationParams,
+    *,
+    scorers: Mapping[str, AnswerScorer],
+    overflow: Overflow = "truncate_left",
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[ScoreRow]:
+    """Score one model, example by example, in order; write the rows with `scores.write_scores`.
+
+    The ground truth is teacher-forced under the model's own template (for bits per byte). With `cfg.answers` the model also
+    answers greedily; the answer is judged by the example's check and by the scorers.
+
+    Args:
+        source: The model: a source, the untrained target or a fused model.
+        examples: Held-out examples (`pick_examples` applies `cfg.limit`); read a window at a time.
+        cfg: Lengths and batch sizes.
+        scorers: Name → scorer of answers; none leaves `rewards` empty.
+        overflow: What to do with a prompt that is too long for the context.
+        on_progress: Called with the number of finished examples after each window.
+
+    Yields:
+        One row per example, in input order.
+
+    Raises:
+        DataError: An example has a check but no answer, or does not fit the context.
+        NumericsError: A cross-entropy or a score is not finite.
+    """
+    done = 0
+    for window in _windows(examples):
+        rows = _likelihoods(source, window, cfg, overflow)
+        if cfg.answers:
+            answers = _answers(source, window, cfg, overflow)
+            rows = with_rewards([_judged(*parts) for parts in zip(rows, window, answers, strict=True)], window, scorers)
+        yield from rows
+        done += len(window)
+        if on_progress is not None:
+            on_progress(done)
+
+
+def _windows(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    rest = iter(examples)
+    while window := list(islice(rest, _WINDOW)):
+        yield window
+
+
+def _likelihoods(source: LoadedSource, window: Sequence[Example], cfg: EvaluationParams, overflow: Overflow) -> list[ScoreRow]:
+    items = [TextItem(e.id, e.messages, e.response, e.ended) for e in window]
+    forced = force_texts(source, items, top_k=None, batch_tokens=cfg.batch_tokens, overflow=overflow)
+    return [
+        ScoreRow(e.id, e.family, f.score.nll, f.score.num_bytes, f.score.num_tokens, f.score.lossless)
+        for e, f in zip(window, forced, strict=True)
+    ]
+
+
+def _answers(source: LoadedSource, window: Sequence[Example], cfg: EvaluationParams, overflow: Overflow) -> list[Response]:
+    greedy = ResponseParams(max_new_tokens=cfg.max_new_tokens, temperature=0.0, num_samples=1, batch_size=cfg.batch_size)
+    return generate_responses(source, [PromptItem(e.id, e.messages) for e in window], greedy, overflow=overflow)
+
+
+def with_rewards(rows: Sequence[ScoreRow], examples: Sequence[Example], scorers: Mapping[str, AnswerScorer]) -> list[ScoreRow]:
+    """Return the rows of a model's answers with what each scorer says of them; one scorer after another reads all answers.
+
+    Args:
+        rows: What the model answered to `examples`, in their order.
+        examples: The examples.
+        scorers: Name → scorer of answers.
+
+    Raises:
+        NumericsError: A score is not finite.
+    """
+    items = [TextItem(e.id, e.messages, row.text or "") for e, row in zip(examples, rows, strict=True)]
+    references = [e.response for e in examples]
+    rewards: list[dict[str, float]] = [{} for _ in items]
+    for name, score in scorers.items():
+        for graded, value in zip(rewards, score(items, references), strict=True):
+            if value is not None:
+                graded[name] = float(value)
+    return [replace(row, rewards=graded) for row, graded in zip(rows, rewards, strict=True)]
+
+
+def _judged(row: ScoreRow, example: Example, answer: Response) -> ScoreRow:
+    return replace(row, correct=is_correct(example, answer.text), text=answer.text, finish=answer.finish)

@@ -1,0 +1,1 @@
+"""From the winner's signals to the target's tokens."""

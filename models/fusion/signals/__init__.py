@@ -1,0 +1,1 @@
+"""The signal store: sharded, memory-mapped, nothing padded."""

@@ -1,0 +1,155 @@
+"""What a fusion training was and came to; the same for an interrupted and an uninterrupted run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from models.fusion.exposure import Exposure
+from models.fusion.schedule import ResolvedPhase, StepPlan, learning_rates
+from models.fusion.train.prompt_signals import ModeCounts, PairedSignals
+from models.params.fusion import Budget, FusionParams, Normalise
+from models.training.checkpoints import write_json
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """One phase: steps `first_step` to `last_step` (counted from 1), its weights, and the folder of the model after it.
+
+    Attributes:
+        lr: Peak learning rate, as run: under `budget: ground_truth` it may have been scaled.
+        infer_tokens: Response tokens trained, end tokens included; those with weight 0 left out.
+        train_tokens: Ground-truth tokens, likewise.
+        token_weight: What a response token weighs beside a ground-truth token, both in this phase; None unless both are trained.
+    """
+
+    number: int
+    first_step: int
+    last_step: int
+    w_infer: float
+    w_train: float
+    weights: str
+    beta: float
+    lr: float
+    model: str
+    infer_tokens: int
+    train_tokens: int
+    token_weight: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FusionRecord:
+    """The record of one training.
+
+    Attributes:
+        method: Preset, or name of a schedule.
+        target: Name of the target.
+        result: Name of the fused model as a source.
+        digest: Digest of its config and weights.
+        num_prompts: Prompts of one epoch.
+        batch_size: Prompts per optimiser step.
+        total_steps: Optimiser steps.
+        budget: `fusion.budget`.
+        normalise: `fusion.normalise`.
+        phases: The schedule as run.
+        exposure: Passes and learning rates spent on each mode.
+        infer_tokens: Response tokens trained over the whole schedule, end tokens included.
+        train_tokens: Ground-truth tokens, likewise.
+        response: What the response store held, and lacked.
+        ground_truth: What the ground-truth store held, and lacked.
+        final: Losses and gradient norm of the last report.
+    """
+
+    method: str
+    target: str
+    result: str
+    digest: str
+    num_prompts: int
+    batch_size: int
+    total_steps: int
+    budget: Budget
+    normalise: Normalise
+    phases: tuple[PhaseRecord, ...]
+    exposure: Exposure
+    infer_tokens: int
+    train_tokens: int
+    response: ModeCounts
+    ground_truth: ModeCounts
+    final: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases], "final": dict(self.final)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "FusionRecord":
+        """Build from `to_json` output."""
+        return cls(
+            **{
+                **row,
+                "phases": tuple(PhaseRecord(**phase) for phase in row["phases"]),
+                "exposure": Exposure.from_json(row["exposure"]),
+                "response": ModeCounts(**row["response"]),
+                "ground_truth": ModeCounts(**row["ground_truth"]),
+            }
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write `record.json`."""
+        write_json(folder / RECORD, self.to_json())
+
+    @classmethod
+    def read(cls, folder: Path) -> "FusionRecord":
+        """Read `record.json`."""
+        return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+def phase_records(plan: StepPlan, signals: PairedSignals, cfg: FusionParams) -> tuple[PhaseRecord, ...]:
+    """Describe the phases of a plan, with the tokens that its steps train on."""
+    peaks, last = learning_rates(plan, cfg).peaks, len(plan.schedule)
+    records = []
+    for number, (phase, (start, stop)) in enumerate(zip(plan.schedule, pairwise(plan.boundaries), strict=True), start=1):
+        infer, train = _tokens_trained(signals, plan, range(start, stop), seed=cfg.seed)
+        records.append(
+            PhaseRecord(
+                number=number,
+                first_step=start + 1,
+                last_step=stop,
+                w_infer=phase.w_infer,
+                w_train=phase.w_train,
+                weights=phase.weights,
+                beta=phase.beta,
+                lr=peaks[number - 1],
+                model="model" if number == last else f"phase-{number}",
+                infer_tokens=infer,
+                train_tokens=train,
+                token_weight=token_weight(phase, infer_tokens=infer, train_tokens=train, normalise=cfg.normalise),
+            )
+        )
+    return tuple(records)
+
+
+def token_weight(phase: ResolvedPhase, *, infer_tokens: int, train_tokens: int, normalise: Normalise) -> float | None:
+    """Return what a response token weighs beside a ground-truth token of the same phase; None unless it trains both.
+
+    Under `mode` each term is divided by its own tokens: w_infer / n_infer over w_train / n_train, so that a token weighs the
+    more, the fewer its mode has. Under `tokens` it is w_infer / w_train.
+    """
+    if not (phase.w_infer and phase.w_train and infer_tokens and train_tokens):
+        return None
+    longer = train_tokens / infer_tokens if normalise == "mode" else 1.0
+    return phase.w_infer / phase.w_train * longer
+
+
+def _tokens_trained(signals: PairedSignals, plan: StepPlan, steps: range, *, seed: int) -> tuple[int, int]:
+    """Return the response and the ground-truth tokens that steps of a plan train on, those with weight 0 left out."""
+    infer = train = 0
+    for step in steps:
+        weights, prompts = plan.weights_at(step), plan.order_at(step, seed=seed)
+        infer += int(signals.infer.num_tokens[prompts].sum()) if weights.w_infer > 0 else 0
+        train += int(signals.train.num_tokens[prompts].sum()) if weights.w_train > 0 else 0
+    return infer, train

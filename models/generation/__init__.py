@@ -1,1 +1,0 @@
-"""Loading language models and letting them answer: transformers in process, or an HTTP endpoint."""

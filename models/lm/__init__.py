@@ -1,0 +1,1 @@
+"""Causal language models (and the sentence encoder): resolved, loaded, prompted, answering; reward models; endpoints."""

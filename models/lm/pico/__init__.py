@@ -1,0 +1,1 @@
+"""The embedded models, trained here: small language models and reward models."""

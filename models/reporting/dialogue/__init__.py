@@ -1,0 +1,1 @@
+"""The dialogue half's page."""

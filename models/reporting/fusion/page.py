@@ -1,0 +1,187 @@
+"""The fusion half's result page: one HTML file without scripts or outside references.
+
+For light and dark screens and for paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from models.errors import DataError, Problem
+from models.evaluation.fusion.comparison import MAIN_METHOD, headline_metric
+from models.evaluation.fusion.scores import ACCURACY, ALL_FAMILIES, REWARD_PREFIX, ComparisonRow, System, TableRow
+from models.reporting.canvas import themed_svg
+from models.reporting.documents import new_environment, write_page
+from models.reporting.formatting import difference_unit, format_interval, format_metric, metric_name, metric_title
+from models.reporting.fusion.data import ReportData
+from models.reporting.fusion.grids import (
+    agreement_grid,
+    agreement_sentence,
+    coverage_grid,
+    exposure_grid,
+    pair_grid,
+    scorer_grid,
+    token_weight_grid,
+    win_grid,
+    winner_sentence,
+)
+from models.reporting.fusion.plots import plot_comparison, plot_coverage, plot_losses
+from models.reporting.fusion.win_plots import plot_agreement, plot_win_table
+from models.reporting.grids import Grid, comparison_by_family_grid, comparison_grid, score_grid
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One target's main result: the figure, and what it is compared with."""
+
+    system: str
+    target: str
+    metric: str
+    value: str
+    interval: str
+    num: int
+    differences: tuple[ComparisonRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Where an interval lies on a drawing of 0 to 100, zero and value included."""
+
+    low: float
+    value: float
+    high: float
+    zero: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSection:
+    """Everything about one metric; `folded` where it opens on a click."""
+
+    anchor: str
+    title: str
+    folded: bool
+    grid: Grid
+    plot: Markup
+    differences: Grid
+    strips: tuple[Strip, ...]
+    by_family: Grid
+
+
+def headlines(table: Sequence[TableRow], comparisons: Sequence[ComparisonRow]) -> list[Headline]:
+    """Return the main method's figure over all families per target; the last method stands in where the main one is not run."""
+    metric = headline_metric(row.metric for row in table)
+    chosen = {
+        row.system: row for row in table if (row.metric, row.family) == (metric, ALL_FAMILIES) and row.system.kind == "method"
+    }
+    found = []
+    for target in dict.fromkeys(system.target or "" for system in chosen):
+        system = _main(list(chosen), target)
+        row = chosen[system]
+        versus = tuple(c for c in comparisons if (c.a, c.metric, c.family) == (system, metric, ALL_FAMILIES))
+        value = format_metric(metric, row.value) + (" %" if metric == ACCURACY else "")
+        interval = format_interval(metric, row.low, row.high)
+        found.append(Headline(system.name, target, metric, value, interval, num=row.num, differences=versus))
+    return found
+
+
+def metric_sections(table: Sequence[TableRow], comparisons: Sequence[ComparisonRow]) -> list[MetricSection]:
+    """Return a section per metric, in the order of the table."""
+    return [
+        _section(i, metric, table, [c for c in comparisons if c.metric == metric])
+        for i, metric in enumerate(dict.fromkeys(row.metric for row in table))
+    ]
+
+
+def strips(rows: Sequence[ComparisonRow]) -> tuple[Strip, ...]:
+    """Place intervals on one common scale that contains zero."""
+    ends = [0.0, *(end for row in rows for end in (row.low, row.value, row.high))]
+    low, high = min(ends), max(ends)
+    # A margin keeps dots at the ends from being cut; a scale of no width is drawn in its middle.
+    width = (high - low) or 1.0
+    start = low - 0.06 * width
+
+    def place(value: float) -> float:
+        return round(100 * (value - start) / (1.12 * width), 2)
+
+    return tuple(Strip(place(row.low), place(row.value), place(row.high), place(0.0)) for row in rows)
+
+
+def _main(systems: Sequence[System], target: str) -> System:
+    here = [system for system in systems if (system.target or "") == target]
+    return next((system for system in here if system.name == MAIN_METHOD), here[-1])
+
+
+def _section(index: int, metric: str, table: Sequence[TableRow], comparisons: Sequence[ComparisonRow]) -> MetricSection:
+    overall = [row for row in comparisons if row.family == ALL_FAMILIES]
+    title = metric_title(metric)
+    plot = Markup(
+        themed_svg(plot_comparison(table, metric=metric), name=f"metric{index}", description=f"{title}: all systems by family")
+    )
+    return MetricSection(
+        anchor=f"metric-{index}",
+        title=title[0].upper() + title[1:],
+        folded=metric.startswith(REWARD_PREFIX) and index > 0,
+        grid=score_grid(table, metric=metric),
+        plot=plot,
+        differences=comparison_grid(overall, metric=metric, family=ALL_FAMILIES),
+        strips=strips(overall),
+        by_family=comparison_by_family_grid(comparisons, metric=metric),
+    )
+
+
+_TEMPLATE = "report.html.j2"
+
+
+def render_report(data: ReportData) -> str:
+    """Return the whole page as HTML.
+
+    Raises:
+        DataError: The results table is empty.
+    """
+    if not data.table:
+        raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
+    environment = new_environment()
+    environment.filters |= {"metric_name": metric_name, "difference_unit": difference_unit}
+    environment.globals |= {"format_metric": format_metric, "format_interval": format_interval}
+    page = environment.get_template(_TEMPLATE).render(
+        data=data,
+        headlines=headlines(data.table, data.comparisons),
+        metrics=metric_sections(data.table, data.comparisons),
+        level=f"{100 * data.confidence:g} %",
+        exposures=exposure_grid(data.trainings) if data.trainings else None,
+        token_weights=token_weight_grid(data.trainings),
+        **_teach_parts(data),
+    )
+    return page + "\n"
+
+
+def write_report(data: ReportData, path: Path) -> Path:
+    """Render the page into `path`; the file appears whole or not at all. Returns the path."""
+    return write_page(path, render_report(data))
+
+
+def _teach_parts(data: ReportData) -> dict[str, Any]:
+    """Return plots and grids of the parts that may be absent, None where they are."""
+    parts: dict[str, Any] = dict.fromkeys(("wins", "agreement", "losses", "coverage"))
+    told = {"winners": winner_sentence(data.winners) if data.winners else "", "warnings": data.scorers.get("warnings", ())}
+    scorers = scorer_grid(data.scorers) if data.scorers.get("scorers") else None
+    if data.wins:
+        plot = themed_svg(plot_win_table(data.wins), name="wins", description="shares of wins per mode, family and source")
+        parts["wins"] = {"plot": plot, "grid": win_grid(data.wins)}
+    if data.agreement and data.agreement["overall"]["num_examples"]:
+        plot = themed_svg(plot_agreement(data.agreement), name="agreement", description="winners of the two modes, and win rates")
+        grids = [agreement_grid(data.agreement), pair_grid(data.agreement)]
+        parts["agreement"] = {"plot": plot, "grids": grids, "sentence": agreement_sentence(data.agreement)}
+    if data.histories:
+        parts["losses"] = {"plot": themed_svg(plot_losses(data.histories), name="losses", description="training curves")}
+    if data.coverage:
+        plot = themed_svg(plot_coverage(data.coverage), name="coverage", description="share of target positions with a teacher")
+        parts["coverage"] = {"plot": plot, "grid": coverage_grid(data.coverage)}
+    for part in parts.values():
+        if part:
+            # Our own SVG; the texts in it are escaped by matplotlib.
+            part["plot"] = Markup(part["plot"])
+    return parts | told | {"scorers": scorers}

@@ -1,1 +1,0 @@
-"""Retrieval of entities: encoders, index, meta knowledge, and the objectives that train them (MK-TOD)."""

@@ -1,0 +1,80 @@
+"""BM25 and Frequency on the real MultiWOZ test turns: the published floors, to the turn."""
+
+import gzip
+import json
+from collections.abc import Iterator, Set
+from pathlib import Path
+
+import pytest
+
+from models.corpus.text import ALL_SCRIPTS, PUBLISHED, TextRule
+from models.dialogue.data.knowledge_base import KnowledgeBase
+from models.dialogue.data.records import MISSING, Entity, Turn
+from models.dialogue.retrieval.baselines import Bm25, Frequency
+from models.evaluation.dialogue.retrieval_scores import score_retrieval
+from models.evaluation.retrieval_figures import RetrievalFigure, retrieval_figures
+
+DATA = Path("data/external/tod/multiwoz/derived")
+NINE = ("name", "type", "address", "area", "food", "phone", "postcode", "pricerange", "stars")
+DYNAMIC = {"ref": "booking_ref", "choice": "choice"}
+
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not there")
+
+
+def knowledge_base(missing: Set[str]) -> KnowledgeBase:
+    rows = json.loads((DATA / "kb_global.json").read_text())
+    values = [{k: v for k, v in row.items() if k not in ("id", "domain") and v not in missing} for row in rows]
+    return KnowledgeBase(Entity(str(row["id"]), row["domain"], kept) for row, kept in zip(rows, values, strict=True))
+
+
+def turns() -> Iterator[Turn]:
+    with gzip.open(DATA / "cdnet_style" / "test.jsonl.gz", "rt") as lines:
+        for row in map(json.loads, lines):
+            yield Turn(
+                id=f"{row['did']}#{row['turn']}",
+                dialogue=row["did"],
+                turn=row["turn"],
+                domain=row["domain"],
+                context=tuple(row["context"]),
+                response=row["response"],
+                kind=row["kind"],
+                gold_values=tuple(row["gold_entities"]),
+                gold_entities=tuple(map(str, row["mentions"])),
+                dynamic={name: tuple(row[source]) for name, source in DYNAMIC.items()},
+            )
+
+
+def figures(
+    ranker: type[Bm25] | type[Frequency], missing: Set[str], rule: TextRule = PUBLISHED
+) -> dict[tuple[str, str, int], RetrievalFigure]:
+    kb, asked = knowledge_base(missing), list(turns())
+    hits = ranker(kb, attributes=NINE, rule=rule).rank([turn.context for turn in asked], 7)
+    rows = score_retrieval(asked, hits.rows, kb, recall_at=(1, 3, 5, 7), value_attributes=NINE, rule=rule)
+    found = retrieval_figures(rows, recall_at=(1, 3, 5, 7))
+    return {(f.metric, f.rule, f.k): f for f in found if f.group == "all"}
+
+
+# The floors come out to the turn where only this mark is left out and `<dontknow>` (the price range of 12 attractions) is a word.
+PUBLISHED_MISSING = frozenset({"dontknow"})
+
+
+@pytest.mark.parametrize("rule", [PUBLISHED, ALL_SCRIPTS])
+@pytest.mark.parametrize(("ranker", "found"), [(Bm25, 334), (Frequency, 390)])
+def test_the_published_floors(ranker: type[Bm25] | type[Frequency], found: int, rule: TextRule) -> None:
+    got = figures(ranker, PUBLISHED_MISSING, rule)["recall", "value", 7]
+    assert (got.total, got.num_turns) == (found, 441)
+    assert got.low < got.value < got.high
+    assert 0.03 < got.high - got.low < 0.12
+
+
+@pytest.mark.parametrize(("ranker", "found"), [(Bm25, 335), (Frequency, 390)])
+def test_the_floors_once_every_mark_of_a_missing_value_is_left_out(ranker: type[Bm25] | type[Frequency], found: int) -> None:
+    got = figures(ranker, MISSING)["recall", "value", 7]
+    assert (got.total, got.num_turns) == (found, 441)
+
+
+@pytest.mark.parametrize(("ranker", "percent"), [(Bm25, 54.1), (Frequency, 84.3)])
+def test_the_published_recall_by_id(ranker: type[Bm25] | type[Frequency], percent: float) -> None:
+    got = figures(ranker, PUBLISHED_MISSING)["recall", "id", 7]
+    assert got.num_turns == 185
+    assert round(100 * got.value, 1) == percent

@@ -1,0 +1,94 @@
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from models.corpus.split import normalise
+from models.evaluation.fusion.correctness import is_correct
+from models.params.corpus import WorldParams
+from models.schema import Example, Message
+from models.world.instructions import FAMILIES, FamilyItems, deal_items, preference_pairs, pretrain_examples, split_examples
+from models.world.town import World, build_world
+
+CFG = WorldParams()
+Dealt = Mapping[str, FamilyItems]
+HELD_OUT = ("valid", "test")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return build_world(CFG.seed, num_entities=CFG.num_entities)
+
+
+@pytest.fixture(scope="module")
+def dealt(world: World) -> Dealt:
+    return deal_items(world, CFG)
+
+
+def test_the_sizes_are_as_asked(dealt: Dealt) -> None:
+    for items in dealt.values():
+        assert [len(items.train), len(items.valid), len(items.test)] == [200, 20, 100]
+        assert 1000 < len(items.pretrain) <= 4000
+
+
+def test_no_prompt_stands_in_two_places(dealt: Dealt) -> None:
+    prompts = [
+        normalise(item.prompt)
+        for items in dealt.values()
+        for part in (items.train, items.valid, items.test, items.pretrain)
+        for item in part
+    ]
+    assert len(set(prompts)) == len(prompts)
+
+
+@pytest.mark.parametrize("family", ["reasoning", "safety"])
+def test_held_out_computations_and_requests_are_new(dealt: Dealt, family: str) -> None:
+    items = dealt[family]
+    known = {item.key for item in (*items.train, *items.pretrain)}
+    assert not known & {item.key for part in HELD_OUT for item in getattr(items, part)}
+
+
+def test_held_out_facts_are_known_under_other_phrasings(dealt: Dealt) -> None:
+    items = dealt["knowledge"]
+    in_train, in_pretrain = Counter(i.key for i in items.train), Counter(i.key for i in items.pretrain)
+    for part in HELD_OUT:
+        assert all(in_train[item.key] for item in getattr(items, part))
+    assert len(in_train) == len(in_pretrain) == 180
+    assert min(in_pretrain.values()) >= 4
+
+
+def test_ground_truths_are_detailed_and_pretraining_mostly_simple(dealt: Dealt, world: World) -> None:
+    rows = split_examples(dealt, "train", world=world)
+    assert len({row.id for row in rows}) == len(rows) == 600
+    detailed = {item.prompt: item.detailed for items in dealt.values() for item in items.train}
+    assert all(row.response == detailed[row.messages[0].content] for row in rows)
+    assert [row.family for row in rows[:50]] != ["knowledge"] * 50, "families are mixed"
+    for family in FAMILIES:
+        styles = {item.prompt: item.detailed for item in dealt[family].pretrain}
+        learned = list(pretrain_examples(dealt, family, world=world))
+        share = sum(row.response == styles[row.messages[0].content] for row in learned) / len(learned)
+        assert 0.1 < share < 0.2
+        assert all(is_correct(row, row.response) for row in learned)
+
+
+def test_better_answers_are_correct_and_worse_ones_are_not(dealt: Dealt, world: World) -> None:
+    items = {item.prompt: item for part in dealt.values() for item in part.pretrain}
+    pairs = list(preference_pairs(dealt, world=world))
+    assert len(pairs) == len(items)
+    garbled = 0
+    for pair in pairs:
+        item = items[pair["messages"][0]["content"]]
+        example = Example("x", pair["family"], (Message("user", item.prompt),), item.detailed, item.answer, item.check)
+        assert pair["better"] in (item.simple, item.detailed)
+        assert pair["worse"] != pair["better"]
+        # Garbling spoils the language, not always the key word.
+        garbled += bool(is_correct(example, pair["worse"]))
+    assert garbled / len(pairs) < 0.08
+
+
+def test_another_size_of_one_split_keeps_its_promises(world: World) -> None:
+    dealt = deal_items(world, CFG.model_copy(update={"num_train": 30, "num_test": 31, "num_valid": 7}))
+    assert [len(items.test) for items in dealt.values()] == [11, 10, 10]
+    assert [len(items.valid) for items in dealt.values()] == [3, 2, 2]
+    known = {item.key for item in dealt["knowledge"].train}
+    assert {item.key for item in dealt["knowledge"].test} <= known
