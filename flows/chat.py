@@ -1,6 +1,6 @@
-"""`chat`: a conversation with the trained agent in the terminal, what was retrieved next to what was answered.
+"""`chat`: a conversation with the trained agent in the terminal.
 
-Each exchange an MLflow trace.
+Retrieved entities are shown next to each answer, and each exchange becomes an MLflow trace of the agent's run.
 """
 
 import uuid

@@ -1,7 +1,4 @@
-"""Everything the fusion half scores, what its runs and folders are called, and how a corpus is cut into shards.
-
-The unit of resume.
-"""
+"""The systems the fusion half scores, the names of their runs and folders, and the shards of a corpus (the unit of resume)."""
 
 from collections.abc import Mapping
 

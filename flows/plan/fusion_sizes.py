@@ -1,7 +1,4 @@
-"""Sizes of models and corpus for the estimates of `plan`, read without loading a model.
-
-And how many texts end in the middle.
-"""
+"""Sizes of models and corpus for the estimates of `plan`, and counts of truncated texts; no model is loaded."""
 
 import json
 import struct

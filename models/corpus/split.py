@@ -1,6 +1,6 @@
-"""Which split each row goes to, or why it is left out: a first pass keeps a few bytes a row.
+"""Assigns rows to splits, or leaves them out with a reason.
 
-A second decides for all data sets together.
+A first pass over each data set keeps a few bytes a row; a second decides for all data sets together.
 """
 
 import unicodedata

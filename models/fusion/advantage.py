@@ -1,6 +1,7 @@
-"""Who is best on one example: Min-CE in training mode (eq. 1 of ProFuser), a vote of scorers in inference mode (eq. 2).
+"""Who is best on one example.
 
-And how sure that vote must be.
+Min-CE in training mode (eq. 1 of ProFuser), a vote of scorers in inference mode (eq. 2), and a gate on how sure that vote
+must be.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Which entities a turn is known to speak of.
-
-And a dialogue's own (condensed) knowledge base where the data set publishes none.
-"""
+"""Gold entities of a turn and whether it mentions them first; condensed knowledge bases where a data set publishes none."""
 
 from collections.abc import Sequence
 from dataclasses import replace

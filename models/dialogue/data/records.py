@@ -1,7 +1,4 @@
-"""The records of the dialogue half, entities and system turns, and their files: one record a line.
-
-Streamed or read turn by turn.
-"""
+"""The records of the dialogue half (entities, system turns) and their files: JSON lines, streamed or read turn by turn."""
 
 import hashlib
 import os

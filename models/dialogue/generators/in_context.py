@@ -1,7 +1,4 @@
-"""In-context learning (§4.2 of MK-TOD): from a dialogue turn to a chat prompt of instructions, demonstrations.
-
-Entities and dialogue.
-"""
+"""In-context learning (§4.2 of MK-TOD): chat prompts of instructions, demonstrations, retrieved entities and the dialogue."""
 
 import logging
 import re

@@ -1,6 +1,6 @@
-"""Any OpenAI-compatible endpoint as a response generator (the role ChatGPT has in MK-TOD): paced.
+"""An OpenAI-compatible endpoint as response generator (the role ChatGPT has in MK-TOD).
 
-Paid answers kept on disk as they arrive.
+Requests are rate-limited, and answers are stored on disk as they arrive, so that none is paid for twice.
 """
 
 import hashlib

@@ -1,7 +1,4 @@
-"""Retrievers without training: BM25 over the entities' values, and `Frequency`.
-
-Which counts an entity's values in the context (§5.3 of MK-TOD).
-"""
+"""Untrained retrievers: BM25 over entity values, and `Frequency`, which counts an entity's values in the context (§5.3)."""
 
 import logging
 from array import array

@@ -1,7 +1,4 @@
-"""The index of a whole knowledge base, kept when the knowledge base is edited.
-
-Only entities whose text changed are embedded again.
-"""
+"""The index of a whole knowledge base; after an edit only entities whose text changed are embedded again."""
 
 import hashlib
 from dataclasses import dataclass

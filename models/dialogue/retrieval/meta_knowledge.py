@@ -1,7 +1,4 @@
-"""Meta knowledge: what the retriever knows about an entity.
-
-Given to the generator in words (§3.4 and Tables 10–12 of MK-TOD).
-"""
+"""Meta knowledge: what the retriever knows about an entity, put into words for the generator (§3.4, Tables 10–12 of MK-TOD)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""What trains the retriever from the generator's likelihoods: the marginal likelihood (eq. 4–6 of MK-TOD).
+"""Retriever objectives from the generator's likelihoods.
 
-Its alternatives, and the contrastive loss.
+The marginal likelihood (eq. 4–6 of MK-TOD), its alternatives, and the contrastive loss.
 """
 
 from typing import Literal

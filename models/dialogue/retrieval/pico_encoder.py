@@ -1,7 +1,4 @@
-"""A small BERT from scratch with a WordPiece tokenizer of its own.
-
-The same texts and seed give the same bits in every process.
-"""
+"""A small BERT from scratch with its own WordPiece tokenizer; the same texts and seed give the same bits in every process."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,4 @@
-"""What the generator is given for a turn: the best entities of the index, their meta knowledge.
-
-And the negative entity (§3.5 of MK-TOD).
-"""
+"""The generator's input for a turn: top-K entities of the index, their meta knowledge, and the negative entity (§3.5)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""What a joint training is given, what tells it from another, and what it came to.
-
-The same for an interrupted and an uninterrupted run.
-"""
+"""Job and record of a joint training; the record is the same whether or not the training was interrupted."""
 
 import hashlib
 import json

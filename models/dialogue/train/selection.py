@@ -1,7 +1,4 @@
-"""An evaluation during joint training: score, report, and keep the best retriever and the best generator.
-
-Each chosen on the validation split.
-"""
+"""Model selection during joint training: evaluate, report, keep the best retriever and the best generator on validation."""
 
 import logging
 import math

@@ -1,7 +1,4 @@
-"""The validation split during joint training: retrieval, likelihood, agreement of retriever and generator.
-
-And greedy responses.
-"""
+"""Validation during joint training: recall, likelihood, agreement of retriever and generator, greedy responses."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Entity F1: micro precision, recall and F1 of the attribute values in responses, by two definitions.
-
-With each data set's published rules.
-"""
+"""Entity F1: micro precision, recall and F1 of attribute values, by annotation and by each data set's published rule."""
 
 import hashlib
 import json

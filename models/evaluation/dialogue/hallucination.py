@@ -1,7 +1,4 @@
-"""Hallucinated values: what a response says about entities that nothing it was given says.
-
-Found as whole words however they are spaced.
-"""
+"""Hallucinated values: entity values in a response that nothing in the generator's input contains."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Runs a system over held-out turns and scores each once: retrieval by an agent or a floor.
-
-Responses by a generator or a floor.
-"""
+"""Runs a system over held-out turns and scores each turn once: retrieval by an agent or baseline, responses by a generator."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

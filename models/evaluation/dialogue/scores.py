@@ -1,7 +1,4 @@
-"""The records of the dialogue evaluation: systems, rows of each turn and their columns, table rows and comparisons.
-
-And their files.
-"""
+"""Records of the dialogue evaluation and their files: systems, rows of turns and their columns, table rows, comparisons."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Whether a model's answer is correct, by the check its example names, and `bits_per_byte`.
-
-The one unit of likelihood in this project.
-"""
+"""Correctness of answers by the check their example names, and `bits_per_byte`, the project's only unit of likelihood."""
 
 import math
 import re

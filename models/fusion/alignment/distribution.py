@@ -1,7 +1,4 @@
-"""Sparse distributions carried over to the target's vocabulary.
-
-And the probability of the target's next token where source and target cut the text differently.
-"""
+"""Sparse distributions carried over to the target's vocabulary, and to its next token where the tokenizations differ."""
 
 from dataclasses import dataclass
 

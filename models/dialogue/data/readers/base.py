@@ -1,7 +1,4 @@
-"""What every reader of task-oriented dialogues gives.
-
-And the parts of records that all published data sets write in the same way.
-"""
+"""What every reader of task-oriented dialogues returns, and parsing that the published data sets share."""
 
 import json
 import math

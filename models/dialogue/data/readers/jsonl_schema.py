@@ -1,7 +1,4 @@
-"""Records of dialogue data of one's own: what a line must and may hold (`tod_jsonl`).
-
-And every finding about a line at once.
-"""
+"""Schema of user-supplied dialogue data (`jsonl`): what a line must and may hold; all problems of a line are reported at once."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Reads the single-domain part of MultiWOZ 2.1 that MAKER and MK-TOD use.
-
-From CDNet's annotated turns and GraphDialog's text.
-"""
+"""Reads the single-domain part of MultiWOZ 2.1 used by MAKER and MK-TOD, from CDNet's annotated turns and GraphDialog's text."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

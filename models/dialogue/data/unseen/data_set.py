@@ -1,6 +1,6 @@
-"""Data sets whose entities no model has seen: new names, addresses, telephone numbers and postcodes; and distractors.
+"""Data sets about entities that no model has seen, and distractors, which enlarge a knowledge base.
 
-Which make a knowledge base larger.
+Names, addresses, telephone numbers and postcodes are replaced everywhere they occur.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""Replaces the names, addresses, telephone numbers and postcodes of entities in texts.
-
-In every form in which they are written.
-"""
+"""Replaces names, addresses, telephone numbers and postcodes of entities in texts, in every form in which they are written."""
 
 import re
 from collections import Counter

@@ -1,7 +1,4 @@
-"""Encoded passages and the memory a decoder reads of them, with cross-attention keys and values made once.
-
-Log-probabilities of given tokens.
-"""
+"""Decoding over encoded passages: cross-attention keys and values are computed once; log-probabilities of given tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""An index in a folder: written to a temporary one and renamed, checked when read.
-
-With the fingerprint of what it was built from.
-"""
+"""An index on disk: written atomically, verified when read, with a fingerprint of the encoder and knowledge base behind it."""
 
 import json
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""Where a warm start stands, in memory and on disk, and what it came to.
-
-Enough to continue after a kill and end with the same bits.
-"""
+"""State and record of a warm start: enough to resume after a kill and end with the same bits."""
 
 import json
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""The in-batch contrastive loss of the warm start (MK-TOD, App. D).
-
-And the retriever's recall on the validation split during it.
-"""
+"""The in-batch contrastive loss of the warm start (MK-TOD, App. D), and recall on the validation split."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
