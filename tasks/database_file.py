@@ -1,7 +1,4 @@
-"""SQLite databases of other tools, MLflow's among them.
-
-Made in a temporary file by one process at a time and put in place whole.
-"""
+"""SQLite databases of other tools, MLflow's among them: created by one process at a time in a temporary file, then renamed."""
 
 import contextlib
 import logging

@@ -1,7 +1,4 @@
-"""Models in memory: each in use is kept, an idle one until another is wanted.
-
-A source stays loaded between the shards of a stage.
-"""
+"""Models in memory: those in use are kept; an idle one leaves when another is wanted, or after `runtime.keep_models_s`."""
 
 import gc
 import sys

@@ -1,7 +1,4 @@
-"""Scorers beside reward models: likeness to the ground truth (by words or a sentence encoder).
-
-The source's own confidence, a chat model as judge.
-"""
+"""Scorers other than reward models: similarity to the ground truth (chrF, sentence encoder), confidence, an LLM as judge."""
 
 import json
 import logging

@@ -1,6 +1,6 @@
 """Inference mode: a source answers prompts in process (ỹ_i^j of eq. 2 of ProFuser).
 
-Its tokens sampled so that a text does not depend on its batch.
+Tokens are sampled from per-row random numbers, so that a text does not depend on its batch.
 """
 
 import hashlib

@@ -1,7 +1,4 @@
-"""The configuration of a model folder: read as JSON, values checked by name.
-
-And quantised weights refused where they cannot be loaded.
-"""
+"""The configuration of a model folder: read as JSON and validated by name; refuses quantised weights that cannot be loaded."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,4 @@
-"""A server's address, one HTTP request under one deadline, and what a server's refusals and broken replies mean: stop.
-
-Retry, or give this request up.
-"""
+"""One HTTP request to a server under one deadline, and what its failure means: stop, retry, or give this request up."""
 
 import asyncio
 import base64

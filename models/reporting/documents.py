@@ -1,7 +1,4 @@
-"""Tables of measured figures inside documents, written between markers and checked.
-
-HTML pages that appear whole or not at all.
-"""
+"""Tables of measured figures between markers in documents, written and checked; HTML pages written atomically."""
 
 import hashlib
 import re

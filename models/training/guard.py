@@ -1,7 +1,4 @@
-"""What keeps trainings apart: one at a time in a process, one process in a folder of resume state.
-
-A fixed number of threads.
-"""
+"""Keeps trainings apart: one at a time in a process, one process per resume folder, a fixed number of threads."""
 
 import threading
 from collections.abc import Iterator

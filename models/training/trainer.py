@@ -1,7 +1,4 @@
-"""Hugging Face's Trainer with safe checkpoints: written to a temporary folder, renamed when complete, safetensors.
-
-And memory given back on a CPU.
-"""
+"""Hugging Face's Trainer with atomic safetensors checkpoints; on a CPU it returns freed memory to the system."""
 
 import json
 import shutil

@@ -1,7 +1,4 @@
-"""The three families of the embedded world's instructions: facts of the town, small sums.
-
-And requests to decline or correct.
-"""
+"""The three families of the embedded world's instructions: facts of the town, arithmetic, and requests to decline or correct."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

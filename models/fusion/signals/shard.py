@@ -1,7 +1,4 @@
-"""One shard of the signal store: its two files, written as a whole or not at all and checked when opened.
-
-And one store made of several shards without copying them.
-"""
+"""One shard of the signal store: two files, written atomically and checked when opened; shards linked into one store."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""Hugging Face's Trainer with the fusion loss: two token counts a step instead of one, its own data order.
+"""Hugging Face's Trainer with the fusion loss.
 
-And the switch between phases.
+Two token counts a step instead of one, its own data order, and the switch between phases.
 """
 
 import json

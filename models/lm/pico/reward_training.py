@@ -1,7 +1,4 @@
-"""Training of a small reward model on preference pairs, −log σ(r(better) − r(worse)) (Bradley-Terry).
-
-And where its pairs come from.
-"""
+"""Trains a small reward model on preference pairs, −log σ(r(better) − r(worse)) (Bradley-Terry), and builds the pairs."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""What the dialogue half's page is made of: plain records, filled by the caller from artifacts.
-
-And its figures as rows of result files.
-"""
+"""The data of the dialogue half's page (plain records, filled by the caller from artifacts) and its rows of result files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

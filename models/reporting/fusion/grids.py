@@ -1,7 +1,4 @@
-"""Grids of the fusion half: what each method was trained on, how good the voters are, who wins.
-
-And how well the sources align.
-"""
+"""Tables of the fusion half: exposure of each method, scorer quality, wins, alignment coverage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

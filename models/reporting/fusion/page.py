@@ -1,7 +1,4 @@
-"""The fusion half's result page: one HTML file without scripts or outside references.
-
-For light and dark screens and for paper.
-"""
+"""The fusion half's result page: one HTML file, no scripts or external references; light, dark and print."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
