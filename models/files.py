@@ -2,15 +2,17 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, TypeVar
 
 from models.errors import ArtifactError
@@ -91,6 +93,42 @@ def read_record(path: Path) -> dict[str, Any] | None:
         logger.warning("`%s` must hold a JSON object, but holds %s; it counts as absent.", path, type(row).__name__)
         return None
     return row
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, streamed.
+
+    Raises:
+        OSError: It cannot be read, or is not a regular file: opening a pipe would block forever.
+    """
+    if not S_ISREG(path.stat().st_mode):
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), str(path))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(folder: Path, *, digest_of: Callable[[Path], str] = file_digest) -> str:
+    """Return the sha256 of the lines `<path below the folder> <sha256 of the file>`, sorted by path.
+
+    Whatever is not a folder counts as a file, broken links excepted; empty folders leave no trace.
+
+    Args:
+        folder: The folder.
+        digest_of: Returns the sha256 of a file, such as one that caches it.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.exists() and not path.is_dir())
+    return lines_digest((path.relative_to(folder).as_posix(), digest_of(path)) for path in files)
+
+
+def lines_digest(files: Iterable[tuple[str, str]]) -> str:
+    """Return the sha256 of the lines `<name> <digest>`, in the given order."""
+    digest = hashlib.sha256()
+    for name, file in files:
+        digest.update(os.fsencode(f"{name} {file}\n"))
+    return digest.hexdigest()
 
 
 def sweep(folder: Path) -> None:

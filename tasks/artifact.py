@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+import models.files
 from models.errors import ArtifactError
 from models.files import link_or_copy, replacing_folder, sweep_all, write_atomic
 from tasks.manifest import MANIFEST, Manifest, parse_manifest, read_manifest, unlisted
@@ -84,7 +85,7 @@ def file_digest(path: Path) -> str:
     if seen == stamp:
         return digest
     settled = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS
-    digest = _large_digest(path, stamp, keep=settled) if stat.st_size > _BLOCK else _hash(path)
+    digest = _large_digest(path, stamp, keep=settled) if stat.st_size > _BLOCK else models.files.file_digest(path)
     if settled:
         _digests[name] = (stamp, digest)
     return digest
@@ -99,7 +100,7 @@ def _large_digest(path: Path, stamp: str, *, keep: bool) -> str:
     digest = kept[-64:].decode("ascii", "replace")
     if kept == _memo(stamp, digest):
         return digest
-    digest = _hash(path)
+    digest = models.files.file_digest(path)
     if keep:
         with contextlib.suppress(OSError):  # a memo that cannot be kept costs time only
             write_atomic(memo, _memo(stamp, digest))
@@ -112,17 +113,11 @@ def _memo(stamp: str, digest: str) -> bytes:
     return f"{stamp} {check} {digest}".encode("utf-8", "replace")
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def tree_digest(path: Path) -> str:
-    """Return the sha256 over names and digests of a file or of all files below a folder; raises as `file_digest`."""
+    """Return the digest of a file, or `models.files.tree_digest` of a folder; raises as `file_digest`."""
     if path.exists() and not path.is_dir():
         return file_digest(path)
-    rows = [(str(f.relative_to(path)), file_digest(f)) for f in sorted(path.rglob("*")) if f.exists() and not f.is_dir()]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return models.files.tree_digest(path, digest_of=file_digest)
 
 
 def published_bytes() -> int:

@@ -1,6 +1,5 @@
 """The weights of a model folder: which files define the model, their digest, what their headers say, and what is refused."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from models.errors import SourceError
+from models.files import file_digest, lines_digest
 from models.lm.config import ConfigFile
 from models.schema import ResolvedSource
 
@@ -62,9 +62,8 @@ def folder_digest(folder: Path, *, where: str, digest_of: Callable[[Path], str] 
     files = {path.name: path for path in weight_files(folder, where=where)}
     files |= {name: folder / name for name in _CONFIGS if (folder / name).is_file()}
     files |= {path.name: path for path in folder.glob("*.py")}
-    hashed = digest_of or _file_digest
-    lines = (f"{name} {hashed(files[name])}\n" for name in sorted(files))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    hashed = digest_of or file_digest
+    return lines_digest((name, hashed(files[name])) for name in sorted(files))
 
 
 def refuse_changed(source: ResolvedSource, *, digest_of: Callable[[Path], str] | None = None) -> None:
@@ -95,11 +94,6 @@ def _shards(index: Path, *, where: str) -> list[Path]:
             "Copy the rest of the weights."
         )
     return [index.parent / name for name in names]
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _CONFIG = "adapter_config.json"

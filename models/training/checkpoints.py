@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.files import link_or_copy, read_record, replacing_folder, write_atomic
+from models.files import file_digest, link_or_copy, read_record, replacing_folder, tree_digest, write_atomic
 from models.params.base import Section
 
 logger = logging.getLogger(__name__)
@@ -46,14 +46,6 @@ def fingerprint(cfg: Section, *, method: str, target_digest: str, store_digests:
         "stores": list(store_digests),
     }
     return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def tree_digest(folder: Path) -> str:
-    """Return the sha256 over names and contents of the files of a folder, streamed."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {_digest(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def write_json(path: Path, row: Mapping[str, Any]) -> None:
@@ -180,7 +172,7 @@ class CheckpointFolder:
         source, final = self.writing / f"checkpoint-{step}", self.root / f"checkpoint-{step}"
         _sync(source)
         files = {
-            p.relative_to(source).as_posix(): {"bytes": p.stat().st_size, "sha256": _digest(p)}
+            p.relative_to(source).as_posix(): {"bytes": p.stat().st_size, "sha256": file_digest(p)}
             for p in sorted(source.rglob("*"))
             if p.is_file()
         }
@@ -243,7 +235,7 @@ class CheckpointFolder:
         """Say what was altered in a checkpoint to which `_objection` has none: one flipped bit would go into the result."""
         marker = read_record(path / MARKER) or {}
         for name, file in marker["files"].items():
-            if (found := _digest(path / name)) != file["sha256"]:
+            if (found := file_digest(path / name)) != file["sha256"]:
                 return f"its file {name} must have the sha256 {file['sha256']}, but has {found}"
         if _history(self.root / HISTORY, marker["history"]["bytes"]) != marker["history"]:
             return f"{HISTORY} has lost curves from before it"
@@ -252,11 +244,6 @@ class CheckpointFolder:
 
 def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("checkpoint-"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _history(path: Path, num_bytes: int | None = None) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from models.corpus.fields import BadRecord, shown
 from models.dialogue.data.readers.base import attribute_name, attributes_of
-from models.dialogue.data.records import Entity, file_digest, read_kb
+from models.dialogue.data.records import Entity, read_kb
 from models.errors import DataError, Problem
+from models.files import file_digest
 
 
 class KnowledgeBase:

@@ -1,6 +1,5 @@
 """The records of the dialogue half (entities, system turns) and their files: JSON lines, streamed or read turn by turn."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -149,12 +148,6 @@ def read_kb(path: Path) -> Iterator[Entity]:
         ArtifactError: A line is no entity; names file and line.
     """
     return read_json_lines(path, Entity.from_json, what="entity")
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, streamed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def splits_of(data: Path) -> dict[str, Path]:

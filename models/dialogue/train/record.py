@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.dialogue.data.records import KB, VALUES, file_digest, splits_of
+from models.dialogue.data.records import KB, VALUES, splits_of
 from models.dialogue.train.selection import Chosen
+from models.files import file_digest, tree_digest
 from models.params.dialogue import DialogueParams, Variant
 from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
-from models.training.checkpoints import tree_digest, write_json
+from models.training.checkpoints import write_json
 
 # How a step is cut up changes nothing but rounding; the first run's value is kept. Checkpoints are refreshes, so they do count.
 _NOT_IN_FINGERPRINT = {"joint": {"micro_batch_size"}}

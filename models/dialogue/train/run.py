@@ -26,13 +26,14 @@ from models.dialogue.train.trainer import DialogueTrainer, StepEvents
 from models.dialogue.train.turns import DialogueTurns, TokenRows, in_chunks
 from models.dialogue.train.validation import DialogueValidation
 from models.dialogue.train.window import DialogueWindow
+from models.files import tree_digest
 from models.lm.loading import pick_device
 from models.metrics_sink import MetricsSink, NullSink
 from models.params.dialogue import DialogueParams, Variant
 from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
-from models.training.checkpoints import CheckpointFolder, Execution, place_folder, tree_digest, write_json
+from models.training.checkpoints import CheckpointFolder, Execution, place_folder, write_json
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from transformers import TrainingArguments, set_seed
 
 from models.errors import FusedialError, SourceError
-from models.files import replacing_folder
+from models.files import replacing_folder, tree_digest
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signals.store import SignalStore
@@ -29,7 +29,7 @@ from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
 from models.schema import ResolvedSource
 from models.tokenization.loading import load_tokenizer
-from models.training.checkpoints import CheckpointFolder, Execution, fingerprint, place_folder, seal, tree_digest
+from models.training.checkpoints import CheckpointFolder, Execution, fingerprint, place_folder, seal
 from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 

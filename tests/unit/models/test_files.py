@@ -1,5 +1,6 @@
 """Files are whole or absent, writers never meet, and what dead ones left goes."""
 
+import hashlib
 import os
 import signal
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import is_temporary, read_record, replacing, replacing_folder, sweep, write_atomic
+from models.files import is_temporary, read_record, replacing, replacing_folder, sweep, tree_digest, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -136,3 +137,30 @@ def test_files_of_others_are_not_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text("theirs")
     write_atomic(tmp_path / "a", "x")
     assert len(names(tmp_path)) == 5
+
+
+def test_tree_digest_sees_names_and_contents(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "a").write_bytes(b"1")
+    first = tree_digest(tmp_path / "one")
+    assert first == tree_digest(tmp_path / "two")
+    (tmp_path / "two" / "sub" / "a").write_bytes(b"2")
+    (tmp_path / "one" / "sub" / "a").rename(tmp_path / "one" / "sub" / "b")
+    assert len({first, tree_digest(tmp_path / "one"), tree_digest(tmp_path / "two")}) == 3
+
+
+def test_digest_of_a_folder_is_over_the_lines_of_its_files(tmp_path):
+    """Records keep this digest: another formula would make every stored one wrong."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"2")
+    one, two = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
+    expected = hashlib.sha256(f"b {two}\nsub/a {one}\n".encode()).hexdigest()
+    assert tree_digest(tmp_path) == expected
+
+
+def test_digest_of_a_pipe_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe"):
+        tree_digest(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+import models.files
 from models.errors import ArtifactError
 from tasks import artifact as artifacts
 from tasks.artifact import Artifact, adopt, adopt_all, materialise, materialise_tree, publish, tree_digest
@@ -96,6 +97,12 @@ def test_adopting_fills_an_empty_store(tmp_path: Path) -> None:
 def test_adopting_names_the_stage_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="python -m flows run prepare"):
         adopt(tmp_path / "nothing", stage="prepare")
+
+
+def test_a_folder_has_one_digest_in_tasks_and_models(tmp_path: Path) -> None:
+    (tmp_path / "x" / "sub").mkdir(parents=True)
+    (tmp_path / "x" / "sub" / "a").write_bytes(b"1")
+    assert tree_digest(tmp_path / "x") == models.files.tree_digest(tmp_path / "x")
 
 
 def test_large_digests_are_remembered_until_the_file_changes(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import faiss
 
-from models.dialogue.data.records import file_digest
 from models.dialogue.retrieval.index.body import Kind
 from models.dialogue.retrieval.index.kinds import file_names
 from models.errors import RetrievalError
-from models.files import replacing, write_atomic
+from models.files import file_digest, replacing, write_atomic
 from models.params.index import IndexParams
 
 RECORD_FILE = "index.json"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex
-from models.dialogue.data.records import KB, file_digest, read_turns, splits_of
+from models.dialogue.data.records import KB, read_turns, splits_of
 from models.dialogue.retrieval.encoder import Retriever, build_retriever
 from models.dialogue.retrieval.entity_text import context_text, entity_text
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
@@ -26,6 +26,7 @@ from models.dialogue.train.warm_start.examples import WarmExample, warm_examples
 from models.dialogue.train.warm_start.state import WarmRecord, WarmState, load_state, make_optimiser, save_state
 from models.dialogue.train.warm_start.validation import WarmValidation, contrastive_loss
 from models.errors import DataError, NumericsError, Problem
+from models.files import file_digest
 from models.lm.loading import pick_device
 from models.memory import give_back_after
 from models.metrics_sink import MetricsSink

@@ -8,8 +8,9 @@ import pytest
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.prepare import prepare_dialogues
-from models.dialogue.data.records import file_digest, read_kb, read_turns
+from models.dialogue.data.records import read_kb, read_turns
 from models.errors import DataError, ParamsError
+from models.files import file_digest
 from models.metrics_sink import NullSink
 from models.params.dialogues import DialoguesParams, RenewParams, TownParams
 

@@ -18,7 +18,6 @@ from models.training.checkpoints import (
     is_whole,
     place_folder,
     seal,
-    tree_digest,
 )
 
 
@@ -151,17 +150,6 @@ def test_fingerprint_changes_with_what_decides_the_result():
 
 def test_fingerprint_ignores_what_does_not():
     assert mark() == mark(checkpoints={"every_steps": 3}) == mark(targets=("x", "y")) == mark(micro_batch_size=8)
-
-
-def test_tree_digest_sees_names_and_contents(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name / "sub").mkdir(parents=True)
-        (tmp_path / name / "sub" / "a").write_bytes(b"1")
-    first = tree_digest(tmp_path / "one")
-    assert first == tree_digest(tmp_path / "two")
-    (tmp_path / "two" / "sub" / "a").write_bytes(b"2")
-    (tmp_path / "one" / "sub" / "a").rename(tmp_path / "one" / "sub" / "b")
-    assert len({first, tree_digest(tmp_path / "one"), tree_digest(tmp_path / "two")}) == 3
 
 
 def execution(**changes):
