@@ -140,10 +140,10 @@ class _Evaluation:
         )
 
     def _model(self, spec: InContextParams) -> Artifact | None:
-        """Return the fused model or source that a generator uses; None for an endpoint."""
-        kind, _, name = spec.model.partition(":")
-        if spec.kind == "openai":
+        """Return the fused model or source that a generator uses; None where it needs neither (an endpoint)."""
+        if spec.kind != "causal":
             return None
+        kind, _, name = spec.model.partition(":")
         if kind == "fused":
             method, _, target = name.partition("/")
             return self._ctx.input("fuse", method, target or self._params.fusion.targets[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.errors import BackendError
 from models.fusion.http_source import http_signals
-from models.fusion.scorers import SentenceEncoder, embedding_scores, judge_scores, load_sentence_encoder, reference_scores
+from models.fusion.scorers import TEXT_SCORERS, SentenceEncoder, embedding_scores, judge_scores, load_sentence_encoder
 from models.fusion.signals.record import SampleSignals, SignalSpec
 from models.fusion.teacher_forcing import force_texts, source_score
 from models.lm.http import OpenAiClient
@@ -113,8 +113,9 @@ def open_judge(scorer: ScorerSpec, folder: Path | None, *, batch_size: int, runt
 
     A model is loaded when the function is called, so that of several judges one at a time is in memory.
     """
-    if scorer.kind == "reference":
-        return lambda items, truths, _: reference_scores(items, truths)
+    if scorer.kind in TEXT_SCORERS:
+        score = TEXT_SCORERS[scorer.kind]
+        return lambda items, truths, _: score(items, truths)
     if scorer.kind == "judge":
 
         def ask(items: Sequence[TextItem], _: Sequence[str], moved: Callable[[int], None]) -> list[float | None]:

@@ -1,12 +1,12 @@
 """Tasks of the dialogue agent on held-out dialogues: retrieval, answers, scores of all systems beside each other."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from models.params.dialogue import MetaKnowledgeParams
-from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
+from models.params.dialogue_evaluation import DialogueEvaluationParams, GeneratorKind, InContextParams
 from models.params.runtime import Runtime
 from tasks.artifact import Artifact
 from tasks.backends import endpoint
@@ -153,7 +153,7 @@ def in_context_evaluation(
         max_prompt_tokens=spec.max_prompt_tokens,
         max_new_tokens=spec.max_new_tokens,
     )
-    opened = _responder(spec, model, prompts, runtime=runtime, work=work)
+    opened = _GENERATORS[spec.kind](spec, model, prompts, runtime=runtime, work=work)
     with RunSink(run, runtime=runtime, label=f"answer {spec.name}") as sink, opened as responder:
         return _answered(trained, responder, held_out, num_read=int(agent.meta["num_retrieved"]), sink=sink, work=work)
 
@@ -230,22 +230,32 @@ def _agent(
 
 
 @contextmanager
-def _responder(
+def _causal(
     spec: InContextParams, model: Artifact | None, prompts: "InContext", *, runtime: Runtime, work: Work
 ) -> "Iterator[Responder]":
-    """Open the generator; connections and the file of finished answers are closed in the end."""
     from models.dialogue.generators.causal import CausalResponder
+
+    if model is None:
+        raise ValueError(f"generator {spec.name} of kind causal needs the folder of its model")
+    folder = model.path / "model" if (model.path / "model").is_dir() else model.path
+    with source_in_use(folder, runtime=runtime) as loaded:
+        yield CausalResponder(loaded, prompts)
+    del loaded
+    release_models()
+
+
+@contextmanager
+def _openai(
+    spec: InContextParams, model: Artifact | None, prompts: "InContext", *, runtime: Runtime, work: Work
+) -> "Iterator[Responder]":
     from models.dialogue.generators.openai import AnswerCache, OpenAiResponder
 
-    if model is not None:
-        folder = model.path / "model" if (model.path / "model").is_dir() else model.path
-        with source_in_use(folder, runtime=runtime) as loaded:
-            yield CausalResponder(loaded, prompts)
-        del loaded
-        release_models()
-        return
     with endpoint(spec.name, runtime=runtime, model=spec.model) as client, AnswerCache(work.resume) as cache:
         yield OpenAiResponder(client, prompts, cache=cache, requests_per_minute=spec.requests_per_minute)
+
+
+# Kind of generator → what opens it; connections, models and files of finished answers are closed in the end.
+_GENERATORS: "Mapping[GeneratorKind, Callable[..., AbstractContextManager[Responder]]]" = {"causal": _causal, "openai": _openai}
 
 
 def _answered(

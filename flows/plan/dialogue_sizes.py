@@ -120,9 +120,9 @@ def _in_context_sizes(ctx: StageContext) -> dict[str, ModelSize | None]:
     known, _ = model_sizes(ctx)
     found: dict[str, ModelSize | None] = {}
     for spec in ctx.params.dialogue_evaluation.in_context:
-        kind, _, name = spec.model.partition(":")
-        if spec.kind == "openai":
+        if spec.kind != "causal":
             continue
+        kind, _, name = spec.model.partition(":")
         if kind == "fused":
             found[spec.name] = known.get(name.partition("/")[2] or ctx.params.fusion.targets[0])
         else:

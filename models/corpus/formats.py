@@ -3,19 +3,13 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from models.corpus.fields import BadRecord, half_pair, optional_text, require_text, shown
 from models.corpus.numbers import number_in
 from models.params.corpus import CorpusSet, RecordFormat
 from models.schema import Check, Example, Message
 
-_FIELDS: Mapping[RecordFormat, frozenset[str]] = {
-    "alpaca": frozenset({"id", "instruction", "input", "output", "system", "history", "reference"}),
-    "messages": frozenset({"id", "messages", "conversations", "system", "reference"}),
-    "qa": frozenset({"id", "question", "answer", "context", "choices", "system", "reference"}),
-    "text": frozenset({"id", "text", "reference"}),
-}
 # Names as data sets write them, all in snake case: what a prompt has beside its text, …
 _ATTACHED = r"(?:image|video|audio)s?(?:_(?:url|path|file|bytes|data)s?)?|attachments?"
 _TOOLS = r"(?:available_)?(?:tool|function)s|tool_(?:calls?|call_ids?|results?|responses?|outputs?)|function_calls?"
@@ -31,13 +25,6 @@ _WEIGHTS = frozenset({"weight", "loss_weight"})
 _TRAINED = frozenset({"loss", "train", "trainable", "train_on_turn"})
 _MASKED = frozenset({"mask", "masked", "loss_mask", "label_mask", "ignore"})
 _OF_CHATS = "|".join((_ATTACHED, _TOOLS, _SYSTEM, _GIVEN, _REASONING))
-# A plain text is whole, whatever stands beside it.
-_OF_ROWS: Mapping[RecordFormat, str] = {
-    "alpaca": _OF_CHATS,
-    "messages": _OF_CHATS,
-    "qa": f"{_OF_CHATS}|{_CHOICE}",
-    "text": _ATTACHED,
-}
 _OF_TURNS = f"{_OF_CHATS}|name"
 _READ_OF_TURNS = frozenset({"role", "content", "from", "value"})
 # What stands for nothing in exported tables.
@@ -53,12 +40,12 @@ def refuse_lost(row: Mapping[str, Any], format: RecordFormat) -> None:
     Raises:
         BadRecord: There is one.
     """
-    read = _FIELDS[format]
+    read, lost = _FORMATS[format].fields, _FORMATS[format].lost
     for field, value in row.items():
         name = _snake(field)
         if field in read or not _is_given(value):
             continue
-        if name not in read and re.fullmatch(_OF_ROWS[format], name):
+        if name not in read and re.fullmatch(lost, name):
             raise BadRecord(f"must not have the field `{field}`, which would be lost", shown(value), _CURE)
         _refuse_weight(name, value, f"`{field}`")
         targets = [known for known in read if known != "id" and (known == name or known not in row)]
@@ -142,7 +129,7 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
         hint = "Write one object a line instead of one array." if isinstance(row, list) else ""
         raise BadRecord("must be a JSON object", shown(row), hint)
     refuse_lost(row, cfg.format)
-    messages, response, ended = _FORMATS[cfg.format](row, cfg)
+    messages, response, ended = _FORMATS[cfg.format].parse(row, cfg)
     if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response) > cfg.max_chars:
         raise LeftOut("too_long")
     return Example(
@@ -276,9 +263,20 @@ def _row_id(row: Mapping[str, Any], number: int) -> str:
     return require_text(row, "id")
 
 
-_FORMATS: Mapping[str, Callable[[Mapping[str, Any], CorpusSet], Parts]] = {
-    "alpaca": _alpaca,
-    "messages": _messages,
-    "qa": _qa,
-    "text": _text,
+class _Format(NamedTuple):
+    """How rows of a format are read: the parser, the fields it reads, and a pattern of names that it would lose."""
+
+    parse: Callable[[Mapping[str, Any], CorpusSet], Parts]
+    fields: frozenset[str]
+    lost: str = _OF_CHATS
+
+
+_FORMATS: Mapping[RecordFormat, _Format] = {
+    "alpaca": _Format(_alpaca, frozenset({"id", "instruction", "input", "output", "system", "history", "reference"})),
+    "messages": _Format(_messages, frozenset({"id", "messages", "conversations", "system", "reference"})),
+    "qa": _Format(
+        _qa, frozenset({"id", "question", "answer", "context", "choices", "system", "reference"}), f"{_OF_CHATS}|{_CHOICE}"
+    ),
+    # A plain text is whole, whatever stands beside it.
+    "text": _Format(_text, frozenset({"id", "text", "reference"}), _ATTACHED),
 }

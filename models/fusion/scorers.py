@@ -18,6 +18,7 @@ from models.lm.http import OpenAiClient
 from models.lm.pooling import Tower, own_pooling
 from models.lm.prompts import TextItem, plan_batches
 from models.lm.sentence_encoder import TextTokeniser, find_encoder, load_encoder
+from models.params.teach import ScorerKind
 from models.schema import Message, Response, SourceScore
 
 
@@ -25,6 +26,11 @@ def reference_scores(items: Sequence[TextItem], references: Sequence[str]) -> li
     """Score responses by likeness to the ground truth: sentence chrF of sacrebleu (character 6-grams, β = 2), 0 to 100."""
     metric = CHRF()
     return [float(metric.sentence_score(item.response, [ref]).score) for item, ref in zip(items, references, strict=True)]
+
+
+TextScorer = Callable[[Sequence[TextItem], Sequence[str]], list[float]]
+TEXT_SCORERS: Mapping[ScorerKind, TextScorer] = {"reference": reference_scores}
+"""Kinds that need nothing but the responses and their ground truths: one score each, higher is better."""
 
 
 def confidence_scores(scores: Sequence[SourceScore]) -> list[float]:

@@ -1,13 +1,13 @@
 """`dialogue`: meta knowledge, the response generator, and joint training (MK-TOD §3)."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from models.params.base import MAX_SEED, Place, Section
 
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
-VARIANTS: tuple[str, ...] = ("none", "prefix", "prompt", "contrastive")
+VARIANTS: tuple[str, ...] = get_args(Variant)
 MetaKind = Literal["order", "confidence", "cooccurrence"]
 Objective = Literal["mml", "emdr2", "pdist", "loop", "adist", "replug"]
 

@@ -7,12 +7,14 @@ from pydantic import Field, model_validator
 from models.params.base import MAX_SEED, Name, Place, Section, repeated
 from models.params.dialogues import DistractorKind
 
+GeneratorKind = Literal["causal", "openai"]
+
 
 class InContextParams(Section):
     """A generator that is not trained here: it reads the retrieved entities and demonstrations in its prompt."""
 
     name: Name = Field(description="Name in tables and files.")
-    kind: Literal["causal", "openai"] = Field("causal", description="A local causal LM, or an OpenAI-compatible endpoint.")
+    kind: GeneratorKind = Field("causal", description="A local causal LM, or an OpenAI-compatible endpoint.")
     model: str = Field(
         description="`causal`: `fused:<method>` (or `fused:<method>/<target>`), or `source:<name>` of `sources.models`; "
         "`openai`: the model's name at the endpoint `runtime.endpoints.<name>`."

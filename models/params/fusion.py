@@ -1,14 +1,14 @@
 """`fusion`: the target, the loss and the progressive schedule."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from models.params.base import MAX_SEED, Section
 
 Method = Literal["sft", "fusellm", "inference_only", "profuser", "simul", "reverse"]
-METHODS: tuple[str, ...] = ("sft", "fusellm", "inference_only", "profuser", "simul", "reverse")
+METHODS: tuple[str, ...] = get_args(Method)
 
 Budget = Literal["steps", "ground_truth"]
 Normalise = Literal["mode", "tokens"]

@@ -1,7 +1,7 @@
 """`teach`: what every source says (responses), how sure it is (signals), and who is best (rewards, advantage)."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -42,9 +42,21 @@ class SignalParams(Section):
 ScorerKind = Literal["confidence", "check", "embedding", "reference", "reward_model", "judge"]
 Accept = Literal["all", "majority", "margin", "calibrated"]
 
-_SEES_TRUTH: frozenset[ScorerKind] = frozenset({"check", "embedding", "reference"})
-_GRADES: frozenset[ScorerKind] = frozenset({"embedding", "reference", "reward_model", "judge"})
-_NAMES_MODEL: frozenset[ScorerKind] = frozenset({"embedding", "judge"})
+
+class _Traits(NamedTuple):
+    sees_truth: bool
+    grades: bool
+    names_model: bool = False
+
+
+_TRAITS: Mapping[ScorerKind, _Traits] = {
+    "confidence": _Traits(sees_truth=False, grades=False),
+    "check": _Traits(sees_truth=True, grades=False),
+    "embedding": _Traits(sees_truth=True, grades=True, names_model=True),
+    "reference": _Traits(sees_truth=True, grades=True),
+    "reward_model": _Traits(sees_truth=False, grades=True),
+    "judge": _Traits(sees_truth=False, grades=True, names_model=True),
+}
 
 
 class ScorerSpec(Section):
@@ -68,18 +80,18 @@ class ScorerSpec(Section):
     @property
     def sees_truth(self) -> bool:
         """Whether it compares with the ground truth or its answer; the others judge what a user could judge, too."""
-        return self.kind in _SEES_TRUTH
+        return _TRAITS[self.kind].sees_truth
 
     @property
     def grades(self) -> bool:
         """Whether its scores compare answers of any model: not a source's own confidence, nor `check`, which is `accuracy`."""
-        return self.kind in _GRADES
+        return _TRAITS[self.kind].grades
 
     @model_validator(mode="after")
     def _model_fits_kind(self) -> "ScorerSpec":
         if self.kind == "embedding" and not self.model:
             raise ValueError("`model` must name an encoder when `kind` is `embedding`, but is empty")
-        if self.model and self.kind not in _NAMES_MODEL:
+        if self.model and not _TRAITS[self.kind].names_model:
             raise ValueError(f"`model` must be empty when `kind` is `{self.kind}`, but is {self.model}")
         if self.revision is not None and self.kind != "embedding":
             raise ValueError(f"`revision` must be null when `kind` is `{self.kind}`, but is {self.revision}")

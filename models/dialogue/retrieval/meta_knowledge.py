@@ -1,8 +1,8 @@
 """Meta knowledge: what the retriever knows about an entity, put into words for the generator (§3.4, Tables 10–12 of MK-TOD)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,75 +14,11 @@ from models.errors import RetrievalError
 from models.params.dialogue import MetaKind, MetaKnowledgeParams, Variant
 
 Confidence = Literal["high", "middle", "low"]
-NUM_RANKS = 5
-
-# Table 10: prefix tokens, for T5 and for chat models alike. "1th", "2th" … are printed so.
-PREFIX_ORDER = ("<1th-entity>", "<2th-entity>", "<3th-entity>", "<4th-entity>", "<5th-entity>")
-PREFIX_OTHER = "<other-entity>"
-PREFIX_CONFIDENCE: dict[Confidence, str] = {
-    "high": "<high-confidence>",
-    "middle": "<mid-confidence>",
-    "low": "<low-confidence>",
-}
-PREFIX_SEEN, PREFIX_NEW = "<old-entity>", "<new-entity>"
-PREFIX_TOKENS = (*PREFIX_ORDER, PREFIX_OTHER, *PREFIX_CONFIDENCE.values(), PREFIX_SEEN, PREFIX_NEW)
-
-# Table 11: prompts for T5, worded to be of equal length in tokens. What is beyond rank 5 shares the negative entity's.
-PROMPT_ORDER = (
-    "The top-1 recalled:",
-    "The top-2 recalled:",
-    "The top-3 recalled:",
-    "The top-4 recalled:",
-    "The top-5 recalled:",
-)
-PROMPT_OTHER = "The negative entity recalled:"
-PROMPT_CONFIDENCE: dict[Confidence, str] = {
-    "high": "with high confidence:",
-    "middle": "with middle confidence:",
-    "low": "with low confidence:",
-}
-PROMPT_SEEN, PROMPT_NEW = "existed in history:", "newly recalled:"
-
-# Table 12: sentences for chat models.
-CHAT_ORDER = (
-    "this entity is top-1 important.",
-    "this entity is top-2 important.",
-    "this entity is top-3 important.",
-    "this entity is top-4 important.",
-    "this entity is top-5 important.",
-)
-CHAT_OTHER = "this entity is not important."
-CHAT_CONFIDENCE: dict[Confidence, str] = {
-    "high": "It has high possibility that",
-    "middle": "It has medium possibility that",
-    "low": "It has low possibility that",
-}
-CHAT_SEEN, CHAT_NEW = "This entity has appeared before.", "This is a new entity."
-
-# Ours: Table 12's confidence is half a sentence; without the order it ends so.
-CHAT_UNRANKED = "this entity is important."
-
-# What a chat model is told of the prefix tokens (App. B.1, in our words), a sentence for each kind.
-EXPLAIN_INTRODUCTION = "Each entity below starts with tags."
-EXPLAIN_SEEN = (
-    f"{PREFIX_SEEN} marks an entity that the dialogue has already mentioned, {PREFIX_NEW} one that it has not mentioned yet."
-)
-EXPLAIN_CONFIDENCE = (
-    f"{PREFIX_CONFIDENCE['high']}, {PREFIX_CONFIDENCE['middle']} and {PREFIX_CONFIDENCE['low']} say how likely it is that the "
-    "entity is the one to speak of."
-)
-EXPLAIN_ORDER = (
-    f"{PREFIX_ORDER[0]} marks the most important entity, {PREFIX_ORDER[1]} the second most important one, and so on; an entity "
-    f"with {PREFIX_OTHER} is not important."
-)
-
-
 MetaStyle = Literal["none", "prefix", "prompt", "chat_prefix", "chat_prompt"]
 Edges = tuple[float, float]
+NUM_RANKS = 5
 
 _STYLES: dict[Variant, MetaStyle] = {"none": "none", "prefix": "prefix", "prompt": "prompt", "contrastive": "none"}
-# The order in which App. B.1 and Table 12 speak to chat models; the sentence of Table 12 allows no other.
-_CHAT_KINDS: tuple[MetaKind, ...] = ("cooccurrence", "confidence", "order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +36,81 @@ class EntityMeta:
     score: float
     seen: bool
     negative: bool = False
+
+
+class Kind(NamedTuple):
+    """A kind of meta knowledge: the value that an entity has, and the words for every value.
+
+    Attributes:
+        value: (what is known, edges of confidence) → value.
+        negative: Value of the negative entity.
+        prefix: Value → special token (Table 10), for T5 and chat models alike.
+        prompt: Value → words for T5 (Table 11), which are worded to be of equal length in tokens.
+        chat: Value → a sentence for chat models (Table 12).
+        explanation: What a chat model is told of the tokens (App. B.1, in our words).
+    """
+
+    value: Callable[[EntityMeta, Edges], str]
+    negative: str
+    prefix: Mapping[str, str]
+    prompt: Mapping[str, str]
+    chat: Mapping[str, str]
+    explanation: str
+
+    def words(self, style: MetaStyle) -> Mapping[str, str]:
+        """Return the words of a style that has some, by value."""
+        return {"prompt": self.prompt, "chat_prompt": self.chat}.get(style, self.prefix)
+
+
+def confidence_of(score: float, edges: Edges) -> Confidence:
+    """Return the bin of a retrieval score; an edge belongs to the upper bin, as in Tables 10–12."""
+    low, high = edges
+    if score >= high:
+        return "high"
+    return "middle" if score >= low else "low"
+
+
+_RANKS = [str(rank) for rank in range(1, NUM_RANKS + 1)]
+KINDS: Mapping[MetaKind, Kind] = {
+    "order": Kind(
+        value=lambda meta, _: str(meta.rank) if meta.rank <= NUM_RANKS else "other",
+        negative="other",
+        # "1th", "2th" … are printed so.
+        prefix={rank: f"<{rank}th-entity>" for rank in _RANKS} | {"other": "<other-entity>"},
+        # What is beyond rank 5 shares the negative entity's.
+        prompt={rank: f"The top-{rank} recalled:" for rank in _RANKS} | {"other": "The negative entity recalled:"},
+        chat={rank: f"this entity is top-{rank} important." for rank in _RANKS} | {"other": "this entity is not important."},
+        explanation="<1th-entity> marks the most important entity, <2th-entity> the second most important one, and so on; an "
+        "entity with <other-entity> is not important.",
+    ),
+    "confidence": Kind(
+        value=lambda meta, edges: confidence_of(meta.score, edges),
+        negative="low",
+        prefix={"high": "<high-confidence>", "middle": "<mid-confidence>", "low": "<low-confidence>"},
+        prompt={"high": "with high confidence:", "middle": "with middle confidence:", "low": "with low confidence:"},
+        chat={
+            "high": "It has high possibility that",
+            "middle": "It has medium possibility that",
+            "low": "It has low possibility that",
+        },
+        explanation="<high-confidence>, <mid-confidence> and <low-confidence> say how likely it is that the entity is the one to "
+        "speak of.",
+    ),
+    "cooccurrence": Kind(
+        value=lambda meta, _: "seen" if meta.seen else "new",
+        negative="new",
+        prefix={"seen": "<old-entity>", "new": "<new-entity>"},
+        prompt={"seen": "existed in history:", "new": "newly recalled:"},
+        chat={"seen": "This entity has appeared before.", "new": "This is a new entity."},
+        explanation="<old-entity> marks an entity that the dialogue has already mentioned, <new-entity> one that it has not "
+        "mentioned yet.",
+    ),
+}
+# App. B.1 and Table 12 speak to chat models in the reverse order; the sentence of Table 12 allows no other.
+_PUBLISHED: tuple[MetaKind, ...] = ("order", "confidence", "cooccurrence")
+# Ours: Table 12's confidence is half a sentence; without the order it ends so.
+CHAT_UNRANKED = "this entity is important."
+EXPLAIN_INTRODUCTION = "Each entity below starts with tags."
 
 
 def style_of(variant: Variant) -> MetaStyle:
@@ -147,7 +158,8 @@ class MetaKnowledge:
         """
         self.style: MetaStyle = style
         chat = style in ("chat_prefix", "chat_prompt")
-        self.kinds = tuple(k for k in _CHAT_KINDS if k in cfg.kinds) if chat else cfg.kinds
+        own = tuple(kind for kind in cfg.kinds if kind not in _PUBLISHED)
+        self.kinds = (*(kind for kind in reversed(_PUBLISHED) if kind in cfg.kinds), *own) if chat else cfg.kinds
         if edges is None:
             if cfg.edges == "calibrated":
                 raise RetrievalError(
@@ -158,11 +170,8 @@ class MetaKnowledge:
         self.edges: Edges = edges
 
     def confidence(self, score: float) -> Confidence:
-        """Return the bin of a score; an edge belongs to the upper bin, as in Tables 10–12."""
-        low, high = self.edges
-        if score >= high:
-            return "high"
-        return "middle" if score >= low else "low"
+        """Return the bin of a score under the own edges."""
+        return confidence_of(score, self.edges)
 
     def text(self, meta: EntityMeta) -> str:
         """Return what is written before an entity; empty for style `none`."""
@@ -174,19 +183,20 @@ class MetaKnowledge:
         return " ".join(parts.values())
 
     def special_tokens(self) -> tuple[str, ...]:
-        """Return the tokens that the generator's tokenizer must know as wholes: all of Table 10 for style `prefix`."""
-        return PREFIX_TOKENS if self.style == "prefix" else ()
+        """Return the tokens that the generator's tokenizer must know as wholes, for style `prefix`.
+
+        All of Table 10, whichever kinds are used, then those of further kinds that are used.
+        """
+        if self.style != "prefix":
+            return ()
+        known = [kind for kind in KINDS if kind in _PUBLISHED or kind in self.kinds]
+        return tuple(token for kind in known for token in KINDS[kind].prefix.values())
 
     def chat_explanation(self) -> str:
         """Return what a chat model is told about the prefix tokens (App. B.1); empty for other styles."""
         if self.style != "chat_prefix":
             return ""
-        said: dict[MetaKind, str] = {
-            "cooccurrence": EXPLAIN_SEEN,
-            "confidence": EXPLAIN_CONFIDENCE,
-            "order": EXPLAIN_ORDER,
-        }
-        return " ".join([EXPLAIN_INTRODUCTION, *(said[kind] for kind in self.kinds)])
+        return " ".join([EXPLAIN_INTRODUCTION, *(KINDS[kind].explanation for kind in self.kinds)])
 
     def annotate(
         self, hits: Hits, kb: KnowledgeBase, contexts: Sequence[Sequence[str]], value_index: ValueIndex
@@ -211,42 +221,16 @@ class MetaKnowledge:
         return annotated
 
     def _part(self, kind: MetaKind, meta: EntityMeta) -> str:
-        if kind == "order":
-            ranks, other = _ORDER[self.style]
-            return ranks[meta.rank - 1] if meta.rank <= NUM_RANKS and not meta.negative else other
-        if kind == "confidence":
-            return _CONFIDENCE[self.style]["low" if meta.negative else self.confidence(meta.score)]
-        seen, new = _SEEN[self.style]
-        return seen if meta.seen and not meta.negative else new
-
-
-_PREFIX_ORDER = (PREFIX_ORDER, PREFIX_OTHER)
-_PREFIX_SEEN = (PREFIX_SEEN, PREFIX_NEW)
-_ORDER: dict[MetaStyle, tuple[tuple[str, ...], str]] = {
-    "prefix": _PREFIX_ORDER,
-    "chat_prefix": _PREFIX_ORDER,
-    "prompt": (PROMPT_ORDER, PROMPT_OTHER),
-    "chat_prompt": (CHAT_ORDER, CHAT_OTHER),
-}
-_CONFIDENCE: dict[MetaStyle, dict[Confidence, str]] = {
-    "prefix": PREFIX_CONFIDENCE,
-    "chat_prefix": PREFIX_CONFIDENCE,
-    "prompt": PROMPT_CONFIDENCE,
-    "chat_prompt": CHAT_CONFIDENCE,
-}
-_SEEN: dict[MetaStyle, tuple[str, str]] = {
-    "prefix": _PREFIX_SEEN,
-    "chat_prefix": _PREFIX_SEEN,
-    "prompt": (PROMPT_SEEN, PROMPT_NEW),
-    "chat_prompt": (CHAT_SEEN, CHAT_NEW),
-}
+        known = KINDS[kind]
+        return known.words(self.style)[known.negative if meta.negative else known.value(meta, self.edges)]
 
 
 def _sentence(parts: dict[MetaKind, str]) -> str:
-    """Join the parts of Table 12, whose confidence is half a sentence and ends with the order."""
-    seen, confidence, order = (parts.get(kind, "") for kind in _CHAT_KINDS)
+    """Join the parts of Table 12, whose confidence is half a sentence and ends with the order; further kinds follow."""
+    order, confidence, seen = (parts.get(kind, "") for kind in _PUBLISHED)
+    own = (text for kind, text in parts.items() if kind not in _PUBLISHED)
     if confidence and not order:
         order = CHAT_UNRANKED
     if order and not confidence:
         order = order[0].upper() + order[1:]
-    return " ".join(part for part in (seen, confidence, order) if part)
+    return " ".join(part for part in (seen, confidence, order, *own) if part)

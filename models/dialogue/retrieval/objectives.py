@@ -3,12 +3,13 @@
 The marginal likelihood (eq. 4–6 of MK-TOD), its alternatives, and the contrastive loss.
 """
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.params.dialogue import JointParams
+from models.params.dialogue import JointParams, Objective
 
 Marginal = Literal["sequence", "token", "sequence_norm"]
 
@@ -143,15 +144,16 @@ def retriever_losses(
         stopped = cfg.objective == "emdr2" or cfg.stop_generator
         logprobs = token_logprobs.detach() if stopped else token_logprobs
         return -log_marginal(scores, logprobs, token_mask, entity_mask=entity_mask, temperature=temperature, form=form)
-    if cfg.objective in ("pdist", "replug"):
+    target = TARGETS[cfg.objective]
+    if target.utility == "likelihood":
         utility = response_logprobs(token_logprobs, token_mask, entity_mask, per_token=True)
-    elif cfg.objective == "loop":
+    elif target.utility == "leave_one_out":
         utility = -_given(leave_one_out, "leave_one_out", cfg)
     else:
         utility = _given(attention, "attention", cfg)
-    target = entity_log_probs(utility.detach(), entity_mask, temperature=cfg.target_temperature)
+    log_t = entity_log_probs(utility.detach(), entity_mask, temperature=cfg.target_temperature)
     log_q = entity_log_probs(scores, entity_mask, temperature=temperature)
-    divergence = _kl(log_q, target, entity_mask) if cfg.objective == "replug" else _kl(target, log_q, entity_mask)
+    divergence = target.divergence(log_t, log_q, entity_mask)
     return torch.where(entity_mask.any(dim=1), divergence, torch.zeros_like(divergence))
 
 
@@ -165,6 +167,31 @@ def _kl(log_p: Tensor, log_q: Tensor, entity_mask: Tensor) -> Tensor:
     """Return KL(p ‖ q) of each row, [B]; masked places, −inf on both sides, add nothing."""
     log_p, log_q = (x.masked_fill(~entity_mask, 0.0) for x in (log_p, log_q))
     return (log_p.exp() * (log_p - log_q)).masked_fill(~entity_mask, 0.0).sum(dim=1)
+
+
+def _kl_to_target(log_t: Tensor, log_q: Tensor, entity_mask: Tensor) -> Tensor:
+    return _kl(log_q, log_t, entity_mask)
+
+
+class Target(NamedTuple):
+    """An objective that pulls q towards a distribution t over the entities.
+
+    Attributes:
+        utility: What t is the softmax of: the likelihood given each entity alone, the loss of likelihood without it, or the
+            decoder's attention to it. The module computes the latter two only where they are asked for.
+        divergence: (log t, log q, entity mask), each [B, K] → [B].
+    """
+
+    utility: Literal["likelihood", "leave_one_out", "attention"]
+    divergence: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+TARGETS: Mapping[Objective, Target] = {
+    "pdist": Target("likelihood", _kl),
+    "loop": Target("leave_one_out", _kl),
+    "adist": Target("attention", _kl),
+    "replug": Target("likelihood", _kl_to_target),
+}
 
 
 def contrastive_margin(single: Tensor, without: Tensor, *, margin: float, top: int, mask: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from models.dialogue.generators.seq2seq.decoding import Encoded
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
-from models.dialogue.retrieval.objectives import contrastive_margins, entity_log_probs, response_logprobs, retriever_losses
+from models.dialogue.retrieval.objectives import (
+    TARGETS,
+    contrastive_margins,
+    entity_log_probs,
+    response_logprobs,
+    retriever_losses,
+)
 from models.dialogue.train.batches import DialogueBatch
 from models.dialogue.train.entity_choice import Choice, EntityChooser
 from models.dialogue.train.schedule import StepMode
@@ -189,12 +195,13 @@ class DialogueModule(nn.Module):
     def _objective(self, batch: DialogueBatch, encoded: Encoded, scores: Tensor, single: Tensor) -> Tensor:
         cfg, mask = self._cfg, encoded.entity_mask
         response = batch.response_ids, batch.response_mask
+        utility = TARGETS[cfg.objective].utility if cfg.objective in TARGETS else None
         without, attention = None, None
         with torch.no_grad():
-            if cfg.objective == "loop":
+            if utility == "leave_one_out":
                 left_out = self.generator.leave_one_out_logprobs(encoded, *response)
                 without = response_logprobs(left_out, batch.response_mask, mask, per_token=True)
-            elif cfg.objective == "adist":
+            elif utility == "attention":
                 attention = self.generator.passage_attention(encoded, *response)
         return retriever_losses(
             cfg,
