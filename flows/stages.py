@@ -143,15 +143,3 @@ STAGES: tuple[Stage, ...] = (
         plots=("wins.csv", "agreement.csv", "loss.csv"),
     ),
 )
-
-
-def stage(name: str) -> Stage:
-    """Return the stage called `name`.
-
-    Raises:
-        KeyError: There is none; the message lists them.
-    """
-    for candidate in STAGES:
-        if candidate.name == name:
-            return candidate
-    raise KeyError(f"`{name}` is not a stage; stages are {', '.join(s.name for s in STAGES)}")

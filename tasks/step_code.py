@@ -64,11 +64,6 @@ def _digest(function: Any) -> str:
     return hashlib.sha256(f"{text}\n{code_digest(roots, without=INFRASTRUCTURE)}".encode()).hexdigest()
 
 
-def step_roots(function: Any) -> tuple[str, ...]:
-    """Return the project modules a step imports, directly or through helpers of its own module."""
-    return _reached(function)[1]
-
-
 def _reached(function: Any) -> tuple[list[ast.stmt], tuple[str, ...]]:
     path = inspect.getsourcefile(function)
     if path is None:

@@ -79,8 +79,3 @@ def store_dir() -> Path:
 def work_dir(key: str) -> Path:
     """Return the scratch folder of the step with this cache key; a killed step finds its finished shards there."""
     return cache_dir() / "work" / key
-
-
-def results_dir() -> Path:
-    """Return the folder of Prefect's cache records."""
-    return cache_dir() / "results"

@@ -1,7 +1,6 @@
 """Examples and responses on disk: one JSON object a line, with a file of line offsets for reading slices."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -76,12 +75,6 @@ def read_slice(path: Path, start: int, stop: int) -> list[Example]:
 def count_examples(path: Path) -> int:
     """Number of rows."""
     return len(row_offsets(path)) - 1
-
-
-def corpus_digest(path: Path) -> str:
-    """Return the sha256 (hex) of the file's bytes."""
-    with _open(path) as lines:
-        return hashlib.file_digest(lines, "sha256").hexdigest()
 
 
 def offsets_path(path: Path) -> Path:

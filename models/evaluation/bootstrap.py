@@ -53,15 +53,6 @@ class Difference:
     num: int
 
 
-def mean_interval(values: npt.ArrayLike, *, resampling: Resampling | None = None) -> Interval:
-    """Return the mean of `values` [N] with its interval.
-
-    Raises:
-        NumericsError: There is no value, or one is not finite.
-    """
-    return ratio_interval(values, np.ones(len(np.atleast_1d(values))), resampling=resampling)
-
-
 def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike, *, resampling: Resampling | None = None) -> Interval:
     """Return Σ numerators / Σ denominators (both [N]); whole examples are resampled and the ratio is computed anew.
 
@@ -70,28 +61,6 @@ def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike, *, re
     """
     tops = _checked(numerators, "numerators")
     return ratio_intervals(tops[:, None], _checked_sizes(denominators, len(tops)), resampling=resampling)[0]
-
-
-def paired_difference(
-    a: npt.ArrayLike, b: npt.ArrayLike, *, sizes: npt.ArrayLike | None = None, resampling: Resampling | None = None
-) -> Difference:
-    """Return statistic(a) − statistic(b), where row i of `a` and `b` (both [N]) is the same example and is drawn for both.
-
-    Args:
-        a: Values of one system.
-        b: Values of the other.
-        sizes: None for a difference of means; else the common denominators [N] of a difference of ratios Σa/Σsizes − Σb/Σsizes
-            (cross-entropies over the bytes of the same texts).
-        resampling: Number of resamples, level, seed.
-
-    Raises:
-        NumericsError: As in `ratio_interval`.
-    """
-    left, right = _checked(a, "a"), _checked(b, "b")
-    if len(left) != len(right):
-        raise NumericsError(f"bootstrap: `a` and `b` must hold the same examples, but have {len(left)} and {len(right)} values.")
-    shared = np.ones(len(left)) if sizes is None else _checked_sizes(sizes, len(left))
-    return ratio_differences((left - right)[:, None], shared, resampling=resampling)[0]
 
 
 def ratio_intervals(columns: Floats, sizes: Floats, *, resampling: Resampling | None = None) -> list[Interval]:
@@ -103,7 +72,11 @@ def ratio_intervals(columns: Floats, sizes: Floats, *, resampling: Resampling | 
 
 
 def ratio_differences(gaps: Floats, sizes: Floats, *, resampling: Resampling | None = None) -> list[Difference]:
-    """Return `paired_difference` of each column of `gaps` = a − b [N, M] over common `sizes` [N], from the same resamples."""
+    """Return Σ gaps / Σ sizes of each column of `gaps` = a − b [N, M] over common `sizes` [N], from the same resamples.
+
+    Row i of both systems is the same example and is drawn for both. With `sizes` of ones it is a difference of means, else of
+    ratios (cross-entropies over the bytes of the same texts).
+    """
     how = resampling or Resampling()
     values, draws = _ratios(gaps, sizes, how)
     bounds = [(*_percentiles(column, how.confidence), _two_sided(column)) for column in draws.T]

@@ -163,11 +163,6 @@ class StepPlan:
         """Optimiser steps of the whole schedule."""
         return self.boundaries[-1]
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps that see every prompt once; the last of them may hold fewer than `batch_size` prompts."""
-        return -(-self.num_prompts // self.batch_size)
-
     def phase_at(self, step: int) -> int:
         """Return the phase of a step; steps past the end belong to the last phase."""
         return max(i for i, first in enumerate(self.boundaries[:-1]) if i == 0 or first <= step)

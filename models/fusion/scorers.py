@@ -46,25 +46,6 @@ def candidate_key(response: Response) -> str:
     return f"{response.source}#{response.sample}"
 
 
-def scores_by_example(
-    responses: Sequence[Response], scores: Mapping[str, Sequence[float]]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Arrange scores for the vote.
-
-    Args:
-        responses: Candidates of any number of examples and sources.
-        scores: Scorer → one score per response, in the order of `responses`.
-
-    Returns:
-        Example id → scorer → `source#sample` → score.
-    """
-    table: dict[str, dict[str, dict[str, float]]] = {r.id: {scorer: {} for scorer in scores} for r in responses}
-    for scorer, values in scores.items():
-        for response, value in zip(responses, values, strict=True):
-            table[response.id][scorer][candidate_key(response)] = float(value)
-    return table
-
-
 _LONGEST = 512  # tokens of a text, where the encoder has positions for more
 
 

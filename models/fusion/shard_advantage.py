@@ -23,7 +23,6 @@ from models.params.teach import VoteParams
 from models.schema import Advantage, Response, SourceScore, WithoutWinner
 
 GROUND_TRUTH, RESPONSE = "ground_truth", "response"
-ScoreTable = Mapping[str, Mapping[str, SourceScore]]
 
 
 def score_row(id_: str, text: str, score: SourceScore) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Tables of measured figures between markers in documents, written and checked; HTML pages written atomically."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -165,7 +164,6 @@ def _figures(row: ResultRow) -> tuple[Cell, Cell]:
 
 
 _PACKAGE = "models.reporting"
-_SUFFIX = ".j2"
 
 
 def new_environment() -> Environment:
@@ -174,12 +172,6 @@ def new_environment() -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["short_commit"] = short_commit
     return environment
-
-
-def template_digest() -> str:
-    """Return the sha256 of all templates, for the identity of a step that renders them (no import shows them)."""
-    names = sorted(file.name for file in files(_PACKAGE).iterdir() if file.name.endswith(_SUFFIX))
-    return hashlib.sha256("\0".join(f"{name}\0{_read(name)}" for name in names).encode()).hexdigest()
 
 
 def write_page(path: Path, html: str) -> Path:

@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.alignment import map_topk
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from models.fusion.alignment.distribution import map_topk
 from models.fusion.signals.record import PAD_LOGPROB
 from models.tokenization.alignment import align_min_edit, align_starts, lossy_rows
 from models.tokenization.codec import TokenCodec

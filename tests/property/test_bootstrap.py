@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.bootstrap import mean_interval, paired_difference
 
-from models.evaluation.bootstrap import Resampling, mean_interval, paired_difference, ratio_interval
+from models.evaluation.bootstrap import Resampling, ratio_interval
 
 _VALUES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 _PAIRS = st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(0.5, 100)), min_size=1, max_size=40)

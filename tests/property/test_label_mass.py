@@ -3,10 +3,11 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.alignment import align_sample
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, align_sample, build_vocab_map
+from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, build_vocab_map
 from models.fusion.signals.record import PAD_LOGPROB, SampleSignals
 from models.params.alignment import AlignmentParams
 from models.schema import Message

@@ -40,7 +40,7 @@ def test_weights_rates_and_boundaries_stay_in_range(schedule, num_prompts, batch
     except ParamsError:
         return
     epochs = sum(p.epochs for p in schedule)
-    assert plan.total_steps == math.ceil(epochs * plan.steps_per_epoch - 1e-6)
+    assert plan.total_steps == math.ceil(epochs * -(-num_prompts // batch_size) - 1e-6)
     assert list(plan.boundaries) == sorted(set(plan.boundaries))
     previous = -1
     for step in range(plan.total_steps):
@@ -68,15 +68,16 @@ def test_presets_share_steps_and_prompts(epochs, num_prompts, batch_size, seed):
         except ParamsError:  # two phases in one step
             continue
     assert len({plan.total_steps for plan in plans}) <= 1
+    steps_per_epoch = -(-num_prompts // batch_size)
     for plan in plans:
         seen: list[int] = []
-        for step in range(min(plan.total_steps, plan.steps_per_epoch)):
+        for step in range(min(plan.total_steps, steps_per_epoch)):
             order = plan.order_at(step, seed=seed)
             assert 1 <= len(order) <= batch_size
             assert order.tolist() == plans[0].order_at(step, seed=seed).tolist()
             seen += order.tolist()
         assert len(set(seen)) == len(seen)
-        if plan.total_steps >= plan.steps_per_epoch:
+        if plan.total_steps >= steps_per_epoch:
             assert sorted(seen) == list(range(num_prompts))
 
 

@@ -84,9 +84,6 @@ class Bm25:
         return scores
 
 
-Rows = npt.NDArray[np.int64]
-
-
 class Frequency:
     """Score = number of distinct values of the entity that stand in the context as whole words.
 

@@ -82,31 +82,6 @@ def _wide(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def retriever_loss(
-    cfg: JointParams,
-    *,
-    scores: Tensor,
-    token_logprobs: Tensor,
-    token_mask: Tensor,
-    entity_mask: Tensor,
-    temperature: Tensor | float,
-    leave_one_out: Tensor | None = None,
-    attention: Tensor | None = None,
-) -> Tensor:
-    """Return the mean of `retriever_losses` over the turns that have entities, a scalar; arguments as there."""
-    losses = retriever_losses(
-        cfg,
-        scores=scores,
-        token_logprobs=token_logprobs,
-        token_mask=token_mask,
-        entity_mask=entity_mask,
-        temperature=temperature,
-        leave_one_out=leave_one_out,
-        attention=attention,
-    )
-    return losses.sum() / entity_mask.any(dim=1).sum().clamp(min=1)
-
-
 def retriever_losses(
     cfg: JointParams,
     *,
@@ -192,12 +167,6 @@ TARGETS: Mapping[Objective, Target] = {
     "adist": Target("attention", _kl),
     "replug": Target("likelihood", _kl_to_target),
 }
-
-
-def contrastive_margin(single: Tensor, without: Tensor, *, margin: float, top: int, mask: Tensor) -> Tensor:
-    """Return the mean over turns of `contrastive_margins`, a scalar; arguments as there."""
-    losses = contrastive_margins(single, without, margin=margin, top=top, mask=mask)
-    return losses.sum() / mask.any(dim=1).sum().clamp(min=1)
 
 
 def contrastive_margins(single: Tensor, without: Tensor, *, margin: float, top: int, mask: Tensor) -> Tensor:

@@ -38,13 +38,3 @@ class RecallRule:
                 return rank - 1
             wanted.discard(row)
         return None if wanted else len(rows)
-
-
-def value_hit(turn: Turn, rows: Sequence[int], rule: RecallRule) -> bool | None:
-    """Whether the retrieved rows hold all gold values of a turn; None where it has none (with a letter or digit) to count."""
-    return rule.value_rank(turn, rows) is not None if any(map(squeeze, turn.gold_values)) else None
-
-
-def id_hit(turn: Turn, rows: Sequence[int], rule: RecallRule) -> bool | None:
-    """Whether the retrieved rows hold all entities that a turn names; None where it names none and is not counted."""
-    return rule.id_rank(turn, rows) is not None if turn.gold_entities else None

@@ -13,9 +13,6 @@ from sacrebleu.metrics.bleu import BLEU as SacreBleu
 
 Floats = npt.NDArray[np.float64]
 
-NUM_STATISTICS = 10
-"""Of a turn: matches of 1- to 4-grams, 1- to 4-grams of the response, its tokens, tokens of the reference."""
-
 _ORDERS = 4
 _SPLIT = str.maketrans({mark: f" {mark} " for mark in string.punctuation})
 
@@ -52,7 +49,10 @@ class BleuVersion:
         return f"{signature}|prepared:{self.prepared}" if self.prepared else signature
 
     def statistics(self, response: str, reference: str) -> tuple[float, ...]:
-        """Return the `NUM_STATISTICS` sufficient statistics of one turn."""
+        """Return the 10 sufficient statistics of one turn.
+
+        Matches of 1- to 4-grams, 1- to 4-grams of the response, its tokens, tokens of the reference.
+        """
         score = _scorer(self).corpus_score([self.prepare(response)], [[self.prepare(reference)]])
         return tuple(float(n) for n in (*score.counts, *score.totals, score.sys_len, score.ref_len))
 

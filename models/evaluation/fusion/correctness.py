@@ -3,11 +3,10 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from models.corpus.numbers import last_number
 from models.errors import DataError, NumericsError, Problem
-from models.schema import Example, SourceScore
+from models.schema import Example
 
 _SPACE = re.compile(r"\s+")
 
@@ -104,16 +103,3 @@ def bits_per_byte(nll: float, num_bytes: int) -> float:
     if num_bytes <= 0:
         raise NumericsError(f"bits_per_byte: `num_bytes` must be greater than 0, but is {num_bytes}. Leave empty responses out.")
     return nll / math.log(2) / num_bytes
-
-
-def corpus_bits_per_byte(scores: Iterable[SourceScore]) -> float:
-    """Return Σ nll / Σ bytes in bits over a corpus (not the mean of per-text ratios, which overweights short texts).
-
-    Raises:
-        NumericsError: There is no text, or a sum is not finite.
-    """
-    nll, num_bytes = 0.0, 0
-    for score in scores:
-        nll += score.nll
-        num_bytes += score.num_bytes
-    return bits_per_byte(nll, num_bytes)

@@ -29,36 +29,20 @@ class RenamedRows:
     tail: Probs
 
 
-def map_topk(
-    topk_ids: npt.NDArray[np.integer],
-    topk_logprobs: npt.NDArray[np.floating],
-    tail: npt.NDArray[np.floating],
-    vocab_map: VocabMap | None,
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-    """Rename a source's top-k to the target's tokens; no probability is lost.
-
-    Source tokens that share a target token add up, tokens without one go to the tail.
-
-    Args:
-        topk_ids: [T, K] ids of the source.
-        topk_logprobs: [T, K], nats; `PAD_LOGPROB` marks unused slots.
-        tail: [T], log of the mass outside the top-k.
-        vocab_map: Source to target; None where both have the same vocabulary.
-
-    Returns:
-        ids uint32[T, K], distinct in each row; log-probabilities float16[T, K], descending, unused slots 0 and `PAD_LOGPROB`;
-        tail float16[T], at least `TAIL_FLOOR`.
-    """
-    return merge(rename(topk_ids, topk_logprobs, tail, vocab_map), top_k=topk_ids.shape[1])
-
-
 def rename(
     topk_ids: npt.NDArray[np.integer],
     topk_logprobs: npt.NDArray[np.floating],
     tail: npt.NDArray[np.floating],
     vocab_map: VocabMap | None,
 ) -> RenamedRows:
-    """Take the first half of `map_topk`: other ids, no sums yet."""
+    """Rename a source's top-k to the target's tokens; equal ids are not added up yet (`merge`).
+
+    Args:
+        topk_ids: [T, K] ids of the source.
+        topk_logprobs: [T, K], nats; `PAD_LOGPROB` marks unused slots.
+        tail: [T], log of the mass outside the top-k.
+        vocab_map: Source to target; None where both have the same vocabulary.
+    """
     ids = np.asarray(topk_ids).astype(np.int32)
     if vocab_map is not None:
         # A model's head may be wider than its tokenizer: rows beyond the vocabulary stand for no token.
@@ -70,7 +54,14 @@ def rename(
 
 
 def merge(rows: RenamedRows, *, top_k: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-    """Add up equal ids of each row and keep the `top_k` most probable; the rest joins the tail. Returns as `map_topk`."""
+    """Add up equal ids of each row and keep the `top_k` most probable; no probability is lost.
+
+    Tokens without one of the target, and those beyond `top_k`, go to the tail.
+
+    Returns:
+        ids uint32[T, top_k], distinct in each row; log-probabilities float16[T, top_k], descending, unused slots 0 and
+        `PAD_LOGPROB`; tail float16[T], at least `TAIL_FLOOR`.
+    """
     if rows.ids.size == 0:
         return _empty(len(rows.ids), top_k)
     order = np.argsort(rows.ids, axis=1, kind="stable")

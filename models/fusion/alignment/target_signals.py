@@ -104,14 +104,6 @@ def align_shard(
     return AlignedShard(samples, coverage)
 
 
-def align_sample(
-    item: AlignItem, *, target: ChatTokenizer, source: ChatTokenizer, vocab_map: VocabMap | None, cfg: AlignmentParams
-) -> tuple[SampleSignals, Coverage]:
-    """Align one text; see `align_shard`, which is faster for many."""
-    shard = align_shard([item], target=target, sources={item.source: source}, maps={item.source: vocab_map}, cfg=cfg)
-    return shard.samples[0], shard.coverage[item.source]
-
-
 class _SourceAlignment:
     """One source towards one target."""
 

@@ -173,11 +173,6 @@ class RowReader:
         # Maps cannot be sent to another process: it opens its own.
         return self.__dict__ | {"_mapped": {name: {} for name in self._widths}, "_files": set()}
 
-    @property
-    def num_maps(self) -> int:
-        """Files that are mapped now."""
-        return len(self._files)
-
     def read(self, runs: Sequence[Run], names: Sequence[str]) -> list[list[Part]]:
         """Return for each named array the bytes of every run, read-only.
 

@@ -1,6 +1,5 @@
 """Trainer's arguments, and how a step is cut into micro-batches."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from transformers import TrainingArguments
 from models.errors import ParamsError, Problem
 from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 
 def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: list[str], output_dir: Path) -> TrainingArguments:

@@ -33,7 +33,7 @@ from models.reporting.documents import new_environment, write_page
 from models.reporting.grids import Grid
 from models.reporting.paper_tables import paper_rows
 
-_SECTION, _PAGE = "dialogue_section.html.j2", "dialogue.html.j2"
+_PAGE = "dialogue.html.j2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +72,19 @@ class DialogueParts:
     agreement: Markup | None
 
 
-def dialogue_section(data: DialogueReportData) -> Markup:
-    """Return the `<section>` elements of the dialogue half, for a page that has the styles of `style.css.j2`.
-
-    Raises:
-        DataError: The results table is empty.
-    """
-    return Markup(_render(_SECTION, data))
-
-
 def render_dialogue_report(data: DialogueReportData) -> str:
     """Return a whole page: it loads nothing and runs no script.
 
     Raises:
         DataError: The results table is empty.
     """
-    return _render(_PAGE, data) + "\n"
+    if not data.table:
+        raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
+    environment = new_environment()
+    environment.filters |= {"metric_name": metric_name}
+    environment.globals |= {"format_value": format_value, "format_range": format_range, "is_percent": is_percent}
+    level = f"{100 * data.confidence:g} %"
+    return environment.get_template(_PAGE).render(data=data, parts=dialogue_parts(data), level=level) + "\n"
 
 
 def write_dialogue_report(data: DialogueReportData, path: Path) -> Path:
@@ -134,16 +131,6 @@ def dialogue_parts(data: DialogueReportData) -> DialogueParts:
         curves=drawn.get("retriever_curves"),
         agreement=drawn.get("agreement"),
     )
-
-
-def _render(template: str, data: DialogueReportData) -> str:
-    if not data.table:
-        raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
-    environment = new_environment()
-    environment.filters |= {"metric_name": metric_name}
-    environment.globals |= {"format_value": format_value, "format_range": format_range, "is_percent": is_percent}
-    level = f"{100 * data.confidence:g} %"
-    return environment.get_template(template).render(data=data, parts=dialogue_parts(data), level=level)
 
 
 def _cards(table: Sequence[DialogueTableRow], comparisons: Sequence[DialogueComparison]) -> tuple[DialogueCard, ...]:

@@ -5,10 +5,9 @@ Names, addresses, telephone numbers and postcodes are replaced everywhere they o
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
-from models.corpus.text import contains_words, normalise
 from models.dialogue.data.readers.base import SPLITS, DialogueSource
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.data.unseen.replace import OWN_WORDS, TextRenewal, is_own, kind_of, level_of, words_of
@@ -120,51 +119,6 @@ def renew(source: DialogueSource, cfg: RenewParams, *, setting: str) -> Dialogue
         more = distractors(source.entities, cfg.distractors, inventor=inventor, kind=cfg.distractor_kind)
         source = replace(source, entities=[*source.entities, *more])
     return source
-
-
-@dataclass(frozen=True, slots=True)
-class RenewalCounts:
-    """How much of a split is renewed.
-
-    Attributes:
-        turns: Turns.
-        changed: Turns with another context or response.
-        responses: Turns with another response.
-        words: Words replaced in responses.
-        values: Gold values replaced.
-        values_said: Gold values replaced that the original response has word by word.
-        values_kept: Those of them that the renewed response has; anything less than `values_said` is a fault.
-    """
-
-    turns: int = 0
-    changed: int = 0
-    responses: int = 0
-    words: int = 0
-    values: int = 0
-    values_said: int = 0
-    values_kept: int = 0
-
-
-def renewal_counts(source: DialogueSource, renewed: DialogueSource, split: Split) -> RenewalCounts:
-    """Compare a split before and after `renew`."""
-    counts = RenewalCounts()
-    for old, new in zip(source.turns(split), renewed.turns(split), strict=True):
-        pairs = [(a, b) for a, b in zip(old.gold_values, new.gold_values, strict=True) if a != b]
-        said = [(a, b) for a, b in pairs if _says(old, a)]
-        counts = RenewalCounts(
-            turns=counts.turns + 1,
-            changed=counts.changed + ((old.context, old.response) != (new.context, new.response)),
-            responses=counts.responses + (old.response != new.response),
-            words=counts.words + sum(a != b for a, b in zip(words_of(old.response), words_of(new.response), strict=True)),
-            values=counts.values + len(pairs),
-            values_said=counts.values_said + len(said),
-            values_kept=counts.values_kept + sum(_says(new, b) for _, b in said),
-        )
-    return counts
-
-
-def _says(turn: Turn, value: str) -> bool:
-    return contains_words(normalise(turn.response), normalise(value))
 
 
 def _vocabulary(source: DialogueSource) -> set[str]:

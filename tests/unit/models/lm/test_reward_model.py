@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from models.errors import NumericsError, SourceError
-from models.fusion.scorers import candidate_key, reference_scores, scores_by_example
+from models.fusion.scorers import reference_scores
 from models.lm.prompts import TextItem
 from models.lm.resolve import resolve_reward_model
 from models.lm.reward_model import encode_judged, load_reward_model, reward_scores
 from models.params.sources import RewardModelSpec
-from models.schema import Message, Response
+from models.schema import Message
 from models.tokenization.chat import PRESETS
 
 ANSWERS = ["It is 42.", "", "The capital of Borland is Quenby, a little town on a hill.", "東京", "a"]
@@ -138,19 +138,3 @@ def test_reference_is_sentence_chrf():
     assert scores[2] == pytest.approx(sacrebleu.sentence_chrf(texts[2].response, [references[2]]).score)
     with pytest.raises(ValueError, match="argument"):
         reference_scores(texts, references[:2])
-
-
-def test_table_for_the_vote():
-    responses = [
-        Response("e1", "a", 0, "x", 1, "eos"),
-        Response("e1", "b", 1, "y", 1, "eos"),
-        Response("e2", "a", 0, "z", 1, "eos"),
-    ]
-    table = scores_by_example(responses, {"rm": [0.1, 0.2, 0.3], "chrf": [9, 8, 7]})
-    assert table == {
-        "e1": {"rm": {"a#0": 0.1, "b#1": 0.2}, "chrf": {"a#0": 9.0, "b#1": 8.0}},
-        "e2": {"rm": {"a#0": 0.3}, "chrf": {"a#0": 7.0}},
-    }
-    assert candidate_key(responses[1]) == "b#1"
-    with pytest.raises(ValueError, match="argument"):
-        scores_by_example(responses, {"rm": [0.1]})

@@ -1,4 +1,4 @@
-"""The two rules, and what they are summed to."""
+"""The two rules of retrieval, turn by turn."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +10,7 @@ from models.corpus.text import ALL_SCRIPTS, TextRule
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
 from models.errors import DataError
-from models.evaluation.bootstrap import Resampling, ratio_interval
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, ValueTable, _looked_for, score_retrieval
-from models.evaluation.retrieval_figures import retrieval_figures
 
 KB = KnowledgeBase(
     [
@@ -98,45 +96,6 @@ def test_api_turns_are_left_out_unless_counted() -> None:
     kwargs = {"recall_at": (1,), "value_attributes": None}
     assert [r.id for r in score_retrieval(asked, hits, KB, **kwargs)] == ["d#0"]  # type: ignore[arg-type]
     assert [r.id for r in score_retrieval(asked, hits, KB, **kwargs, count_api=True)] == ["d#0", "d#1"]  # type: ignore[arg-type]
-
-
-def row(dialogue: str, rank: int | None, *, domain: str = "hotel", first: bool = False, looked_for: int = 1) -> RetrievalRow:
-    return RetrievalRow("t", dialogue, domain, first, 1, looked_for, rank, 0, None)
-
-
-ROWS = [
-    row("x", 1, first=True),
-    row("x", 3),
-    row("x", None, domain="food"),
-    row("y", 2, looked_for=0),
-    replace(row("y", None), num_values=0),
-]
-
-
-def test_figures_and_their_denominators() -> None:
-    figures = retrieval_figures(ROWS, recall_at=(1, 3))
-    table = {(f.metric, f.k, f.rule, f.group): f for f in figures}
-    assert {key[3] for key in table} == {"all", "first_mentions", "domain/hotel", "domain/food"}
-    assert {key[2] for key in table} == {"value"}  # no turn names an entity
-    every = table["recall", 3, "value", "all"]
-    assert (every.value, every.total, every.num_turns, every.num_dialogues, every.num_empty) == (0.75, 3, 4, 2, 1)
-    assert table["recall", 1, "value", "all"].total == 1
-    assert table["mrr", 3, "value", "all"].value == pytest.approx((1 + 1 / 3 + 1 / 2) / 4)
-    assert table["recall", 3, "value", "domain/food"].value == 0
-    assert table["recall", 1, "value", "first_mentions"].num_turns == 1
-
-
-def test_dialogues_are_resampled_not_turns() -> None:
-    rows = [row(str(d), 1 if d % 2 else None) for d in range(40) for _ in range(10)]
-    figure = retrieval_figures(rows, recall_at=(1,), resampling=Resampling(samples=1000))[0]
-    assert (figure.value, figure.num_turns, figure.num_dialogues) == (0.5, 400, 40)
-    by_turn = ratio_interval([r.value_rank or 0 for r in rows], [1] * 400)
-    # Turns of a dialogue agree wholly here, so that the interval is that of 40 draws: √10 as wide.
-    assert (figure.high - figure.low) / (by_turn.high - by_turn.low) == pytest.approx(10**0.5, rel=0.15)
-
-
-def test_no_rows_no_figures() -> None:
-    assert retrieval_figures([], recall_at=(1,)) == []
 
 
 def test_turns_cost_nothing_by_the_size_of_the_knowledge_base() -> None:

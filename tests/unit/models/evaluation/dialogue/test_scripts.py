@@ -7,7 +7,7 @@ from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex, pseudo_positive, seen_in_context
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.retrieval.baselines import Bm25, Frequency
-from models.dialogue.retrieval.recall_rule import RecallRule, value_hit
+from models.dialogue.retrieval.recall_rule import RecallRule
 from models.evaluation.dialogue.entity_f1 import MULTIWOZ, PLAIN, EntityList
 from models.evaluation.dialogue.hallucination import SupportCheck, WordValues
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
@@ -29,13 +29,13 @@ def score(values: tuple[str, ...], hits: list[int], **how: object) -> RetrievalR
 def test_recall_by_value_finds_the_right_entity_only(values: tuple[str, ...], wrong: int, right: int) -> None:
     assert (score(values, [wrong]).value_rank, score(values, [right]).value_rank) == (None, 1)
     rule = RecallRule(KB)
-    assert (value_hit(turn(values), [wrong], rule), value_hit(turn(values), [right], rule)) == (False, True)
+    assert (rule.value_rank(turn(values), [wrong]), rule.value_rank(turn(values), [right])) == (None, 1)
 
 
 def test_values_of_which_nothing_is_left_do_not_count() -> None:
     assert (score(("🍕",), [0]).num_values, score(("🍕",), [4]).value_rank) == (0, None)
     assert score(("北京烤鸭店",), [1], rule=PUBLISHED).num_values == 0
-    assert value_hit(turn(("🍕", "!")), [4], RecallRule(KB)) is None
+    assert RecallRule(KB).value_rank(turn(("🍕", "!")), []) == 0
     assert ValueIndex(KB).names_in("a 🍕 and 🍕").tolist() == []
     assert WordValues(["🍕", "—"]).maximal("🍕 —") == frozenset()
     assert EntityList(["🍕", "…", "pizza"], rule=PLAIN).extract("pizza 🍕 …") == ("pizza",)

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from support.bootstrap import mean_interval, paired_difference
 
 from models.errors import DataError
-from models.evaluation.bootstrap import Resampling, mean_interval, paired_difference, ratio_interval
+from models.evaluation.bootstrap import Resampling, ratio_interval
 from models.evaluation.fusion.comparison import (
     Pair,
     aggregate,

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.alignment import map_topk
 
 from models.fusion.alignment.distribution import (
     LabelPaths,
     RenamedRows,
     covering_slots,
     find_label_paths,
-    map_topk,
     merge,
     move_to_labels,
 )

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.alignment import align_sample
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import AlignmentError
-from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, align_sample, align_shard, build_vocab_map
+from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, align_shard, build_vocab_map
 from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals, SignalSpec
 from models.fusion.signals.shard import write_shard
 from models.fusion.signals.store import SignalStore

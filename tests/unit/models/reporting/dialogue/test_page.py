@@ -11,7 +11,6 @@ from models.reporting.dialogue.data import DialogueReportData
 from models.reporting.dialogue.page import (
     dialogue_figures,
     dialogue_parts,
-    dialogue_section,
     render_dialogue_report,
     write_dialogue_report,
 )
@@ -74,10 +73,8 @@ def test_empty_parts_are_left_out(dialogue_report: DialogueReportData) -> None:
     assert list(dialogue_figures(bare)) == ["retrieval", "recall_at_k"]
 
 
-def test_the_section_stands_alone_and_the_page_is_written_whole(dialogue_report: DialogueReportData, tmp_path: Path) -> None:
+def test_the_page_is_written_whole(dialogue_report: DialogueReportData, tmp_path: Path) -> None:
     bare = DialogueReportData("Bare", [row for row in dialogue_report.table if row.metric == "bleu"])
-    section = dialogue_section(bare)
-    assert section.lstrip().startswith('<section id="dialogue-result">') and "<html" not in section
     path = write_dialogue_report(bare, tmp_path / "out" / "index.html")
     assert path.read_text(encoding="utf-8") == render_dialogue_report(bare)
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]

@@ -9,7 +9,6 @@ import pytest
 
 from models.errors import DataError
 from models.evaluation.fusion.scores import ComparisonRow, System, TableRow
-from models.reporting.documents import template_digest
 from models.reporting.fusion.data import ReportData
 from models.reporting.fusion.page import headlines, metric_sections, render_report, strips, write_report
 
@@ -125,10 +124,6 @@ def test_the_same_data_gives_the_same_page(report: ReportData, html: str, tmp_pa
 def test_an_empty_table_is_an_error() -> None:
     with pytest.raises(DataError, match="`table`"):
         render_report(ReportData("Nothing", []))
-
-
-def test_the_template_has_an_identity() -> None:
-    assert re.fullmatch(r"[0-9a-f]{64}", template_digest())
 
 
 def test_the_headline_is_the_main_method_over_all(table: tuple[TableRow, ...], comparisons: tuple[ComparisonRow, ...]) -> None:
