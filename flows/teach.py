@@ -138,10 +138,11 @@ class TeachCalls:
 
     def _validation(self) -> list[Span]:
         limit = min(self.cfg.rewards.validation_prompts, int(self.data.meta["valid"]))
-        if limit:
-            return self._spans(validation_prompts(self.data, limit=limit), "valid")
+        found = self._spans(validation_prompts(self.data, limit=limit), "valid") if limit else []
+        if found:
+            return found
         if self.cfg.rewards.accept == "calibrated":
-            rule = "must not be `calibrated` without a validation split (`corpus.valid_fraction`)"
+            rule = "must not be `calibrated` without validation rows that have a ground truth (`corpus.valid_fraction`)"
             raise ParamsError("Invalid parameters", [Problem("`teach.rewards.accept`", rule)])
         return []
 
@@ -192,6 +193,7 @@ class TeachCalls:
             responses=tuple(self._of("responses", self.models, span) for span in self.valid),
             shards=tuple((span.start, span.stop) for span in self.valid),
             order=tuple(self.models),
+            prompts_only="train" in self.data.meta.get("prompts_only", {}),
         )
 
     def compare(self, quality: Artifact | None) -> Callable[[str, Span], Call]:

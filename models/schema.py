@@ -20,13 +20,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One instruction with its ground-truth response.
+    """One instruction, with its ground-truth response where there is one.
 
     Attributes:
         id: Stable identity, unique in the corpus.
         family: Capability family (knowledge, reasoning, safety, …) or data set name; scores are per family.
         messages: The prompt, last turn by the user. For plain text continuation one user message with `format` text.
-        response: Ground-truth response y_i.
+        response: Ground-truth response y_i; None where there is only a prompt, which takes part in inference mode alone.
         answer: What `check` looks for in a model's response, or None.
         check: How correctness is judged: `exact` (normalised equality), `contains`, `number` (last number), `none`.
         seen_by: Names of sources known to have been trained on this row.
@@ -36,11 +36,27 @@ class Example:
     id: str
     family: str
     messages: tuple[Message, ...]
-    response: str
+    response: str | None
     answer: str | None = None
     check: Check = "none"
     seen_by: tuple[str, ...] = ()
     ended: bool = True
+
+    @property
+    def ground_truth(self) -> str:
+        """The response of an example that has one.
+
+        Raises:
+            ValueError: There is only a prompt.
+        """
+        if self.response is None:
+            raise ValueError(f"example `{self.id}` has no ground truth; ask for `response` where there may be none")
+        return self.response
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether there is something to compare an answer with: a ground truth, or what its check looks for."""
+        return self.response is not None or self.check != "none"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict; defaults are left out."""
@@ -48,8 +64,9 @@ class Example:
             "id": self.id,
             "family": self.family,
             "messages": [{"role": m.role, "content": m.content} for m in self.messages],
-            "response": self.response,
         }
+        if self.response is not None:
+            row["response"] = self.response
         if self.answer is not None:
             row["answer"] = self.answer
             row["check"] = self.check
@@ -66,7 +83,7 @@ class Example:
             id=row["id"],
             family=row["family"],
             messages=tuple(Message(m["role"], m["content"]) for m in row["messages"]),
-            response=row["response"],
+            response=row.get("response"),
             answer=row.get("answer"),
             check=row.get("check", "none"),
             seen_by=tuple(row.get("seen_by", ())),
@@ -174,10 +191,10 @@ class Advantage:
     Attributes:
         id: Example id.
         family: Its family.
-        train_winner: Source with the lowest cross-entropy on the ground truth (M^MinCE, eq. 1).
+        train_winner: Source with the lowest cross-entropy on the ground truth (M^MinCE, eq. 1); None without a ground truth.
         infer_winner: Source of the response that won the vote (eq. 2); None where nobody did.
         infer_sample: Which of its samples; None without a winner.
-        train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`.
+        train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`; empty without a ground truth.
         infer_votes: `source#sample` → number of votes, for the answers that could win.
         tie: Which rule settled the vote: `votes`, `reward`, `ce` or `order`; `none` where there was no vote.
         infer_rewards: `source#sample` → mean z-scored reward.
@@ -187,7 +204,7 @@ class Advantage:
 
     id: str
     family: str
-    train_winner: str
+    train_winner: str | None
     infer_winner: str | None
     infer_sample: int | None
     train_scores: Mapping[str, float]

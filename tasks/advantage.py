@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from models.params.teach import AdvantageParams, ScorerSpec, VoteParams
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from models.schema import Advantage, Split
 
 CALIBRATION, QUALITY, WINNERS = "calibration.json", "scorer_quality.json", "winners.json"
+WITHOUT_TRUTH = "calibration_without_truth.json"
 
 
 @step("advantage")
@@ -36,8 +38,9 @@ def advantage(
     from models.fusion.advantage import Calibration
     from models.fusion.shard_advantage import Election, write_advantages
 
-    known = Calibration.load(calibration.path / CALIBRATION) if calibration is not None else None
-    election = Election(order=order, unit=cfg.ce_unit, rules=rules, calibration=known)
+    places = [] if calibration is None else [calibration.path / name for name in (CALIBRATION, WITHOUT_TRUTH)]
+    known, without = ([Calibration.load(place) if place.is_file() else None for place in places] + [None, None])[:2]
+    election = Election(order=order, unit=cfg.ce_unit, rules=rules, calibration=known, calibration_without_truth=without)
     rows, cases = _held(data, scores, rewards, responses, split="train", span=(start, stop), election=election)
     write_advantages(work.out / "advantage.jsonl", rows)
     counts = winner_counts(cases, rows)
@@ -57,21 +60,34 @@ def scorer_quality(
     responses: tuple[Mapping[str, Artifact], ...],
     shards: tuple[tuple[int, int], ...],
     order: tuple[str, ...],
+    prompts_only: bool = False,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write scorer_quality.json, and for the gate `calibrated` calibration.json, from the validation prompts of all shards."""
+    """Write scorer_quality.json, and for the gate `calibrated` calibration.json, from the validation prompts of all shards.
+
+    With training prompts without a ground truth (`prompts_only`) also calibration_without_truth.json: the threshold at which
+    winners reach the target where the scorers that need none vote alone.
+    """
     from models.evaluation.fusion.scorer_quality import calibrate, judge_scorers
     from models.fusion.shard_advantage import Election
 
     open_gate = VoteParams(truncated_may_win=rules.truncated_may_win)
     election = Election(order=order, unit=cfg.ce_unit, rules=open_gate)
     cases: list[Case] = []
+    alone: list[Case] = []
+    voters = frozenset(s.name for s in scorers if not s.sees_truth)
+    gate = rules.accept == "calibrated"
     for span, *parts in zip(shards, scores, rewards, responses, strict=True):
         cases += _held(data, *parts, split="valid", span=span, election=election)[1]
+        if gate and prompts_only and voters:
+            alone += _held(data, *parts, split="valid", span=span, election=election, voters=voters)[1]
     found = judge_scorers(cases, scorers)
     (work.out / QUALITY).write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
-    if rules.accept == "calibrated":
+    if gate:
         calibrate(cases, target=rules.accept_target).save(work.out / CALIBRATION)
+    if alone:
+        of = "the scorers that vote on prompts without a ground truth"
+        calibrate(alone, target=rules.accept_target, of=of).save(work.out / WITHOUT_TRUTH)
     return {"prompts": len(cases), "warnings": found["warnings"]}
 
 
@@ -84,8 +100,9 @@ def _held(
     split: "Split",
     span: tuple[int, int],
     election: "Election",
+    voters: "frozenset[str] | None" = None,
 ) -> "tuple[list[Advantage], list[Case]]":
-    """Hold the vote on one shard: its outcome, and what the answers were worth."""
+    """Hold the vote on one shard (with `voters`, among those scorers): its outcome, and what the answers were worth."""
     from models.corpus.examples import read_slice
     from models.evaluation.fusion.scorer_quality import make_case
     from models.fusion.shard_advantage import judge_shard, read_contests
@@ -96,7 +113,10 @@ def _held(
         scores={name: a.path / "scores.jsonl" for name, a in scores.items()},
         rewards={name: a.path / "rewards.jsonl" for name, a in rewards.items()},
         responses={name: a.path for name, a in responses.items()},
+        prompts_only={e.id for e in examples if e.response is None},
     )
+    if voters is not None:
+        contests = [replace(c, rewards={name: row for name, row in c.rewards.items() if name in voters}) for c in contests]
     rows = judge_shard(contests, election)
     cases = [
         make_case(e, c, a, order=election.order, rules=election.rules, likeness=split == "valid")

@@ -24,13 +24,15 @@ def corpus(cfg: CorpusParams, files: Mapping[str, str], *, runtime: Runtime, run
 
 @step("validation-prompts")
 def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str, Any]:
-    """Write valid.jsonl: examples of the validation split, chosen by a hash of their ids, on which scorers are judged."""
+    """Write valid.jsonl: examples of the validation split, chosen by a hash of their ids, on which scorers are judged.
+
+    Examples with nothing to compare an answer with (no ground truth, no check) are left out.
+    """
     from models.corpus.examples import read_examples, write_examples
     from models.evaluation.fusion.run import pick_examples
 
-    return {
-        "valid": write_examples(work.out / "valid.jsonl", pick_examples(read_examples(data.path / "valid.jsonl"), limit=limit))
-    }
+    judgeable = (example for example in read_examples(data.path / "valid.jsonl") if example.judgeable)
+    return {"valid": write_examples(work.out / "valid.jsonl", pick_examples(judgeable, limit=limit))}
 
 
 @step("dialogues")

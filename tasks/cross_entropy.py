@@ -32,7 +32,10 @@ def cross_entropy(
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write scores.jsonl (cross-entropy of ground truth and answers) and, of training examples, ground_truth/ (the signals)."""
+    """Write scores.jsonl (cross-entropy of ground truth and answers) and, of training examples, ground_truth/ (the signals).
+
+    Of a prompt without a ground truth the answers alone are scored.
+    """
     from models.corpus.examples import read_responses, read_slice
     from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, score_row
     from models.fusion.signals.shard import write_shard
@@ -41,7 +44,7 @@ def cross_entropy(
 
     examples = read_slice(data.path / f"{split}.jsonl", start, stop)
     prompts = {e.id: e.messages for e in examples}
-    truths = [TextItem(e.id, e.messages, e.response, e.ended) for e in examples]
+    truths = [TextItem(e.id, e.messages, e.response, e.ended) for e in examples if e.response is not None]
     answers = [TextItem(f"{r.id}#{r.sample}", prompts[r.id], r.text, r.ended) for r in read_responses(responses.path)]
     scores: list[dict[str, Any]] = []
     total = len(truths) + len(answers)

@@ -74,7 +74,9 @@ def evaluation(
                 )
             )
         del loaded  # judges want its memory
-        count = write_scores(work.out / ROWS, with_rewards(rows, examples, scorers) if cfg.answers else rows)
+        if cfg.answers:
+            rows = with_rewards(rows, examples, scorers, see_truth={voter.name for voter in voters if voter.sees_truth})
+        count = write_scores(work.out / ROWS, rows)
     return {"system": name, "split": split, "examples": count}
 
 

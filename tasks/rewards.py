@@ -33,7 +33,8 @@ def rewards(
 ) -> Mapping[str, Any]:
     """Write rewards.jsonl: {id, scores: {source#sample: score}} for every example of the shard.
 
-    A scorer that leaves an answer ungraded abstains on the example: there are no scores.
+    A scorer that leaves an answer ungraded abstains on the example: there are no scores. One that compares with the ground
+    truth abstains where there is none.
 
     Args:
         scorer: The voter.
@@ -70,8 +71,9 @@ def rewards(
     table |= {id_: {} for id_ in silent}
     with (work.out / "rewards.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": id_, "scores": found}) + "\n" for id_, found in table.items())
-    # `check` has no opinion of rows without one; the others should have graded every answer.
-    ungraded = 0 if scorer.kind == "check" else sum(value is None for value in values)
+    # `check` has no opinion of rows without one; the others should have graded every answer that they can grade.
+    able = [_can_grade(scorer, examples[answer.id]) for answer in answers]
+    ungraded = 0 if scorer.kind == "check" else sum(value is None for value, can in zip(values, able, strict=True) if can)
     return {"scorer": scorer.name, "answers": len(answers), "ungraded": ungraded, "abstained": len(silent)}
 
 
@@ -88,10 +90,17 @@ def _graded(
     from models.lm.prompts import TextItem
     from tasks.backends import open_judge
 
-    items = [TextItem(r.id, examples[r.id].messages, r.text) for r in answers]
-    truths = [examples[r.id].response for r in answers]
+    graded = [r for r in answers if _can_grade(scorer, examples[r.id])]
+    items = [TextItem(r.id, examples[r.id].messages, r.text) for r in graded]
+    truths = [examples[r.id].response or "" for r in graded]
     judge = open_judge(scorer, model.path if model else None, batch_size=batch_size, runtime=runtime)
-    return judge(items, truths, lambda done: sink.progress(done, len(items), unit="answers"))
+    found = iter(judge(items, truths, lambda done: sink.progress(done, len(items), unit="answers")) if items else ())
+    return [next(found) if _can_grade(scorer, examples[r.id]) else None for r in answers]
+
+
+def _can_grade(scorer: ScorerSpec, example: "Example") -> bool:
+    """Whether a scorer has what it compares answers with."""
+    return example.response is not None or not scorer.sees_truth
 
 
 def _confidence(answers: "Sequence[Response]", scores: Mapping[str, Artifact]) -> list[float]:

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -99,14 +100,20 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
     place = ctx.out("prepare", "corpus")
     tokens = _bytes_per_token(ctx)
     if (place / "stats.json").is_file():
-        return _measure(place, bytes_per_token=tokens, tokenizers=_tokenizers(ctx), extra_bytes=_extra_bytes(ctx))
+        found = _measure(place, bytes_per_token=tokens, tokenizers=_tokenizers(ctx), extra_bytes=_extra_bytes(ctx))
+        size = replace(found, num_prompts_only=_splits(place)["train"].get("prompts_only", 0))
+        if size.response_bytes or not size.num_prompts_only:
+            return size
+        # Without a ground truth to go by, answers are taken to be as long as they may be.
+        return replace(size, response_bytes=ctx.params.teach.responses.max_new_tokens * size.bytes_per_token)
     hint = ctx.params.planning.corpus
     if hint is not None:
         return CorpusSize(**hint.model_dump(), bytes_per_token=tokens)
     if ctx.params.corpus.kind == "embedded":
         world = ctx.params.corpus.world
         return CorpusSize(
-            num_train=world.num_train,
+            num_train=world.num_train + world.num_prompts_only,
+            num_prompts_only=world.num_prompts_only,
             num_valid=world.num_valid,
             num_test=world.num_test,
             prompt_bytes=45,
@@ -168,13 +175,15 @@ def _measure(
     lengths: list[tuple[int, int]] = []
     prompts: list[str] = []
     texts: list[str] = []
+    truths = 0
     for split in ("train", "valid", "test"):
         counts[split] = count_examples(place / f"{split}.jsonl") if (place / f"{split}.jsonl").is_file() else 0
     for example in islice(read_examples(place / "train.jsonl"), sample):
         prompt = sum(len(message.content.encode()) for message in example.messages)
-        lengths.append((prompt, len(example.response.encode())))
+        lengths.append((prompt, len((example.response or "").encode())))
+        truths += example.response is not None
         prompts.append("\n".join(message.content for message in example.messages))
-        texts.append(f"{prompts[-1]}\n{example.response}")
+        texts.append(f"{prompts[-1]}\n{example.response or ''}")
     seen = max(len(lengths), 1)
     tokens = [_lengths(t, texts) for t in tokenizers] if texts else []
     most = max(tokens, key=sum, default=None)
@@ -183,13 +192,18 @@ def _measure(
         num_valid=counts["valid"],
         num_test=counts["test"],
         prompt_bytes=sum(prompt for prompt, _ in lengths) / seen,
-        response_bytes=sum(response for _, response in lengths) / seen,
+        response_bytes=sum(response for _, response in lengths) / max(truths, 1),
         bytes_per_token=sum(map(sum, lengths)) / max(1, sum(most)) if most else bytes_per_token,
         longest_bytes=max((prompt + response for prompt, response in lengths), default=0),
         longest_row=max(map(max, tokens)) if tokens else None,
         longest_prompt=max(max(_lengths(t, prompts)) for t in tokenizers) if tokens else None,
         extra_bytes=extra_bytes,
     )
+
+
+def _splits(place: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads((place / "stats.json").read_text(encoding="utf-8"))["splits"]
+    return found
 
 
 def _lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
@@ -208,13 +222,14 @@ def cut_warnings(ctx: StageContext) -> list[str]:
 
 
 def _truths(ctx: StageContext) -> str:
-    stats = ctx.out("prepare", "corpus") / "stats.json"
-    train = json.loads(stats.read_text(encoding="utf-8"))["splits"]["train"] if stats.is_file() else {}
+    place = ctx.out("prepare", "corpus")
+    train = _splits(place)["train"] if (place / "stats.json").is_file() else {}
     cut = train.get("cut", 0)
     if not cut:
         return ""
+    truths = train["rows"] - train.get("prompts_only", 0)
     return (
-        f"{cut:,} of {train['rows']:,} ground truths are cut by their reader (`corpus.sets[].response_chars`): "
+        f"{cut:,} of {truths:,} ground truths are cut by their reader (`corpus.sets[].response_chars`): "
         "they are without an end label, and teach nobody when to stop."
     )
 
@@ -232,7 +247,7 @@ def _answers(ctx: StageContext) -> str:
     size, place = corpus_size(ctx), ctx.out("prepare", "corpus") / "train.jsonl"
     if size is None or not place.is_file():
         return ""
-    lengths = [len(e.response.encode()) / size.bytes_per_token for e in islice(read_examples(place), _SAMPLE)]
+    lengths = [len(e.response.encode()) / size.bytes_per_token for e in islice(read_examples(place), _SAMPLE) if e.response]
     longer = sum(length > most for length in lengths)
     if not longer:
         return ""

@@ -92,8 +92,8 @@ def _is_given(value: object) -> bool:
 
 
 Role = Literal["system", "user", "assistant"]
-Parts = tuple[tuple[Message, ...], str, bool]
-"""Prompt, response, and whether the response goes to its end."""
+Parts = tuple[tuple[Message, ...], str | None, bool]
+"""Prompt, response (None: there is only a prompt), and whether the response goes to its end."""
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -130,18 +130,24 @@ def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
         raise BadRecord("must be a JSON object", shown(row), hint)
     refuse_lost(row, cfg.format)
     messages, response, ended = _FORMATS[cfg.format].parse(row, cfg)
-    if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response) > cfg.max_chars:
+    if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response or "") > cfg.max_chars:
         raise LeftOut("too_long")
+    # A prompt alone is checked where the row says what a correct response holds.
+    check = "none" if response is None and not _has_reference(row) else cfg.check
     return Example(
         id=f"{cfg.name}/{_row_id(row, number)}",
         family=cfg.family or cfg.name,
         messages=messages,
         response=response,
-        answer=None if cfg.check == "none" else reference_answer(row, response, cfg.check),
-        check=cfg.check,
+        answer=None if check == "none" else reference_answer(row, response or "", check),
+        check=check,
         seen_by=cfg.seen_by,
         ended=ended,
     )
+
+
+def _has_reference(row: Mapping[str, Any]) -> bool:
+    return bool(str(optional_text(row, "reference")).strip())
 
 
 def reference_answer(row: Mapping[str, Any], response: str, check: Check) -> str:
@@ -163,10 +169,25 @@ def reference_answer(row: Mapping[str, Any], response: str, check: Check) -> str
     return number
 
 
-def _alpaca(row: Mapping[str, Any], _: CorpusSet) -> Parts:
+def _response(row: Mapping[str, Any], field: str, cfg: CorpusSet) -> str | None:
+    """Return the response in `field`; None where it is missing or blank and the data set may have prompts alone."""
+    given = bool(str(optional_text(row, field)).strip())
+    if cfg.prompts_only and not given:
+        return None
+    try:
+        return require_text(row, field)
+    except BadRecord as bad:
+        # A field that is not there more often is one of another format.
+        raise BadRecord(bad.rule, bad.value, _PROMPTS_ONLY if field in row and not given else bad.hint) from bad
+
+
+_PROMPTS_ONLY = "Where rows are meant to be prompts alone, set `prompts_only` of the data set."
+
+
+def _alpaca(row: Mapping[str, Any], cfg: CorpusSet) -> Parts:
     instruction, given = require_text(row, "instruction"), optional_text(row, "input")
     prompt = f"{instruction}\n{given}" if given.strip() else instruction
-    return (*_system(row), *_history(row), Message("user", prompt)), require_text(row, "output"), True
+    return (*_system(row), *_history(row), Message("user", prompt)), _response(row, "output", cfg), True
 
 
 def _history(row: Mapping[str, Any]) -> Iterator[Message]:
@@ -183,10 +204,14 @@ def _system(row: Mapping[str, Any]) -> tuple[Message, ...]:
     return (Message("system", text),) if text.strip() else ()
 
 
-def _qa(row: Mapping[str, Any], _: CorpusSet) -> Parts:
+def _prompt(row: Mapping[str, Any], cfg: CorpusSet) -> Parts:
+    return (*_system(row), Message("user", require_text(row, "prompt"))), _response(row, "response", cfg), True
+
+
+def _qa(row: Mapping[str, Any], cfg: CorpusSet) -> Parts:
     context, question = optional_text(row, "context"), require_text(row, "question")
     parts = [*([context] if context.strip() else []), question, *_choices(row.get("choices"))]
-    return (*_system(row), Message("user", "\n".join(parts))), require_text(row, "answer"), True
+    return (*_system(row), Message("user", "\n".join(parts))), _response(row, "answer", cfg), True
 
 
 def _choices(given: object) -> list[str]:
@@ -208,22 +233,30 @@ def _choices(given: object) -> list[str]:
     return [f"{label}. {text}" for label, text in zip(labels, texts, strict=True)]
 
 
-def _messages(row: Mapping[str, Any], _: CorpusSet) -> Parts:
+def _messages(row: Mapping[str, Any], cfg: CorpusSet) -> Parts:
     field = "conversations" if "messages" not in row and "conversations" in row else "messages"
     turns = row.get(field)
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or len(turns) < 2:
-        raise BadRecord(f"must have at least two turns in `{field}`", shown(turns) if field in row else "missing")
-    messages = tuple(_turn(turn, f"{field}[{i}]", last=i == len(turns) - 1) for i, turn in enumerate(turns))
-    if messages[-1].role != "assistant":
-        raise BadRecord("must end with a turn by the assistant", messages[-1].role)
-    if messages[-2].role != "user":
-        raise BadRecord("must have a turn by the user before the last", messages[-2].role)
+    least = "one turn" if cfg.prompts_only else "two turns"
+    if not isinstance(turns, Sequence) or isinstance(turns, str) or len(turns) < (1 if cfg.prompts_only else 2):
+        raise BadRecord(f"must have at least {least} in `{field}`", shown(turns) if field in row else "missing")
+    alone = cfg.prompts_only and _by_user(turns[-1])
+    messages = tuple(_turn(t, f"{field}[{i}]", last=i == len(turns) - 1 and not alone) for i, t in enumerate(turns))
+    if messages[-1].role != "assistant" and not alone:
+        raise BadRecord("must end with a turn by the assistant", messages[-1].role, _PROMPTS_ONLY)
+    if not alone and (len(messages) < 2 or messages[-2].role != "user"):
+        raise BadRecord("must have a turn by the user before the last", messages[-2].role if len(messages) > 1 else "none")
     before = _system(row)
     if before and messages[0].role == "system":
         if messages[0] != before[0]:
             raise BadRecord("must have one system prompt", f"one in `system` and another in `{field}[0]`")
         before = ()
+    if alone:
+        return (*before, *messages), None, True
     return (*before, *messages[:-1]), messages[-1].content, True
+
+
+def _by_user(turn: object) -> bool:
+    return isinstance(turn, Mapping) and _ROLES.get(str(turn.get("role", turn.get("from")))) == "user"
 
 
 def _turn(turn: object, within: str, *, last: bool) -> Message:
@@ -241,6 +274,8 @@ def _text(row: Mapping[str, Any], cfg: CorpusSet) -> Parts:
     text = require_text(row, "text")
     prompt, rest = text[: cfg.prompt_chars], text[cfg.prompt_chars :].rstrip()
     response = _cut(rest, cfg.response_chars)
+    if cfg.prompts_only and prompt.strip() and not response.strip():
+        return (Message("user", prompt),), None, True
     if not response.strip() or not prompt.strip():
         raise LeftOut("too_short")
     return (Message("user", prompt),), response, response == rest
@@ -274,6 +309,7 @@ class _Format(NamedTuple):
 _FORMATS: Mapping[RecordFormat, _Format] = {
     "alpaca": _Format(_alpaca, frozenset({"id", "instruction", "input", "output", "system", "history", "reference"})),
     "messages": _Format(_messages, frozenset({"id", "messages", "conversations", "system", "reference"})),
+    "prompt": _Format(_prompt, frozenset({"id", "prompt", "response", "system", "reference"})),
     "qa": _Format(
         _qa, frozenset({"id", "question", "answer", "context", "choices", "system", "reference"}), f"{_OF_CHATS}|{_CHOICE}"
     ),

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,11 @@ SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
 
 @dataclass(frozen=True, slots=True)
 class PrepareRecord:
-    """What `prepare` wrote: rows of each split and of each reason for being left out; families in the training data."""
+    """What `prepare` wrote: rows of each split and of each reason for being left out; families in the training data.
+
+    Attributes:
+        prompts_only: Split → rows of it without a ground truth; splits without such rows are absent.
+    """
 
     train: int
     valid: int
@@ -61,17 +65,19 @@ class PrepareRecord:
     over_limit: int
     leaked: int
     families: tuple[str, ...]
+    prompts_only: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**asdict(self), "families": list(self.families)}
+        """Return a JSON-ready dict; without `prompts_only` where every row has a ground truth."""
+        row = {**asdict(self), "families": list(self.families), "prompts_only": dict(self.prompts_only)}
+        return {key: value for key, value in row.items() if key != "prompts_only" or value}
 
 
 def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink) -> PrepareRecord:
     """Write `train.jsonl`, `valid.jsonl`, `test.jsonl` and `stats.json` into `out`.
 
     The embedded world also gets `pretrain/<family>.jsonl` and `preferences.jsonl` (for the sources and the reward model). Data
-    sets are streamed, once to index them and once for each split; memory grows by 28 bytes a row.
+    sets are streamed, once to index them and once for each split; memory grows by 29 bytes a row.
 
     Args:
         cfg: The section `corpus`.
@@ -93,7 +99,9 @@ def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSin
     stats = _stats(cfg, left_out, extra, out=out)
     (out / "stats.json").write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     record = _record(stats)
-    sink.log({f"data/num_{split}": float(stats["splits"][split]["rows"]) for split in SPLITS}, step=0)
+    counts = {f"data/num_{split}": float(stats["splits"][split]["rows"]) for split in SPLITS}
+    counts |= {f"data/num_{split}_prompts_only": float(number) for split, number in record.prompts_only.items()}
+    sink.log(counts, step=0)
     return record
 
 
@@ -175,4 +183,6 @@ def _stats(
 
 def _record(stats: Mapping[str, Any]) -> PrepareRecord:
     rows = {split: stats["splits"][split]["rows"] for split in SPLITS}
-    return PrepareRecord(**rows, **stats["left_out"], families=tuple(stats["splits"]["train"]["families"]))
+    alone = {split: number for split in SPLITS if (number := stats["splits"][split].get("prompts_only", 0))}
+    families = tuple(stats["splits"]["train"]["families"])
+    return PrepareRecord(**rows, **stats["left_out"], families=families, prompts_only=alone)

@@ -50,6 +50,8 @@ def prompt_digest(messages: Sequence[Message], *, seed: int) -> int:
 def content_digest(example: Example, *, seed: int) -> int:
     """Hash prompt and response: finds duplicates, and picks the rows of a `limit` (independently of the split)."""
     parts = [f"{m.role}\x1f{m.content}" for m in example.messages]
+    if example.response is None:
+        return digest("\x1e".join(parts), seed=seed, purpose="prompt")
     return digest("\x1e".join([*parts, example.response]), seed=seed, purpose="content")
 
 
@@ -115,6 +117,7 @@ class SetRows:
         contents: uint64[N] digests of prompt and response.
         ids: uint64[N] digests of the ids.
         lines: uint32[N] lines in the file.
+        alone: bool[N], whether a row is a prompt without a ground truth.
         left_out: Reason → rows left out by the params or as malformed.
     """
 
@@ -123,6 +126,7 @@ class SetRows:
     contents: Digests
     ids: Digests
     lines: npt.NDArray[np.uint32]
+    alone: Mask
     left_out: Mapping[str, int]
 
     @property
@@ -136,7 +140,7 @@ class SetRows:
 
 
 def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> SetRows:
-    """Read a data set once, 28 bytes of memory a row.
+    """Read a data set once, 29 bytes of memory a row.
 
     Args:
         cfg: The data set.
@@ -147,7 +151,7 @@ def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> 
     Raises:
         DataError: The file as a whole cannot be read.
     """
-    prompts, contents, ids, lines = array("Q"), array("Q"), array("Q"), array("I")
+    prompts, contents, ids, lines, alone = array("Q"), array("Q"), array("Q"), array("I"), array("B")
     left_out: Counter[str] = Counter()
     for record in read_set(cfg, root=root):
         match record.outcome:
@@ -156,6 +160,7 @@ def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> 
                 contents.append(content_digest(example, seed=seed))
                 ids.append(digest(example.id, seed=seed, purpose="id"))
                 lines.append(record.number)
+                alone.append(example.response is None)
             case Problem() as problem:
                 left_out["malformed"] += 1
                 log.add(problem)
@@ -167,6 +172,7 @@ def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> 
         contents=np.frombuffer(contents, dtype=np.uint64),
         ids=np.frombuffer(ids, dtype=np.uint64),
         lines=np.frombuffer(lines, dtype=np.uint32),
+        alone=np.frombuffer(alone, dtype=np.bool_),
         left_out=left_out,
     )
 
@@ -183,7 +189,9 @@ def decide_fates(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: Problem
     """Return uint8[N] for each data set.
 
     In this order: a later row with an id seen before is malformed; a later row with the same prompt and response in the same
-    split is a duplicate; `limit` keeps the rows with the lowest digests; a training row whose prompt is held out is leaked.
+    split is a duplicate; `limit` keeps the rows with the lowest digests; a prompt without a ground truth is a duplicate where a
+    kept row of the same split has the same prompt (as `normalise` compares) with one, or is an earlier such prompt; a training
+    row whose prompt is held out is leaked.
 
     Raises:
         DataError: Rows leak and `on_leakage` is `error`.
@@ -199,6 +207,8 @@ def decide_fates(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: Problem
     fates[(fates <= TEST) & _repeated_within(contents, splits, fates <= TEST)] = DUPLICATE
     for set_rows, part in zip(all_rows, _parts(all_rows, fates), strict=True):
         part[beyond_limit(set_rows.contents, part <= TEST, set_rows.cfg.limit)] = OVER_LIMIT
+    alone = np.concatenate([np.zeros(0, np.bool_), *(s.alone for s in all_rows)])
+    fates[_told_already(prompts, splits, fates <= TEST, alone)] = DUPLICATE
     leaks = leaked(prompts, splits, fates <= TEST)
     if cfg.on_leakage == "error" and leaks.any():
         raise _leakage(all_rows, leaks)
@@ -218,6 +228,16 @@ def _repeated_within(contents: Digests, splits: Fates, kept: Mask) -> Mask:
     for split in (TRAIN, VALID, TEST):
         rows = np.flatnonzero(kept & (splits == split))
         mark[rows] = repeated(contents[rows])
+    return mark
+
+
+def _told_already(prompts: Digests, splits: Fates, kept: Mask, alone: Mask) -> Mask:
+    """Mark kept prompts without a ground truth that also stand in a kept row with one, or earlier without, of the same split."""
+    mark = np.zeros(len(prompts), dtype=np.bool_)
+    for split in (TRAIN, VALID, TEST):
+        rows = np.flatnonzero(kept & alone & (splits == split))
+        with_truth = prompts[kept & ~alone & (splits == split)]
+        mark[rows] = repeated(prompts[rows]) | np.isin(prompts[rows], with_truth)
     return mark
 
 

@@ -14,19 +14,26 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def split_stats(path: Path) -> dict[str, Any]:
-    """Return rows, those whose response was cut, rows per family, and quantiles of the lengths (characters) of a split."""
+    """Return rows, those whose response was cut, rows per family, and quantiles of the lengths (characters) of a split.
+
+    `prompts_only` counts the rows without a ground truth, where there are any.
+    """
     families: Counter[str] = Counter()
     prompts: Counter[int] = Counter()
     responses: Counter[int] = Counter()
-    cut = 0
+    cut = alone = 0
     for example in read_examples(path):
         families[example.family] += 1
         prompts[sum(len(m.content) for m in example.messages)] += 1
-        responses[len(example.response)] += 1
+        if example.response is None:
+            alone += 1
+        else:
+            responses[len(example.response)] += 1
         cut += not example.ended
     return {
         "rows": families.total(),
         "cut": cut,
+        **({"prompts_only": alone} if alone else {}),
         "families": dict(sorted(families.items())),
         "prompt_chars": length_quantiles(prompts),
         "response_chars": length_quantiles(responses),
@@ -72,7 +79,7 @@ def overlap_share(held_out: Path, train: Path) -> dict[str, float | int]:
             grams.setdefault(gram, set()).add(number)
     found: set[int] = set()
     for example in read_examples(train) if grams else ():
-        for gram in _grams(f"{_prompt(example)} {example.response}"):
+        for gram in _grams(f"{_prompt(example)} {example.response or ''}"):
             found |= grams.get(gram, set())
     return {"checked": checked, "overlapping": len(found), "share": round(len(found) / max(checked, 1), 4)}
 

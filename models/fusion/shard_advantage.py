@@ -1,7 +1,7 @@
 """Who is best on the examples of one shard: from the files of scores and rewards to advantage.jsonl and back."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,14 @@ class Election:
         unit: Unit of Min-CE.
         rules: Which answers may win, and how sure a vote must be.
         calibration: For the gate `calibrated`.
+        calibration_without_truth: The same for prompts without a ground truth, on which fewer scorers vote.
     """
 
     order: Sequence[str]
     unit: Unit
     rules: VoteParams = field(default_factory=VoteParams)
     calibration: Calibration | None = None
+    calibration_without_truth: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Contest:
     Attributes:
         id: Example id.
         family: Its family.
-        truths: Source → its score on the ground truth.
+        truths: Source → its score on the ground truth; empty where there is none.
         own: Candidate → score of its source on it.
         rewards: Scorer → candidate → reward; a scorer that abstains is absent.
         answers: Candidate → answer.
@@ -74,6 +76,7 @@ def read_contests(
     scores: Mapping[str, Path],
     rewards: Mapping[str, Path],
     responses: Mapping[str, Path],
+    prompts_only: Collection[str] = (),
 ) -> list[Contest]:
     """Read what is known of every example of a shard.
 
@@ -82,6 +85,7 @@ def read_contests(
         scores: Source → its scores.jsonl.
         rewards: Scorer → its rewards.jsonl, rows {id, scores: {source#sample: reward}}, without scores where it abstains.
         responses: Source → folder of its answers.
+        prompts_only: Ids of the examples without a ground truth, on which nothing is scored but the answers.
 
     Raises:
         SignalError: A file lacks an example; the message names both.
@@ -100,15 +104,17 @@ def read_contests(
         for answer in read_responses(folder):
             answers.setdefault(answer.id, {})[candidate_key(source, answer.sample)] = answer
     votes = {scorer: {row["id"]: row["scores"] for row in _rows(path)} for scorer, path in rewards.items()}
-    _require_all([id_ for id_, _ in examples], {"scores": truths, "scores of answers": own, "responses": answers, **votes})
+    ids = [id_ for id_, _ in examples]
+    _require_all([id_ for id_ in ids if id_ not in prompts_only], {"scores": truths})
+    _require_all(ids, {"scores of answers": own, "responses": answers, **votes})
     return [
-        Contest(id_, family, truths[id_], own[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, answers[id_])
+        Contest(id_, family, truths.get(id_, {}), own[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, answers[id_])
         for id_, family in examples
     ]
 
 
 def judge_shard(contests: Sequence[Contest], election: Election) -> list[Advantage]:
-    """Find the Min-CE winner (eq. 1) and the vote winner (eq. 2) of every example.
+    """Find the Min-CE winner (eq. 1) and the vote winner (eq. 2) of every example; without a ground truth the latter alone.
 
     An empty answer cannot win, nor can one that was cut, unless the rules let it; where the rest is nobody, where every scorer
     abstains, or where the vote does not pass the gate, there is no winner.
@@ -126,7 +132,8 @@ def _judge(contest: Contest, election: Election) -> Advantage:
     result = vote(rewards, own_ce={c: score_value(contest.own[c], unit) for c in able}, order=able) if rewards else None
     if result is not None:
         texts = {c: contest.answers[c].text for c in able}
-        passed = is_accepted(result, rewards, texts, rules=election.rules, calibration=election.calibration)
+        calibration = election.calibration if contest.truths else election.calibration_without_truth
+        passed = is_accepted(result, rewards, texts, rules=election.rules, calibration=calibration)
         reason: WithoutWinner = "" if passed else "gate"
     elif able:
         reason = "abstained"
@@ -136,10 +143,10 @@ def _judge(contest: Contest, election: Election) -> Advantage:
     return Advantage(
         id=contest.id,
         family=contest.family,
-        train_winner=min_ce(contest.truths, unit=unit, order=order),
+        train_winner=min_ce(contest.truths, unit=unit, order=order) if contest.truths else None,
         infer_winner=winner,
         infer_sample=sample,
-        train_scores={source: score_value(contest.truths[source], unit) for source in order},
+        train_scores={source: score_value(contest.truths[source], unit) for source in order} if contest.truths else {},
         infer_votes=result.votes if result is not None else {},
         tie=result.tie if result is not None else "none",
         infer_rewards=result.mean_z if result is not None else {},

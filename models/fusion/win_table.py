@@ -18,16 +18,18 @@ def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[d
     Returns:
         Rows {family, mode (`training` | `inference`), source, wins, num_examples, share}: the family "all" first, then the
         families by name; within one, modes and then sources in the order given. Where prompts have no winner in inference mode,
-        `NOBODY` follows the sources.
+        `NOBODY` follows the sources. Prompts without a ground truth are examples of inference mode only; shares of nothing are 0.
     """
     wins: Counter[tuple[str, Mode, str]] = Counter()
-    totals: Counter[str] = Counter()
+    totals: Counter[tuple[str, Mode]] = Counter()
     for advantage in advantages:
         for family in (_ALL, advantage.family):
-            totals[family] += 1
-            wins[family, "training", advantage.train_winner] += 1
+            totals[family, "inference"] += 1
             wins[family, "inference", advantage.infer_winner or NOBODY] += 1
-    families = [_ALL, *sorted(set(totals) - {_ALL})] if totals else []
+            if advantage.train_winner is not None:
+                totals[family, "training"] += 1
+                wins[family, "training", advantage.train_winner] += 1
+    families = [_ALL, *sorted({family for family, _ in totals} - {_ALL})] if totals else []
     modes: tuple[Mode, ...] = ("training", "inference")
     columns = [*sources, NOBODY] if wins[_ALL, "inference", NOBODY] else list(sources)
     return [
@@ -36,8 +38,8 @@ def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[d
             "mode": mode,
             "source": source,
             "wins": wins[family, mode, source],
-            "num_examples": totals[family],
-            "share": wins[family, mode, source] / totals[family],
+            "num_examples": totals[family, mode],
+            "share": wins[family, mode, source] / max(totals[family, mode], 1),
         }
         for family in families
         for mode in modes
@@ -52,7 +54,8 @@ def mode_agreement(advantages: Iterable[Advantage], sources: Sequence[str]) -> d
         `overall` {num_examples, agreeing, share}; `by_family` the same per family; `confusion` {sources, counts}, counts[i][j]
         examples that source i wins in training mode and source j in inference mode; `pairwise` one row per ordered pair:
         {a, b, and for each mode num_<mode>, <mode>_share where a beats b, <mode>_tie_share}. Shares of nothing are None. An
-        example without a winner in inference mode is counted by `pairwise` alone: in inference mode, if there was a vote on it.
+        example without a ground truth, or without a winner in inference mode, is counted by `pairwise` alone: in inference mode,
+        if there was a vote on it.
     """
     agree: Counter[str] = Counter()
     totals: Counter[str] = Counter()
@@ -60,7 +63,7 @@ def mode_agreement(advantages: Iterable[Advantage], sources: Sequence[str]) -> d
     duels: Counter[tuple[str, str, Mode, int]] = Counter()
     for advantage in advantages:
         _count_duels(duels, advantage, sources)
-        if advantage.infer_winner is None:
+        if advantage.infer_winner is None or advantage.train_winner is None:
             continue
         for family in (_ALL, advantage.family):
             totals[family] += 1
@@ -84,7 +87,7 @@ def _count_duels(duels: Counter[tuple[str, str, Mode, int]], advantage: Advantag
     training = {s: (-ce, 0.0) for s, ce in advantage.train_scores.items()}
     ranks: tuple[tuple[Mode, dict[str, tuple[float, float]]], ...] = (
         ("training", training),
-        ("inference", _inference_ranks(advantage)),
+        ("inference", _inference_ranks(advantage, sources)),
     )
     for mode, rank in ranks:
         present = [source for source in sources if source in rank]
@@ -94,11 +97,11 @@ def _count_duels(duels: Counter[tuple[str, str, Mode, int]], advantage: Advantag
                     duels[a, b, mode, (rank[a] > rank[b]) - (rank[a] < rank[b])] += 1
 
 
-def _inference_ranks(advantage: Advantage) -> dict[str, tuple[float, float]]:
+def _inference_ranks(advantage: Advantage, sources: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return source → (votes, mean z-scored reward) of its best answer; a source without one that could win ranks below all."""
     if not advantage.infer_votes:
         return {}
-    ranks: dict[str, tuple[float, float]] = dict.fromkeys(advantage.train_scores, (-1.0, 0.0))
+    ranks: dict[str, tuple[float, float]] = dict.fromkeys(sources, (-1.0, 0.0))
     for key in {**advantage.infer_votes, **advantage.infer_rewards}:
         source = key.rpartition("#")[0]
         rank = (float(advantage.infer_votes.get(key, 0)), round(advantage.infer_rewards.get(key, 0.0), 9))

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from models.params.base import MAX_SEED, Name, Place, Section, repeated
 
-RecordFormat = Literal["alpaca", "messages", "qa", "text"]
+RecordFormat = Literal["alpaca", "messages", "prompt", "qa", "text"]
 
 
 class CorpusSet(Section):
@@ -17,7 +17,13 @@ class CorpusSet(Section):
     format: RecordFormat = Field(
         "alpaca",
         description="`alpaca`: instruction/input/output, system, history; `messages`: chat turns, last by the assistant; "
-        "`qa`: question/answer, context, choices; `text`: plain text cut into prompt and response.",
+        "`prompt`: prompt/response, system; `qa`: question/answer, context, choices; `text`: plain text cut into prompt and "
+        "response.",
+    )
+    prompts_only: bool = Field(
+        False,
+        description="Whether rows may be prompts alone: a response that is missing, null or blank, or chat turns that end with "
+        "the user's. Such rows take part in inference mode only. A row that has a response keeps it.",
     )
     family: str = Field("", description="Capability family its scores are reported under; empty = `name`.")
     split: Literal["auto", "train", "valid", "test"] = Field(
@@ -43,6 +49,9 @@ class WorldParams(Section):
     seed: int = Field(7, ge=0, le=MAX_SEED, description="Seed of the world; same seed, same bytes.")
     num_entities: int = Field(60, ge=8, description="Entities of the knowledge base.")
     num_train: int = Field(600, ge=12, description="Training examples over all families.")
+    num_prompts_only: int = Field(
+        0, ge=0, description="Further training prompts over all families, without ground truths: for inference mode only."
+    )
     num_valid: int = Field(60, ge=6, description="Validation examples over all families.")
     num_test: int = Field(300, ge=12, description="Held-out examples over all families.")
     num_pretrain: int = Field(12000, ge=60, description="Most rows over all families that the embedded sources draw from.")

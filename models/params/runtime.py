@@ -59,6 +59,7 @@ class CorpusHint(Section):
     num_test: int = Field(gt=0, description="Held-out prompts.")
     prompt_bytes: float = Field(gt=0, description="UTF-8 bytes of a prompt.")
     response_bytes: float = Field(gt=0, description="UTF-8 bytes of a ground-truth response.")
+    num_prompts_only: int = Field(0, ge=0, description="Training prompts without a ground truth.")
 
 
 class DialogueHint(Section):

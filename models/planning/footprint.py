@@ -152,6 +152,7 @@ class CorpusSize:
         longest_row: The same in tokens, where it has been counted.
         longest_prompt: Tokens of the longest prompt, where they have been counted.
         extra_bytes: What `prepare` writes besides: rows that embedded sources are trained on.
+        num_prompts_only: Training prompts without a ground truth.
     """
 
     num_train: int
@@ -164,6 +165,12 @@ class CorpusSize:
     longest_row: int | None = None
     longest_prompt: int | None = None
     extra_bytes: int = 0
+    num_prompts_only: int = 0
+
+    @property
+    def num_truths(self) -> int:
+        """Training prompts with a ground truth."""
+        return self.num_train - self.num_prompts_only
 
     @property
     def prompt_tokens(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from models.fusion.schedule import Schedule, has_truth, has_winners, resolve_schedule
 from models.params.evaluation import EvaluationParams
-from models.params.fusion import FusionParams
+from models.params.fusion import Budget, FusionParams
 from models.params.teach import ScorerSpec, TeachParams
 from models.planning.footprint import (
     CorpusSize,
@@ -151,16 +151,16 @@ def _sources(models: Sequence[ModelSize], *, written: Sequence[ModelSize], pretr
 def _teach(
     sources: Sequence[ModelSize], judges: Sequence[ModelSize], corpus: CorpusSize, *, cfg: TeachParams, on_cpu: bool
 ) -> StageEstimate:
-    n, k, samples = corpus.num_train, cfg.signals.top_k, cfg.responses.num_samples
+    n, truths, k, samples = corpus.num_train, corpus.num_truths, cfg.signals.top_k, cfg.responses.num_samples
     asked = n + min(cfg.rewards.validation_prompts, corpus.num_valid)  # the latter to judge the scorers
     prompt, truth = corpus.prompt_tokens, corpus.response_tokens
     answer = corpus.answer_tokens(cfg.responses.max_new_tokens)
     texts = asked * samples * (answer * corpus.bytes_per_token + 2 * _ROW_BYTES)  # the answer, its score
     disk, flops = len(sources) * texts, 0.0
     for model in sources:
-        disk += store_bytes(model.vocab_size, top_k=k, num_samples=n, num_tokens=n * truth)
+        disk += store_bytes(model.vocab_size, top_k=k, num_samples=truths, num_tokens=truths * truth)
         # Ground truth once, each answer twice: once as it is generated, once when it is scored.
-        flops += forward_flops(model, tokens=asked * (prompt + truth), context=prompt + truth)
+        flops += forward_flops(model, tokens=(asked - n + truths) * (prompt + truth), context=prompt + truth)
         flops += 2 * samples * forward_flops(model, tokens=asked * (prompt + answer), context=prompt + answer)
     if sources:  # one winner a prompt has its distribution stored
         winner = max(sources, key=lambda m: signal_bytes_per_token(m.vocab_size, top_k=k))
@@ -222,14 +222,15 @@ def _fuse(
     answer = corpus.answer_tokens(teach.responses.max_new_tokens)
     disk, flops = 0, 0.0
     for target in targets:
-        for tokens in (corpus.response_tokens, answer):  # the two aligned stores
-            rows = corpus.num_train * tokens
-            disk += store_bytes(target.vocab_size, top_k=teach.signals.top_k, num_samples=corpus.num_train, num_tokens=rows)
+        # The two aligned stores.
+        for num, tokens in ((corpus.num_truths, corpus.response_tokens), (corpus.num_train, answer)):
+            disk += store_bytes(target.vocab_size, top_k=teach.signals.top_k, num_samples=num, num_tokens=num * tokens)
         for schedule in schedules:
             disk += len(schedule) * weights_bytes(target, "float32")
-            for tokens, passes in zip((corpus.response_tokens, answer), text_passes(schedule), strict=True):
+            texts_of = trained_texts(schedule, corpus, budget=cfg.budget)
+            for tokens, num_texts in zip((corpus.response_tokens, answer), texts_of, strict=True):
                 length = corpus.prompt_tokens + tokens
-                trained = corpus.num_train * passes * length
+                trained = num_texts * length
                 flops += training_flops(target, tokens=trained, context=length, checkpointing=cfg.gradient_checkpointing)
     largest = max(targets, key=lambda m: m.num_parameters)
     # Weights and both moments in float32, of the run in progress only.
@@ -240,20 +241,34 @@ def _fuse(
     device = max(
         fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp, length=longest, texts=texts, on_cpu=on_cpu) for m in targets
     )
-    steps = [-(-corpus.num_train // cfg.batch_size) * sum(phase.epochs for phase in schedule) for schedule in schedules]
+    steps = [
+        sum(-(-_pool(s, i, corpus, budget=cfg.budget) // cfg.batch_size) * phase.epochs for i, phase in enumerate(s))
+        for s in schedules
+    ]
     micro = -(-cfg.batch_size // (cfg.micro_batch_size * processes))
     calls = sum(3 * micro * m.num_layers * each for m in targets for each in steps)
     return StageEstimate("fuse", disk + resume, host, device, flops, calls * processes, resume)
 
 
-def text_passes(schedule: Schedule) -> tuple[float, float]:
-    """Return over how many epochs a schedule trains on ground truths, and on winning responses.
+def trained_texts(schedule: Schedule, corpus: CorpusSize, *, budget: Budget) -> tuple[float, float]:
+    """Return over how many ground truths and winning responses a schedule goes, repetitions counted; every prompt has a winner.
 
-    `profuser` with 2 epochs: (1, 2), as its second phase trains on both.
+    `profuser` with 2 epochs: (N, 2·N) for N prompts with a ground truth, as its second phase trains on both.
     """
-    truths = sum(phase.epochs for i, phase in enumerate(schedule) if has_truth(schedule, i))
-    winners = sum(phase.epochs for i, phase in enumerate(schedule) if has_winners(schedule, i))
+    truths = winners = 0.0
+    for index, phase in enumerate(schedule):
+        texts = _pool(schedule, index, corpus, budget=budget) * phase.epochs
+        both = has_truth(schedule, index) and has_winners(schedule, index)
+        if has_truth(schedule, index):
+            truths += corpus.num_truths * phase.epochs if both else texts
+        if has_winners(schedule, index):
+            winners += texts
     return truths, winners
+
+
+def _pool(schedule: Schedule, index: int, corpus: CorpusSize, *, budget: Budget) -> int:
+    """Return the prompts of a phase's epoch (see `fusion.budget`)."""
+    return corpus.num_truths if budget == "ground_truth" and has_truth(schedule, index) else corpus.num_train
 
 
 def _trained_parameters(model: ModelSize, cfg: FusionParams) -> int:

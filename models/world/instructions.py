@@ -43,6 +43,7 @@ class FamilyItems:
     valid: tuple[Item, ...]
     test: tuple[Item, ...]
     pretrain: tuple[Item, ...]
+    prompts_only: tuple[Item, ...] = ()
 
 
 def deal_items(world: World, cfg: WorldParams) -> dict[str, FamilyItems]:
@@ -53,18 +54,24 @@ def deal_items(world: World, cfg: WorldParams) -> dict[str, FamilyItems]:
     """
     dealt = {}
     for place, (family, make) in enumerate(FAMILIES.items()):
-        wanted = {s: _share(getattr(cfg, f"num_{s}"), place) for s in ("test", "valid", "train", "pretrain")}
+        wanted = {s: _share(getattr(cfg, f"num_{s}"), place) for s in ("test", "valid", "train", "prompts_only", "pretrain")}
         dealt[family] = _deal(list(make(world)), world.rng(f"deal/{family}"), wanted, family=family)
     return dealt
 
 
 def split_examples(dealt: Mapping[str, FamilyItems], split: Split, *, world: World) -> list[Example]:
-    """Return the fusion examples of a split, families mixed, in the detailed style."""
+    """Return the fusion examples of a split, families mixed, in the detailed style; prompts alone are part of `train`."""
     rows = [
         _example(item, family, id=f"{family}-{split}-{number:05d}", response=item.detailed)
         for family, items in dealt.items()
         for number, item in enumerate(getattr(items, split))
     ]
+    if split == "train":
+        rows += [
+            Example(f"{family}-prompt-{number:05d}", family, (Message("user", item.prompt),), None)
+            for family, items in dealt.items()
+            for number, item in enumerate(items.prompts_only)
+        ]
     world.rng(f"order/{split}").shuffle(rows)
     return rows
 
@@ -102,18 +109,23 @@ def _deal(items: Sequence[Item], rng: random.Random, wanted: Mapping[str, int], 
         pool = [group[0] for group in tested]
         test, valid = pool[: wanted["test"]], pool[wanted["test"] :]
         rest = _interleaved(kept)
-        train, pretrain = rest[: wanted["train"]], rest[wanted["train"] :]
+        train, alone, pretrain = _cut(rest, wanted)
     else:
-        rest = _interleaved(by_key)
-        train, rest = rest[: wanted["train"]], rest[wanted["train"] :]
-        known = {item.key for item in train}
+        train, alone, rest = _cut(_interleaved(by_key), wanted)
+        known = {item.key for item in (*train, *alone)}
         pool = [item for item in rest if item.key in known]
         test, valid = pool[: wanted["test"]], pool[wanted["test"] :][: wanted["valid"]]
         taken = {item.prompt for item in (*test, *valid)}
         pretrain = [item for item in rest if item.prompt not in taken]
-    dealt = FamilyItems(tuple(train), tuple(valid), tuple(test), tuple(pretrain[: wanted["pretrain"]]))
+    dealt = FamilyItems(tuple(train), tuple(valid), tuple(test), tuple(pretrain[: wanted["pretrain"]]), tuple(alone))
     _check_sizes(dealt, wanted, family=family)
     return dealt
+
+
+def _cut(items: list[Item], wanted: Mapping[str, int]) -> tuple[list[Item], list[Item], list[Item]]:
+    """Cut items into those with a ground truth, prompts alone, and the rest."""
+    train, alone = wanted["train"], wanted["train"] + wanted["prompts_only"]
+    return items[:train], items[train:alone], items[alone:]
 
 
 def _grouped(items: Sequence[Item], rng: random.Random) -> list[list[Item]]:
@@ -140,11 +152,12 @@ def _check_sizes(dealt: FamilyItems, wanted: Mapping[str, int], *, family: str) 
             f"{wanted[split]} for this family",
             "Lower it, or raise `corpus.world.num_entities`.",
         )
-        for split in ("train", "valid", "test")
+        for split in ("train", "prompts_only", "valid", "test")
         if len(getattr(dealt, split)) < wanted[split]
     ]
     if not dealt.pretrain:
-        problems.append(Problem("`corpus.world.num_train`", f"must leave prompts of `{family}` for the sources' pre-training"))
+        key = "num_prompts_only" if wanted["prompts_only"] else "num_train"
+        problems.append(Problem(f"`corpus.world.{key}`", f"must leave prompts of `{family}` for the sources' pre-training"))
     if problems:
         raise ParamsError("The embedded world is too small", problems)
 

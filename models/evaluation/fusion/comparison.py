@@ -78,7 +78,8 @@ def list_metrics(scores: Scores) -> list[str]:
     rows = [row for system in scores.values() for row in system]
     rewards = sorted({name for row in rows for name in row.rewards})
     accuracy = [ACCURACY] if any(row.correct is not None for row in rows) else []
-    return accuracy + [BITS_PER_BYTE] + [REWARD_PREFIX + name for name in rewards]
+    likelihood = [BITS_PER_BYTE] if any(row.nll is not None for row in rows) else []
+    return accuracy + likelihood + [REWARD_PREFIX + name for name in rewards]
 
 
 def list_families(scores: Scores) -> list[str]:
@@ -96,10 +97,13 @@ def collect_values(scores: Scores, metric: str) -> MetricValues:
     if metric != BITS_PER_BYTE:
         table = {system: values for system, values in table.items() if any(v is not None for v in values)}
     columns = list(zip(*table.values(), strict=True))
-    # An example nobody has a value for was not asked (no check); bits per byte is asked of every text.
-    asked = [metric == BITS_PER_BYTE or any(v is not None for v in column) for column in columns]
-    kept = [i for i, column in enumerate(columns) if all(v is not None for v in column)]
+    # An example nobody has a value for was not asked (no check); bits per byte is asked of every ground truth.
     first = next(iter(scores.values()))
+    asked = [
+        first[i].nll is not None if metric == BITS_PER_BYTE else any(v is not None for v in column)
+        for i, column in enumerate(columns)
+    ]
+    kept = [i for i, column in enumerate(columns) if all(v is not None for v in column)]
     lost = (first[i].family for i in sorted(set(range(len(columns))) - set(kept)) if asked[i])
     return MetricValues(
         metric=metric,
@@ -114,7 +118,9 @@ def _value(row: ScoreRow, metric: str) -> float | None:
     if metric == ACCURACY:
         return None if row.correct is None else float(row.correct)
     if metric == BITS_PER_BYTE:
-        return bits_per_byte(row.nll, row.num_bytes) * row.num_bytes if row.lossless else None
+        if row.nll is None or not row.lossless:
+            return None
+        return bits_per_byte(row.nll, row.num_bytes) * row.num_bytes
     return row.rewards.get(metric.removeprefix(REWARD_PREFIX))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -45,8 +45,8 @@ def evaluate_model(
 ) -> Iterator[ScoreRow]:
     """Score one model, example by example, in order; write the rows with `scores.write_scores`.
 
-    The ground truth is teacher-forced under the model's own template (for bits per byte). With `cfg.answers` the model also
-    answers greedily; the answer is judged by the example's check and by the scorers.
+    The ground truth, where there is one, is teacher-forced under the model's own template (for bits per byte). With
+    `cfg.answers` the model also answers greedily; the answer is judged by the example's check and by the scorers.
 
     Args:
         source: The model: a source, the untrained target or a fused model.
@@ -82,12 +82,16 @@ def _windows(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 def _likelihoods(source: LoadedSource, window: Sequence[Example], cfg: EvaluationParams, overflow: Overflow) -> list[ScoreRow]:
-    items = [TextItem(e.id, e.messages, e.response, e.ended) for e in window]
-    forced = force_texts(source, items, top_k=None, batch_tokens=cfg.batch_tokens, overflow=overflow)
-    return [
-        ScoreRow(e.id, e.family, f.score.nll, f.score.num_bytes, f.score.num_tokens, f.score.lossless)
-        for e, f in zip(window, forced, strict=True)
-    ]
+    items = [TextItem(e.id, e.messages, e.response, e.ended) for e in window if e.response is not None]
+    forced = iter(force_texts(source, items, top_k=None, batch_tokens=cfg.batch_tokens, overflow=overflow))
+    rows = []
+    for e in window:
+        if e.response is None:
+            rows.append(ScoreRow(e.id, e.family, None, num_bytes=0, num_tokens=0, lossless=True))
+            continue
+        score = next(forced).score
+        rows.append(ScoreRow(e.id, e.family, score.nll, score.num_bytes, score.num_tokens, score.lossless))
+    return rows
 
 
 def _answers(source: LoadedSource, window: Sequence[Example], cfg: EvaluationParams, overflow: Overflow) -> list[Response]:
@@ -95,24 +99,33 @@ def _answers(source: LoadedSource, window: Sequence[Example], cfg: EvaluationPar
     return generate_responses(source, [PromptItem(e.id, e.messages) for e in window], greedy, overflow=overflow)
 
 
-def with_rewards(rows: Sequence[ScoreRow], examples: Sequence[Example], scorers: Mapping[str, AnswerScorer]) -> list[ScoreRow]:
+def with_rewards(
+    rows: Sequence[ScoreRow],
+    examples: Sequence[Example],
+    scorers: Mapping[str, AnswerScorer],
+    *,
+    see_truth: Collection[str] = (),
+) -> list[ScoreRow]:
     """Return the rows of a model's answers with what each scorer says of them; one scorer after another reads all answers.
 
     Args:
         rows: What the model answered to `examples`, in their order.
         examples: The examples.
         scorers: Name → scorer of answers.
+        see_truth: Those of them that compare with the ground truth: they say nothing of examples without one.
 
     Raises:
         NumericsError: A score is not finite.
     """
     items = [TextItem(e.id, e.messages, row.text or "") for e, row in zip(examples, rows, strict=True)]
-    references = [e.response for e in examples]
+    references = [e.response or "" for e in examples]
     rewards: list[dict[str, float]] = [{} for _ in items]
     for name, score in scorers.items():
-        for graded, value in zip(rewards, score(items, references), strict=True):
+        asked = [i for i, e in enumerate(examples) if e.response is not None or name not in see_truth]
+        values = score([items[i] for i in asked], [references[i] for i in asked]) if asked else ()
+        for i, value in zip(asked, values, strict=True):
             if value is not None:
-                graded[name] = float(value)
+                rewards[i][name] = float(value)
     return [replace(row, rewards=graded) for row, graded in zip(rows, rewards, strict=True)]
 
 

@@ -82,11 +82,14 @@ class ScorerQuality:
 def make_case(
     example: Example, contest: Contest, advantage: Advantage, *, order: Sequence[str], rules: VoteParams, likeness: bool = True
 ) -> Case:
-    """Put together what is known of one prompt; without `likeness`, answers to rows without a check have no worth."""
+    """Put together what is known of one prompt; without `likeness`, answers to rows without a check have no worth.
+
+    Nor have answers to rows that have neither a check nor a ground truth.
+    """
     able = eligible(contest.answers, order=order, truncated_may_win=rules.truncated_may_win)
     texts = {c: contest.answers[c].text for c in able}
     against: Against = "check" if example.check != "none" else "reference"
-    worth = _worth(example, texts) if likeness or against == "check" else {}
+    worth = _worth(example, texts) if against == "check" or (likeness and example.response is not None) else {}
     rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
     winner = None if advantage.infer_winner is None else f"{advantage.infer_winner}#{advantage.infer_sample}"
     return Case(against, worth, texts, rewards, winner, cut=winner is not None and not contest.answers[winner].ended)
@@ -117,20 +120,25 @@ def judge_scorers(
     }
 
 
-def calibrate(cases: Sequence[Case], *, target: float) -> Calibration:
+def calibrate(cases: Sequence[Case], *, target: float, of: str = "the scorers") -> Calibration:
     """Choose the threshold of the gate `calibrated`.
 
     Prompts whose rows have a check count alone, if there are any: a share of right answers and a likeness do not add up.
+
+    Args:
+        cases: Validation prompts.
+        target: `teach.rewards.accept_target`.
+        of: Whose votes they are, for the error.
 
     Raises:
         ParamsError: The target is out of reach, or no prompt has a winner.
     """
     scales = fit_scales(case.rewards for case in cases)
-    won = [(case, case.winner) for case in cases if case.winner is not None]
+    won = [(case, case.winner) for case in cases if case.winner is not None and case.worth]
     checked = [(case, winner) for case, winner in won if case.against == "check"]
     judged = checked or won
     scores = [combined_score(case.rewards, winner, scales) for case, winner in judged]
-    return choose_threshold(scores, [case.worth[winner] for case, winner in judged], target=target, scales=scales)
+    return choose_threshold(scores, [case.worth[winner] for case, winner in judged], target=target, scales=scales, of=of)
 
 
 def winner_counts(cases: Sequence[Case], advantages: Sequence[Advantage]) -> dict[str, Any]:
@@ -164,14 +172,14 @@ def _worth(example: Example, texts: Mapping[str, str]) -> dict[str, float]:
     if example.check != "none":
         return {c: float(bool(is_correct(example, text))) for c, text in texts.items()}
     items = [TextItem(example.id, example.messages, text) for text in texts.values()]
-    likeness = reference_scores(items, [example.response] * len(items))
+    likeness = reference_scores(items, [example.ground_truth] * len(items))
     return {c: score / 100 for c, score in zip(texts, likeness, strict=True)}
 
 
 def _judge_scorer(
     cases: Sequence[Case], scorer: ScorerSpec, against: Against, resampling: Resampling | None
 ) -> ScorerQuality | None:
-    voted = [case for case in cases if case.rewards.get(scorer.name)]
+    voted = [case for case in cases if case.worth and case.rewards.get(scorer.name)]
     if not voted:
         return None
     counts = [_ranked(case, case.rewards[scorer.name]) for case in voted]

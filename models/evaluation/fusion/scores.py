@@ -47,8 +47,8 @@ class ScoreRow:
     Attributes:
         id: Example id.
         family: Its family.
-        nll: Σ −log p of the ground truth and, unless its reader cut it, its end, nats.
-        num_bytes: UTF-8 bytes of the ground truth.
+        nll: Σ −log p of the ground truth and, unless its reader cut it, its end, nats; None without a ground truth.
+        num_bytes: UTF-8 bytes of the ground truth; 0 without one.
         num_tokens: Tokens summed.
         lossless: Whether the tokenizer reproduces the ground truth; else `nll` covers only what it can represent.
         correct: Whether the answer is right; None without a check or without answers.
@@ -59,7 +59,7 @@ class ScoreRow:
 
     id: str
     family: str
-    nll: float
+    nll: float | None
     num_bytes: int
     num_tokens: int
     lossless: bool

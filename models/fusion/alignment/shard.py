@@ -23,7 +23,7 @@ class ShardFiles:
     """What the sources left for one shard.
 
     Attributes:
-        examples: The prompts with their ground truths.
+        examples: The prompts, with their ground truths where they have one.
         advantages: Who is best on each.
         truths: Source → folder of its signals on the ground truths.
         answers: Source → folder of its signals on those of its answers that won.
@@ -58,7 +58,7 @@ class AlignmentPlan:
 class ShardReport:
     """Counts of one mode: texts, those left out (longer than `max_length`; empty), and per source the fate of the positions.
 
-    A prompt without a winner (in inference mode) has no text.
+    A prompt without a winner has no text: in inference mode by the vote, in training mode for want of a ground truth.
     """
 
     num_texts: int = 0
@@ -131,10 +131,11 @@ def _items(files: ShardFiles, stores: Mapping[str, SignalStore], mode: Mode) -> 
         winner = advantage.train_winner if mode == "training" else advantage.infer_winner
         if winner is None:
             continue
-        text, ended = example.response, example.ended
         if mode == "inference":
             answer = answers[winner, example.id, advantage.infer_sample]
             text, ended = answer.text, answer.ended
+        else:
+            text, ended = example.ground_truth, example.ended
         yield AlignItem(example.messages, text, source=winner, signals=stores[winner][example.id], ended=ended)
 
 

@@ -118,7 +118,7 @@ def _texts(pretrain: Path, recipe: TokenizerRecipe) -> Iterator[str]:
     for place, file in enumerate(files):
         for _ in range(recipe.repeats[place % len(recipe.repeats)]):
             for example in read_examples(file):
-                yield "\n".join((*(m.content for m in example.messages), example.response))
+                yield "\n".join((*(m.content for m in example.messages), example.ground_truth))
 
 
 # Larger than the usual 0.02, which suits widths in the thousands: narrow models start learning sooner with it.

@@ -128,7 +128,7 @@ def encode_rows(examples: Sequence[Example], codec: TokenCodec, template: str) -
     """
     prompts = codec.encode_prompts([render_prompt(template, e.messages, **codec.template_variables) for e in examples])
     lead = response_lead(template, **codec.template_variables)
-    responses = codec.encode_responses([e.response for e in examples], lead=lead)
+    responses = codec.encode_responses([e.ground_truth for e in examples], lead=lead)
     end = np.array([codec.eos_id], dtype=np.int32)
     return [
         TrainingRow(np.concatenate([prompt, response.ids, end])[:CONTEXT_LENGTH], len(prompt))

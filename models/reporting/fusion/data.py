@@ -24,12 +24,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ExampleAnswers:
-    """One held-out example with its ground truth and every system's answer."""
+    """One held-out example with its ground truth (None where it has none) and every system's answer."""
 
     id: str
     family: str
     prompt: str
-    ground_truth: str
+    ground_truth: str | None
     answers: tuple[Answer, ...]
 
 
@@ -120,6 +120,27 @@ def cut_notes(coverage: Mapping[str, Mapping[str, float]], examples: Iterable[Ex
     if cut := len(ended) - sum(ended):
         notes.append(
             f"{cut:,} of the {len(ended):,} held-out ground truths were cut by their reader: they are scored without an end."
+        )
+    return notes
+
+
+def prompt_notes(counts: Mapping[str, Any], prompts_only: Mapping[str, int], *, blind: Sequence[str]) -> list[str]:
+    """Return sentences about prompts without a ground truth: what trains on them, and which scores they have no part in.
+
+    Args:
+        counts: Split → its rows.
+        prompts_only: Split → those of them without a ground truth; splits without such rows are absent.
+        blind: Methods without a phase in inference mode.
+    """
+    notes = []
+    if alone := prompts_only.get("train", 0):
+        unseen = f"; {', '.join(blind)}, without such a phase, never saw them" if blind else ""
+        some = f"{alone:,} of {counts['train']:,} training prompts"
+        notes.append(f"{some} have no ground truth: they take part in inference mode only{unseen}.")
+    if held_out := prompts_only.get("test", 0):
+        notes.append(
+            f"{held_out:,} of {counts['test']:,} held-out prompts have no ground truth: they count for no bits per byte and no "
+            "score against the ground truth, and for accuracy only where their rows hold an answer."
         )
     return notes
 

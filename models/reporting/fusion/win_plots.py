@@ -43,7 +43,7 @@ def plot_win_table(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for axes, (mode, title) in zip(figure.subplots(1, 2, sharey=True), MODE_TITLES.items(), strict=True):
         here = [row for row in rows if row["mode"] == mode]
         bars = {
-            _counted(family, here): {row["source"]: row["share"] for row in here if row["family"] == family}
+            _counted(family, rows): {row["source"]: row["share"] for row in here if row["family"] == family}
             for family in families
         }
         draw_stack(axes, bars, colours=colours)
@@ -73,8 +73,9 @@ def plot_agreement(agreement: Mapping[str, Any]) -> Figure:
 
 
 def _counted(family: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    num = next(row["num_examples"] for row in rows if row["family"] == family)
-    return f"{family} (n = {num:,})"
+    """Return a family with its examples: of both modes, where prompts without a ground truth make them differ."""
+    nums = dict.fromkeys(f"{row['num_examples']:,}" for row in rows if row["family"] == family)
+    return f"{family} (n = {', '.join(nums)})"
 
 
 def _draw_confusion(axes: Axes, counts: npt.NDArray[np.float64], sources: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """From answers to winners through the cached steps: voters of four kinds, their quality, a calibrated gate, the summary."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ NUM = 24
 ORDER = ("owl", "elk")
 
 
-def example(split: str, number: int) -> Example:
-    """Every third row has no check."""
+def example(split: str, number: int, *, alone: bool = False) -> Example:
+    """Every third row has no check; a prompt `alone` has no ground truth either."""
+    if alone:
+        return Example(f"{split}{number:02d}", "sums", (Message("user", f"17 + 25? ({number})"),), None)
     checked: dict[str, Any] = {"answer": "42", "check": "number"} if number % 3 else {}
     return Example(f"{split}{number:02d}", "sums", (Message("user", f"17 + 25? ({number})"),), "It is 42.", **checked)
 
@@ -40,10 +42,21 @@ def put(place: Path, kind: str, **meta: Any) -> Artifact:
 @pytest.fixture
 def taught(project: Path) -> dict[str, Any]:
     """Corpus, answers and cross-entropies of both splits; a source is surer of its right answers."""
+    return prepared(project)
+
+
+@pytest.fixture
+def half_taught(project: Path) -> dict[str, Any]:
+    """The same with ground truths of every second training prompt only."""
+    return prepared(project, alone=range(0, NUM, 2), prompts_only={"train": NUM // 2})
+
+
+def prepared(project: Path, *, alone: Sequence[int] = (), **meta: Any) -> dict[str, Any]:
     corpus = project / "corpus"
     for split in ("train", "valid"):
-        write_examples(corpus / f"{split}.jsonl", [example(split, i) for i in range(NUM)])
-    made: dict[str, Any] = {"data": put(corpus, "corpus", train=NUM, valid=NUM), "responses": {}, "scores": {}}
+        rows = [example(split, i, alone=split == "train" and i in alone) for i in range(NUM)]
+        write_examples(corpus / f"{split}.jsonl", rows)
+    made: dict[str, Any] = {"data": put(corpus, "corpus", train=NUM, valid=NUM, **meta), "responses": {}, "scores": {}}
     for split in ("train", "valid"):
         for source in ORDER:
             said, sure = project / f"said-{split}-{source}", project / f"sure-{split}-{source}"
@@ -51,7 +64,8 @@ def taught(project: Path) -> dict[str, Any]:
             sure.mkdir()
             texts = {f"{split}{i:02d}": answer(source, i) for i in range(NUM)}
             write_responses(said, [Response(id_, source, 0, text, 5, "eos") for id_, text in texts.items()])
-            rows = [score_row(id_, GROUND_TRUTH, SourceScore(9.0, 5, 9, True)) for id_ in texts]
+            truths = [id_ for i, id_ in enumerate(texts) if split == "valid" or i not in alone]
+            rows = [score_row(id_, GROUND_TRUTH, SourceScore(9.0, 5, 9, True)) for id_ in truths]
             rows += [
                 score_row(f"{id_}#0", RESPONSE, SourceScore(1.0 if "42" in text else 20.0, 5, 10, True))
                 for id_, text in texts.items()
@@ -98,6 +112,7 @@ def teach(taught: Mapping[str, Any], cfg: RewardParams) -> dict[str, Artifact]:
         rewards=(judge(taught, cfg, "valid"),),
         responses=(of(taught, "responses", "valid"),),
         shards=((0, NUM),),
+        prompts_only="prompts_only" in taught["data"].meta,
         **common,
     )
     voted = judge(taught, cfg, "train")
@@ -175,3 +190,38 @@ def test_validation_prompts_are_a_part_of_the_split(taught: Mapping[str, Any]) -
     made = validation_prompts.fn(taught["data"], limit=5)
     assert made.meta["valid"] == 5
     assert len((made.path / "valid.jsonl").read_text().splitlines()) == 5
+
+
+def test_scorers_that_need_a_ground_truth_abstain_where_there_is_none(half_taught: Mapping[str, Any]) -> None:
+    made = teach(half_taught, cfg("confidence", "check", "reference"))
+    for name in ("check", "reference"):
+        rows = [json.loads(line) for line in (made[f"rewards/{name}"].path / "rewards.jsonl").read_text().splitlines()]
+        assert [i for i, row in enumerate(rows) if not row["scores"] and i % 3] == [i for i in range(0, NUM, 2) if i % 3]
+        assert made[f"rewards/{name}"].meta["ungraded"] == 0
+    assert made["rewards/reference"].meta["abstained"] == NUM // 2
+    rows = list(read_advantages(made["won"].path / "advantage.jsonl"))
+    assert [row.train_winner is None for row in rows] == [i % 2 == 0 for i in range(NUM)]
+    assert [row.infer_winner for row in rows] == ["owl", "elk"] * (NUM // 2), "the confidence alone has voted on every second"
+    wins = json.loads((made["summary"].path / "win_table.json").read_text())
+    assert {row["mode"]: row["num_examples"] for row in wins} == {"training": NUM // 2, "inference": NUM}
+
+
+def test_where_only_scorers_of_ground_truths_vote_the_others_have_no_winner(half_taught: Mapping[str, Any]) -> None:
+    made = teach(half_taught, cfg("reference"))
+    assert made["summary"].meta["winners"]["without_winner"] == {"abstained": NUM // 2}
+
+
+def test_a_calibrated_gate_has_a_threshold_for_prompts_without_a_ground_truth(half_taught: Mapping[str, Any]) -> None:
+    made = teach(half_taught, cfg("confidence", "reference", accept="calibrated", accept_target=0.9))
+    scales = [
+        json.loads((made["quality"].path / f"calibration{part}.json").read_text())["scales"] for part in ("", "_without_truth")
+    ]
+    assert [sorted(found) for found in scales] == [["confidence", "reference"], ["confidence"]]
+    assert made["summary"].meta["winners"]["winners"] == NUM
+
+
+def test_validation_prompts_have_something_to_compare_with(project: Path) -> None:
+    rows = [example("valid", i, alone=i % 2 == 0) for i in range(NUM)]
+    write_examples(project / "few" / "valid.jsonl", rows)
+    made = validation_prompts.fn(put(project / "few", "corpus", valid=NUM), limit=20)
+    assert made.meta["valid"] == NUM // 2

@@ -5,6 +5,7 @@ import pytest
 
 from models.corpus.examples import write_responses
 from models.errors import SignalError
+from models.fusion.advantage import Calibration, Scale
 from models.fusion.shard_advantage import (
     Election,
     judge_shard,
@@ -63,15 +64,24 @@ SAID = {"a": {"x": ("red", "eos"), "y": ("blue", "eos")}, "b": {"x": ("green", "
 
 
 def judged(  # type: ignore[no-untyped-def]
-    files: dict[str, Path], unit: str = "byte", *, said=None, rewards=None, examples: tuple[str, ...] = ("x", "y"), **rules
+    files: dict[str, Path],
+    unit: str = "byte",
+    *,
+    said=None,
+    rewards=None,
+    examples: tuple[str, ...] = ("x", "y"),
+    prompts_only=(),
+    calibrations=(None, None),
+    **rules,
 ):
     contests = read_contests(
         [(e, "f") for e in examples],
         scores={n: files[n] for n in ("a", "b")},
         rewards=rewards or {"rm": files["rm"]},
         responses=answers(files["a"].parent, {n: SAID[n] | (said or {}).get(n, {}) for n in SAID}),
+        prompts_only=prompts_only,
     )
-    return judge_shard(contests, Election(order=("a", "b"), unit=unit, rules=VoteParams(**rules)))  # type: ignore[arg-type]
+    return judge_shard(contests, Election(("a", "b"), unit, VoteParams(**rules), *calibrations))  # type: ignore[arg-type]
 
 
 def test_both_modes_have_their_own_winner(files: dict[str, Path]) -> None:
@@ -145,3 +155,27 @@ def test_rows_without_a_winner_come_back_as_written(files: dict[str, Path], tmp_
 
 def test_own_scores_are_those_of_the_answers(files: dict[str, Path]) -> None:
     assert read_own_scores(files["a"]) == {"x#0": score(1.0), "y#0": score(3.0)}
+
+
+def test_a_prompt_without_a_ground_truth_has_a_winner_in_inference_mode_only(files: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        kept = [row for row in files[name].read_text().splitlines() if json.loads(row)["id"] != "y"]
+        files[name].write_text("\n".join(kept) + "\n")
+    with pytest.raises(SignalError, match=r"`scores` must hold every example.*first y"):
+        judged(files)
+    x, y = judged(files, prompts_only={"y"})
+    assert (x.train_winner, x.infer_winner) == ("a", "a")
+    assert (y.train_winner, y.train_scores, y.infer_winner) == (None, {}, "b")
+    write_advantages(tmp_path / "advantage.jsonl", [x, y])
+    assert list(read_advantages(tmp_path / "advantage.jsonl")) == [x, y]
+
+
+def test_without_a_ground_truth_another_threshold_is_passed(files: dict[str, Path]) -> None:
+    """The threshold of the scorers that see the ground truth is another scale than that of those that do not."""
+    for name in ("a", "b"):
+        kept = [row for row in files[name].read_text().splitlines() if json.loads(row)["id"] != "y"]
+        files[name].write_text("\n".join(kept) + "\n")
+    low, high = (Calibration({"rm": Scale(0.0, 1.0)}, threshold, 1.0, 0.9, 1, 1) for threshold in (0.5, 0.85))
+    for whole, alone, won in ((low, high, ["a", None]), (high, low, ["a", "b"])):
+        rows = judged(files, prompts_only={"y"}, accept="calibrated", calibrations=(whole, alone))
+        assert [row.infer_winner for row in rows] == won

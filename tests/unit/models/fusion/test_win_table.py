@@ -1,6 +1,7 @@
 """Counts of winners and agreement of the modes, by hand."""
 
 import json
+from dataclasses import replace
 
 from models.fusion.win_table import NOBODY, mode_agreement, win_table
 from models.schema import Advantage
@@ -120,3 +121,22 @@ def test_agreement_is_over_prompts_that_both_modes_have_a_winner_on():
 def test_an_answer_that_could_not_win_loses_to_one_that_could():
     forth, _ = mode_agreement([unwon(5, {"v#0": 1})], SOURCES)["pairwise"]
     assert (forth["num_inference"], forth["inference_share"]) == (1, 1.0)
+
+
+def test_prompts_without_a_ground_truth_count_in_inference_mode_only():
+    alone = [replace(e, id=f"alone{e.id}", family="open", train_winner=None, train_scores={}) for e in EXAMPLES[:2]]
+    rows = win_table([*EXAMPLES, *alone], SOURCES)
+    found = {(r["family"], r["mode"], r["source"]): (r["wins"], r["num_examples"], r["share"]) for r in rows}
+    assert found["all", "training", "v"] == (3, 4, 0.75)
+    assert found["all", "inference", "v"] == (3, 6, 0.5)
+    assert found["open", "training", "v"] == (0, 0, 0.0)
+    assert found["open", "inference", "l"] == (1, 2, 0.5)
+    agreement = mode_agreement([*EXAMPLES, *alone], SOURCES)
+    assert agreement["overall"] == mode_agreement(EXAMPLES, SOURCES)["overall"]
+    pair = agreement["pairwise"][0]
+    assert (pair["num_training"], pair["num_inference"]) == (4, 6)
+
+
+def test_a_source_without_an_answer_that_could_win_is_beaten_without_a_ground_truth_too():
+    alone = Advantage("x", "f", None, "v", 0, {}, {"v#0": 1}, infer_rewards={"v#0": 0.0})
+    assert mode_agreement([alone], SOURCES)["pairwise"][0]["inference_share"] == 1.0

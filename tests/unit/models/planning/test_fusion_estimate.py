@@ -14,7 +14,7 @@ from models.planning.fusion_estimate import (
     StageEstimate,
     estimate_stages,
     fuse_device_bytes,
-    text_passes,
+    trained_texts,
 )
 
 VICUNA = ModelSize(7_000_000_000, 32_000, 4096, 32, "bfloat16")
@@ -128,15 +128,35 @@ def test_more_samples_cost_more_answers_but_no_more_signals() -> None:
     ],
 )
 def test_passes_over_texts(method: str, passes: tuple[float, float]) -> None:
-    assert text_passes(resolve_schedule(method, FUSION)) == passes
+    assert texts(method, FUSION) == passes
+
+
+def texts(method: str, fusion: FusionParams, *, prompts_only: int = 0) -> tuple[float, float]:
+    """Texts in units of the 52,000 prompts."""
+    corpus = replace(CORPUS, num_prompts_only=prompts_only)
+    truths, winners = trained_texts(resolve_schedule(method, fusion), corpus, budget=fusion.budget)
+    return truths / 52_000, winners / 52_000
+
+
+def test_texts_of_a_corpus_with_prompts_without_a_ground_truth() -> None:
+    """A quarter of the prompts have a ground truth."""
+    alone = 39_000
+    assert texts("profuser", FUSION, prompts_only=alone) == (0.25, 2), "one pass over each kind in either phase"
+    assert texts("sft", FUSION, prompts_only=alone) == (2, 0), "as many steps as the others, all on ground truths"
+    truth = FUSION.model_copy(update={"budget": "ground_truth"})
+    assert texts("sft", truth, prompts_only=alone) == (0.5, 0)
+    assert texts("inference_only", truth, prompts_only=alone) == (0, 2)
+    whole, few = stages(), stages(corpus=replace(CORPUS, num_prompts_only=alone))
+    assert few["teach"].disk_bytes < whole["teach"].disk_bytes
+    assert few["fuse"].disk_bytes < whole["fuse"].disk_bytes
 
 
 def test_passes_of_moving_weights_and_of_the_budget_of_the_ground_truth() -> None:
     moving = {"mine": (Phase(w_infer=1, w_train=0), Phase(w_infer=0, w_train=1, weights="linear", epochs=2))}
     own = FUSION.model_copy(update={"schedules": moving})
-    assert text_passes(resolve_schedule("mine", own)) == (2, 3)  # both while the weights move
+    assert texts("mine", own) == (2, 3)  # both while the weights move
     truth = FUSION.model_copy(update={"budget": "ground_truth"})
-    assert text_passes(resolve_schedule("profuser", truth)) == (2, 3)
+    assert texts("profuser", truth) == (2, 3)
     assert stages(fusion=truth)["fuse"].flops > stages()["fuse"].flops, "extra steps take time"
 
 

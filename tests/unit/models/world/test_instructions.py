@@ -92,3 +92,26 @@ def test_another_size_of_one_split_keeps_its_promises(world: World) -> None:
     assert [len(items.valid) for items in dealt.values()] == [3, 2, 2]
     known = {item.key for item in dealt["knowledge"].train}
     assert {item.key for item in dealt["knowledge"].test} <= known
+
+
+def test_prompts_without_ground_truths_come_on_top_and_move_no_held_out_prompt_of_a_new_kind(world: World, dealt: Dealt) -> None:
+    more = deal_items(world, CFG.model_copy(update={"num_prompts_only": 300}))
+    for family, items in more.items():
+        assert (len(items.prompts_only), dealt[family].prompts_only) == (100, ())
+        assert items.train == dealt[family].train
+        prompts = [normalise(i.prompt) for s in ("train", "prompts_only", "valid", "test", "pretrain") for i in getattr(items, s)]
+        assert len(set(prompts)) == len(prompts)
+    for family in ("reasoning", "safety"):
+        assert (more[family].valid, more[family].test) == (dealt[family].valid, dealt[family].test)
+    rows = split_examples(more, "train", world=world)
+    alone = [row for row in rows if row.response is None]
+    assert (len(rows), len(alone), len({row.id for row in rows})) == (900, 300, 900)
+    assert {(row.answer, row.check) for row in alone} == {(None, "none")}
+    assert any(row.response is None for row in rows[:20]), "both kinds are mixed"
+
+
+def test_few_ground_truths_leave_facts_to_be_asked_for(world: World) -> None:
+    cfg = CFG.model_copy(update={"num_train": 12, "num_prompts_only": 600})
+    items = deal_items(world, cfg)["knowledge"]
+    known = {item.key for item in (*items.train, *items.prompts_only)}
+    assert len(items.test) == 100 and {item.key for item in items.test} <= known

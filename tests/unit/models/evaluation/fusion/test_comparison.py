@@ -1,6 +1,7 @@
 """The results table and the paired comparisons."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,3 +217,23 @@ def test_other_examples_are_refused(other: list[str]) -> None:
 def test_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="at least one system"):
         check_same_examples({})
+
+
+def test_examples_without_a_ground_truth_count_for_rewards_but_not_for_likelihood(scores: dict[System, list[ScoreRow]]) -> None:
+    """They are not left out for want of a score: nothing was asked of them."""
+
+    def alone(row: ScoreRow) -> ScoreRow:
+        return replace(row, nll=None, num_bytes=0, num_tokens=0, correct=None)
+
+    some = {system: [alone(row) if i < 10 else row for i, row in enumerate(rows)] for system, rows in scores.items()}
+    table = {row.metric: row for row in aggregate(some, resampling=_HOW) if (row.system, row.family) == (_SFT, "all")}
+    assert {metric: (row.num, row.left_out) for metric, row in table.items()} == {
+        "accuracy": (30, 0),
+        "bits_per_byte": (30, 0),
+        "reward/rm": (40, 0),
+    }
+    rest = {system: rows[10:] for system, rows in scores.items()}
+    same = next(r for r in aggregate(rest, resampling=_HOW) if (r.system, r.family, r.metric) == (_SFT, "all", "bits_per_byte"))
+    assert table["bits_per_byte"].value == same.value
+    none = {system: [alone(row) for row in rows] for system, rows in scores.items()}
+    assert list_metrics(none) == ["reward/rm"]

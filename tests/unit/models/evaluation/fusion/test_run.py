@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from models.errors import DataError
 from models.evaluation.fusion import run
 from models.evaluation.fusion.comparison import aggregate
-from models.evaluation.fusion.run import evaluate_model, pick_examples
+from models.evaluation.fusion.run import evaluate_model, pick_examples, with_rewards
 from models.evaluation.fusion.scores import System, read_scores, write_scores
 from models.lm.prompts import TextItem
 from models.params.evaluation import EvaluationParams
@@ -130,3 +131,16 @@ def test_the_math_model_is_best_at_math() -> None:
     assert table["math_mpt"] == pytest.approx(1.67, abs=0.25)
     assert table["qa_llama"] > 3.5
     assert table["code_neox"] > 3.3
+
+
+def test_a_prompt_without_a_ground_truth_is_answered_and_has_no_likelihood(pico: Callable[..., Any]) -> None:
+    whole = _examples()
+    some = [replace(e, response=None, check="none", answer=None) if i % 2 else e for i, e in enumerate(whole)]
+    rows = list(evaluate_model(pico("llama"), some, _CFG, scorers={}))
+    before = list(evaluate_model(pico("llama"), whole, _CFG, scorers={}))
+    for i, (row, old) in enumerate(zip(rows, before, strict=True)):
+        assert (row.id, row.text) == (old.id, old.text)
+        assert (row.nll is None, row.num_bytes == 0, row.correct is None) == (i % 2 == 1,) * 3
+        assert i % 2 or row.nll == pytest.approx(old.nll, rel=1e-5)
+    graded = with_rewards(rows, some, {"length": _length, "blind": lambda items, _: [1.0] * len(items)}, see_truth={"length"})
+    assert [sorted(row.rewards) for row in graded] == [["blind"] if i % 2 else ["blind", "length"] for i in range(len(rows))]

@@ -25,7 +25,7 @@ SAID = {"p0": "It rings.", "p1": "", "p2": "No, it does not."}
 def shard(pico: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`shard(winners, cut)`: aligns three prompts of one source onto itself.
 
-    `winners` have their answers captured; ground truths and answers of `cut` end in the middle.
+    `winners` have their answers captured; ground truths and answers of `cut` end in the middle; `alone` have no ground truth.
     """
     loaded = pico("llama")
     source = loaded.source
@@ -38,17 +38,29 @@ def shard(pico: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, A
         write_shard(folder, 0, spec, [f.signals for f in force_texts(loaded, items, top_k=4, batch_tokens=512)])
         return folder
 
-    def make(winners: tuple[str, ...], cut: tuple[str, ...] = ()) -> dict[str, Any]:
+    def make(winners: tuple[str, ...], cut: tuple[str, ...] = (), alone: tuple[str, ...] = ()) -> dict[str, Any]:
         answers = [Response(i, source.name, 0, text, 3, "length" if i in cut else "eos") for i, text in SAID.items()]
         rows = [
-            Advantage(id_, "f", source.name, source.name if id_ in winners else None, 0 if id_ in winners else None, {}, {})
+            Advantage(
+                id_,
+                "f",
+                None if id_ in alone else source.name,
+                source.name if id_ in winners else None,
+                0 if id_ in winners else None,
+                {},
+                {},
+            )
             for id_ in SAID
         ]
         chat_tokenizer = ChatTokenizer(loaded.codec, source.chat_template)
         files = ShardFiles(
-            examples=[replace(e, ended=e.id not in cut) for e in examples],
+            examples=[replace(e, ended=e.id not in cut, response=None if e.id in alone else e.response) for e in examples],
             advantages=rows,
-            truths={source.name: write(tmp_path / "truths", "ground_truth", {e.id: e.response for e in examples}, cut)},
+            truths={
+                source.name: write(
+                    tmp_path / "truths", "ground_truth", {e.id: e.response for e in examples if e.id not in alone}, cut
+                )
+            },
             answers={source.name: write(tmp_path / "answers", "response", {id_: SAID[id_] for id_ in winners}, cut)},
             responses={source.name: answers},
         )
@@ -81,3 +93,13 @@ def test_cut_texts_teach_no_end_and_an_answer_cut_to_nothing_is_left_out(shard: 
         assert {id_ for id_, token in last.items() if token == end} == {"p2"}
         assert made[mode].total()["num_cut"] == 2
     assert (made["training"].num_empty, made["inference"].num_empty) == (0, 1)
+
+
+@pytest.mark.parametrize("alone", [("p0",), ("p0", "p1", "p2")])
+def test_a_prompt_without_a_ground_truth_is_left_out_of_training_mode_only(
+    shard: Callable[..., dict[str, Any]], alone: tuple[str, ...]
+) -> None:
+    made = shard(("p0", "p2"), alone=alone)
+    assert made["training_ids"] == [id_ for id_ in SAID if id_ not in alone]
+    assert made["inference_ids"] == ["p0", "p2"]
+    assert made["training"].num_without_winner == len(alone)

@@ -19,6 +19,11 @@ def test_bars_are_the_shares_from_the_top(wins: list[dict[str, Any]]) -> None:
     assert png_bytes(figure) == png_bytes(plot_win_table(wins))
 
 
+def test_panels_that_differ_in_their_examples_name_both_numbers(wins: list[dict[str, Any]]) -> None:
+    rows = [row | ({"num_examples": 4} if row["mode"] == "training" and row["family"] == "all" else {}) for row in wins]
+    assert [t.get_text() for t in plot_win_table(rows).axes[0].get_yticklabels()] == ["all (n = 4, 10)", "safety (n = 5)"]
+
+
 def test_a_source_keeps_its_colour() -> None:
     assert source_colours(["a", "b"])["a"] == source_colours(["a", "b", "c"])["a"]
     assert len(set(source_colours(list("abcdefgh")).values())) == 8
