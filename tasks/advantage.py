@@ -86,7 +86,7 @@ def scorer_quality(
     if gate:
         calibrate(cases, target=rules.accept_target).save(work.out / CALIBRATION)
     if alone:
-        of = "the scorers that vote on prompts without a ground truth"
+        of = " that vote on prompts without a ground truth"
         calibrate(alone, target=rules.accept_target, of=of).save(work.out / WITHOUT_TRUTH)
     return {"prompts": len(cases), "warnings": found["warnings"]}
 

@@ -231,7 +231,7 @@ def combined_score(rewards: Rewards, candidate: str, scales: Mapping[str, Scale]
 
 
 def choose_threshold(
-    scores: Sequence[float], qualities: Sequence[float], *, target: float, scales: Mapping[str, Scale], of: str = "the scorers"
+    scores: Sequence[float], qualities: Sequence[float], *, target: float, scales: Mapping[str, Scale], of: str = ""
 ) -> Calibration:
     """Choose the lowest threshold at which the winners' mean quality reaches the target.
 
@@ -240,7 +240,7 @@ def choose_threshold(
         qualities: Its quality, 0 to 1.
         target: Wanted mean.
         scales: Kept beside the threshold.
-        of: Whose votes they are, for the error.
+        of: Which scorers voted, for the error: a clause that follows their name, or all of them.
 
     Raises:
         ParamsError: No threshold that keeps `LEAST_ACCEPTED` winners reaches it.
@@ -262,7 +262,7 @@ def choose_threshold(
         hint = f"The best on validation is {best[0]:.3f}, of {best[1]} of {len(ranked)} winners. Lower it, or add better scorers."
         raise ParamsError(
             "Invalid parameters",
-            [Problem("`teach.rewards.accept_target`", f"must be within reach of {of}", f"{target:g}", hint)],
+            [Problem("`teach.rewards.accept_target`", f"must be within reach of the scorers{of}", f"{target:g}", hint)],
         )
     return chosen
 

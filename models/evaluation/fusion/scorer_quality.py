@@ -120,7 +120,7 @@ def judge_scorers(
     }
 
 
-def calibrate(cases: Sequence[Case], *, target: float, of: str = "the scorers") -> Calibration:
+def calibrate(cases: Sequence[Case], *, target: float, of: str = "") -> Calibration:
     """Choose the threshold of the gate `calibrated`.
 
     Prompts whose rows have a check count alone, if there are any: a share of right answers and a likeness do not add up.
@@ -128,7 +128,7 @@ def calibrate(cases: Sequence[Case], *, target: float, of: str = "the scorers") 
     Args:
         cases: Validation prompts.
         target: `teach.rewards.accept_target`.
-        of: Whose votes they are, for the error.
+        of: Which scorers voted, for the error: a clause that follows their name, or all of them.
 
     Raises:
         ParamsError: The target is out of reach, or no prompt has a winner.
