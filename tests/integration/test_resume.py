@@ -151,7 +151,7 @@ def test_checkpoints_hold_no_pickled_objects(fusion_call):
     folder = call["resume_dir"] / "checkpoint-4"
     names = {p.name for p in folder.iterdir()}
     pickles = {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
-    assert names == {*pickles, "model.safetensors", "trainer_state.json", "window.json", "complete.json"}
+    assert names == {*pickles, "model.safetensors", "trainer_state.json", "state.json", "complete.json"}
     with safe_globals():
         for name in pickles:
             torch.load(folder / name, weights_only=True)

@@ -13,7 +13,7 @@ from models.dialogue.data.pseudo_positive import pseudo_positive
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
-from models.dialogue.train.arguments import dialogue_micro_batch, make_dialogue_arguments, set_dialogue_steps
+from models.dialogue.train.arguments import make_dialogue_arguments
 from models.dialogue.train.batches import DialogueCollator
 from models.dialogue.train.entity_choice import EntityChooser
 from models.dialogue.train.index_refresh import IndexRefresher
@@ -33,6 +33,7 @@ from models.params.dialogue import DialogueParams, Variant
 from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
+from models.training.arguments import agree_on_execution, set_steps
 from models.training.checkpoints import CheckpointFolder, Execution, place_folder, write_json
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 
@@ -106,9 +107,10 @@ class _JointTraining:
         device = pick_device(self._job.runtime.device)
         args = make_dialogue_arguments(self._cfg, device=device, output_dir=self._checkpoints.writing)
         with exclusive(self._job.resume_dir, wanted=args.process_index == 0):
-            execution = self._execution(args)
-            batch, micro = self._cfg.joint.batch_size, execution.micro_batch_size
-            set_dialogue_steps(args, total_steps=self._schedule.total_steps, batch_size=batch, micro=micro)
+            joint, threads = self._cfg.joint, self._job.runtime.threads
+            execution = agree_on_execution(self._checkpoints, args, joint, section="dialogue.joint", threads=threads)
+            steps, micro = self._schedule.total_steps, execution.micro_batch_size
+            set_steps(args, total_steps=steps, batch_size=joint.batch_size, micro=micro)
             with use_threads(execution.threads):
                 self._train(args, execution)
             wait_for_all()
@@ -137,7 +139,6 @@ class _JointTraining:
             step.run(0)
         else:
             logger.info("Going on from `%s` of %d steps (`%s`).", newest.name, self._schedule.total_steps, newest.parent)
-        window.start_clock()
         if self._schedule.total_steps:
             trainer.resume(newest)
         if main:
@@ -234,25 +235,6 @@ class _JointTraining:
         if args.process_index:  # Trainer gives every process the same seed: they would draw the same dropout
             torch.manual_seed(self._cfg.seed + args.process_index)
         return trainer
-
-    def _execution(self, args: TrainingArguments) -> Execution:
-        """Return how to execute: as the first run of this training did, where that is possible."""
-        joint, world = self._cfg.joint, int(args.world_size)
-        present = Execution(
-            fingerprint=self._checkpoints.fingerprint,
-            threads=self._job.runtime.threads or torch.get_num_threads(),
-            micro_batch_size=dialogue_micro_batch(self._cfg, world_size=world),
-            world_size=world,
-            dtype=joint.dtype,
-            device=args.device.type,
-        )
-        if args.process_index == 0:
-            self._checkpoints.discard_torn()
-            self._checkpoints.execution(present)
-        wait_for_all()
-        first = self._checkpoints.execution(present)
-        fits = joint.batch_size // world % first.micro_batch_size == 0
-        return first if fits else replace(first, micro_batch_size=present.micro_batch_size)
 
     def _newest(self) -> Path | None:
         """Return the newest checkpoint whose chosen models are still there."""

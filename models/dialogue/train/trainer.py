@@ -1,16 +1,14 @@
-"""Hugging Face's Trainer for retriever and generator together: two learning rates, two clips, a refresh between steps."""
+"""The Trainer of retriever and generator together: two learning rates, two clips, a refresh between steps."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.dialogue.train.batches import DialogueBatch, DialogueCollator, TurnSampler
 from models.dialogue.train.index_refresh import IndexRefresher
@@ -20,10 +18,9 @@ from models.dialogue.train.turns import DialogueTurns
 from models.dialogue.train.window import DialogueTotals, DialogueWindow
 from models.errors import NumericsError
 from models.training.checkpoints import CheckpointFolder
-from models.training.trainer import MemoryKeeper, ResumableTrainer
+from models.training.trainer import ResumableTrainer, listed
 
 _PARTS = ("retriever", "generator")
-_IDS_SHOWN = 64
 
 
 class StepEvents(TrainerCallback):
@@ -78,11 +75,10 @@ class DialogueTrainer(ResumableTrainer):
     """Trains a `DialogueModule` over a `DialogueSchedule`.
 
     The NLL is a mean over the response tokens of the optimiser step, the other losses are means over its turns, whatever the
-    number of micro-batches and processes: Trainer's division by the accumulation steps is off, DDP's mean over processes is
-    undone.
+    number of micro-batches and processes.
     """
 
-    loss_is_scaled_for_ga = True
+    window: DialogueWindow
 
     def __init__(
         self,
@@ -110,19 +106,17 @@ class DialogueTrainer(ResumableTrainer):
             seed: Of the order of turns.
             extra: Gives and takes further JSON-ready state of a checkpoint.
         """
-        self.checkpoints = checkpoints
-        self._schedule, self._window, self._order_seed, self._extra = schedule, window, seed, extra
+        self._schedule, self._order_seed, self._extra = schedule, seed, extra
         self._totals = DialogueTotals(0, 0, 0, schedule.mode_at(0))
         self._seen: list[_Seen] = []
         self._turns = turns
-        super().__init__(model=module, args=args, train_dataset=turns, data_collator=collator, callbacks=[MemoryKeeper()])  # type: ignore[arg-type]
-        self.remove_callback(PrinterCallback)
+        super().__init__(module, args, data=turns, collator=collator, checkpoints=checkpoints, window=window)
 
     # --- data, optimiser, learning rates ---------------------------------------------------------------------------------
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return this process's micro-batches of all steps, as one epoch of Trainer's."""
-        sampler = TurnSampler(
+    def train_sampler(self) -> Sampler[list[Any]]:
+        """Return this process's micro-batches of all steps."""
+        return TurnSampler(
             len(self._turns),
             total_steps=self._schedule.total_steps,
             batch_size=self._schedule.cfg.batch_size,
@@ -131,8 +125,6 @@ class DialogueTrainer(ResumableTrainer):
             rank=self.args.process_index,
             world_size=self.args.world_size,
         )
-        pinned = self.args.device.type == "cuda"
-        return DataLoader(self._turns, batch_sampler=sampler, collate_fn=self.data_collator, pin_memory=pinned)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return AdamW with retriever and generator in groups of their own; norms, biases and τ do not decay."""
@@ -150,14 +142,10 @@ class DialogueTrainer(ResumableTrainer):
             self.optimizer = AdamW(groups, fused=self.args.device.type in ("cpu", "cuda"))
         return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        """Return the learning rates of the schedule, by optimiser step."""
-        if self.lr_scheduler is None:
-            chosen = optimizer or self.optimizer
-            assert chosen is not None  # Trainer has made it
-            factors = {"retriever": self._schedule.retriever_factor, "generator": self._schedule.generator_factor}
-            self.lr_scheduler = LambdaLR(chosen, [factors[group["part"]] for group in chosen.param_groups])
-        return self.lr_scheduler
+    def lr_factors(self, optimiser: torch.optim.Optimizer) -> list[Callable[[int], float]]:
+        """Return the learning rates of the schedule, by the part that a group belongs to."""
+        factors = {"retriever": self._schedule.retriever_factor, "generator": self._schedule.generator_factor}
+        return [factors[group["part"]] for group in optimiser.param_groups]
 
     def _parameters(self, part: str) -> dict[str, nn.Parameter]:
         """Return the trainable parameters of `retriever` (with τ) or `generator`."""
@@ -172,26 +160,20 @@ class DialogueTrainer(ResumableTrainer):
     ) -> tuple[list[DialogueBatch], Any]:
         """Return the micro-batches of one optimiser step and its `DialogueTotals`, over all processes."""
         batches = [next(epoch_iterator) for _ in range(num_batches)]
-        row = [sum(b.num_tokens for b in batches), sum(len(b.turns) for b in batches)]
-        if self.args.world_size > 1:
-            shared = torch.tensor(row, device=device)
-            dist.all_reduce(shared)
-            row = shared.tolist()
+        counts = [sum(b.num_tokens for b in batches), sum(len(b.turns) for b in batches)]
+        num_tokens, num_turns = self.summed(counts, device)
         step = int(self.state.global_step)
-        self._totals = DialogueTotals(step, row[0], row[1], self._schedule.mode_at(step))
+        self._totals = DialogueTotals(step, num_tokens, num_turns, self._schedule.mode_at(step))
         self._seen = []
         return batches, self._totals
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        return inputs.to(self.args.device)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """Return this micro-batch's share of the step's objective."""
         totals: DialogueTotals = num_items_in_batch
         output: DialogueOutput = model(inputs, mode=totals.mode, scales=totals.scales)
-        self._window.add(output, totals, num_tokens=inputs.num_tokens)
+        self.window.add(output, totals, num_tokens=inputs.num_tokens)
         self._seen.append(_Seen(inputs.turns, output.loss.detach(), output.by_turn))
-        loss = output.loss * self.args.world_size
+        loss = self.undo_mean(output.loss)
         return (loss, output) if return_outputs else loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -203,7 +185,7 @@ class DialogueTrainer(ResumableTrainer):
         retriever, generator, loss = torch.stack([n.detach().float().to(device) for n in norms] + [losses]).tolist()
         if not all(map(math.isfinite, (retriever, generator, loss))):
             raise NumericsError(self._blame(retriever, generator, loss))
-        self._window.end_step(self._totals, self._figures(retriever, generator))
+        self.window.end_step(self._totals, self._figures(retriever, generator))
         return torch.linalg.vector_norm(torch.stack([n.detach().float().to(device) for n in norms]))
 
     def _figures(self, retriever_norm: float, generator_norm: float) -> dict[str, float]:
@@ -225,27 +207,21 @@ class DialogueTrainer(ResumableTrainer):
             names = [self._turns.turns[turn].id for turn in seen.turns]
             every += names
             bad += [name for name, fine in zip(names, finite, strict=True) if not fine]
-        kept = self.checkpoints.newest()
         return (
             f"Training step {self._totals.step + 1} of {self._schedule.total_steps}: loss and gradients must be finite, but the "
             f"loss is {loss} and the gradient norms are {retriever} (retriever) and {generator} (generator). Turns with a loss "
-            f"that is not finite: {_listed(bad)}; turns of the step on this process: {_listed(every)}. "
-            f"{f'The checkpoint `{kept.name}` is kept. ' if kept else ''}"
-            "Look at these turns, or lower `dialogue.joint.generator_lr` and `dialogue.joint.retriever_lr`."
+            f"that is not finite: {listed(bad)}; turns of the step on this process: {listed(every)}. "
+            f"{self.kept_checkpoint()}Look at these turns, or lower `dialogue.joint.generator_lr` and "
+            "`dialogue.joint.retriever_lr`."
         )
 
     # --- checkpoints -----------------------------------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
         """Return the open report window and what `extra` gives."""
-        return {"window": self._window.state(), **self._extra[0]()}
+        return {**super().extra_state(), **self._extra[0]()}
 
     def restore_extra_state(self, state: Mapping[str, Any]) -> None:
         """Go on with `extra_state`."""
-        self._window.restore(state["window"], main=self.args.process_index == 0, device=self.args.device)
+        super().restore_extra_state(state)
         self._extra[1](state)
-
-
-def _listed(ids: list[str]) -> str:
-    more = f" … and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
-    return (", ".join(f"`{id_}`" for id_ in ids[:_IDS_SHOWN]) or "none") + more

@@ -1,4 +1,4 @@
-"""Trainer's arguments, and how a step is cut into micro-batches."""
+"""Trainer's arguments of a fusion training: what both wings share, and FSDP."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,11 @@ from transformers import TrainingArguments
 from models.errors import ParamsError, Problem
 from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
+from models.training.arguments import training_arguments
 
 
 def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: list[str], output_dir: Path) -> TrainingArguments:
-    """Return arguments with everything off that we do ourselves; this also starts the process group under torchrun.
-
-    Steps, micro-batch and accumulation are filled in by `set_steps`.
+    """Return `training_arguments` of the section `fusion`, sharded on demand.
 
     Args:
         cfg: Optimiser and precision.
@@ -25,31 +24,22 @@ def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: 
         output_dir: Where Trainer writes checkpoints.
 
     Raises:
-        ParamsError: `runtime.fsdp` where it cannot be.
+        ParamsError: `runtime.fsdp` where it is not possible.
     """
     check_sharding(runtime, device=device)
-    args = TrainingArguments(
-        output_dir=str(output_dir),
-        use_cpu=device == "cpu",
-        bf16=cfg.dtype == "bfloat16",
-        learning_rate=cfg.lr,
-        weight_decay=cfg.weight_decay,
+    args = training_arguments(
+        cfg,
+        lr=cfg.lr,
+        seed=cfg.seed,
+        device=device,
+        output_dir=output_dir,
         adam_beta1=cfg.adam_beta1,
         adam_beta2=cfg.adam_beta2,
-        max_grad_norm=cfg.max_grad_norm,
-        seed=cfg.seed,
-        save_strategy="no",
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
         ddp_find_unused_parameters=False,
         **(sharding(layers) if runtime.fsdp else {}),
     )
     if args.fsdp_plugin_args is not None:
         args.fsdp_plugin_args["mixed_precision_policy"] = precision_policy(cfg)
-    _pin(args, torch.device(device))
     return args
 
 
@@ -91,33 +81,3 @@ def check_sharding(runtime: Runtime, *, device: str) -> None:
         problems.append(Problem("`runtime.device`", rule, repr(device)))
     if problems:
         raise ParamsError("The training cannot be distributed as asked", problems)
-
-
-def _pin(args: TrainingArguments, device: torch.device) -> None:
-    """Keep a single process on one device: Trainer would use `DataParallel` over all GPUs, and always start at the first."""
-    if args.world_size > 1 or device.type != "cuda":
-        return
-    args._n_gpu = 1
-    if device.index is not None:
-        torch.cuda.set_device(device)
-        args.__dict__["_setup_devices"] = device
-
-
-def micro_batch_size(cfg: FusionParams, *, world_size: int) -> int:
-    """Return the prompts per forward pass and process: `fusion.micro_batch_size`, or less where a process has fewer.
-
-    Raises:
-        ParamsError: The processes cannot share a step evenly.
-    """
-    share, left = divmod(cfg.batch_size, world_size)
-    if left:
-        problem = Problem("`fusion.batch_size`", f"must be a multiple of the {world_size} processes", str(cfg.batch_size))
-        raise ParamsError("The training cannot be distributed as asked", [problem])
-    return max(size for size in range(1, min(share, cfg.micro_batch_size) + 1) if share % size == 0)
-
-
-def set_steps(args: TrainingArguments, *, total_steps: int, batch_size: int, micro: int) -> None:
-    """Fill in the number of optimiser steps and how each is cut."""
-    args.max_steps = total_steps
-    args.per_device_train_batch_size = micro
-    args.gradient_accumulation_steps = batch_size // (micro * args.world_size)

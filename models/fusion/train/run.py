@@ -14,7 +14,7 @@ from models.files import replacing_folder, tree_digest
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signals.store import SignalStore
-from models.fusion.train.arguments import check_sharding, make_arguments, micro_batch_size, set_steps
+from models.fusion.train.arguments import check_sharding, make_arguments
 from models.fusion.train.export import export_target, no_progress_bars
 from models.fusion.train.lora import add_adapters, merged_state
 from models.fusion.train.module import FusionModule
@@ -29,7 +29,8 @@ from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
 from models.schema import ResolvedSource
 from models.tokenization.loading import load_tokenizer
-from models.training.checkpoints import CheckpointFolder, Execution, fingerprint, place_folder, seal
+from models.training.arguments import agree_on_execution, micro_batch_size, set_steps
+from models.training.checkpoints import CheckpointFolder, fingerprint, place_folder, seal
 from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 
@@ -77,7 +78,7 @@ def train_fusion(
     check_sharding(runtime, device=device)
     job = FusionJob(cfg, method, target, train_store, infer_store, out, resume_dir, runtime, log_every)
     if runtime.nproc > 1 and not launched():
-        micro_batch_size(cfg, world_size=runtime.nproc)
+        micro_batch_size(cfg, section="fusion", world_size=runtime.nproc)
         threads = runtime.threads or max(1, torch.get_num_threads() // runtime.nproc)
         launch(replace(job, runtime=runtime.model_copy(update={"threads": threads})), sink)
         return FusionRecord.read(out)
@@ -137,7 +138,7 @@ class _FusionTraining:
         runtime, writing = self._job.runtime, self._checkpoints.writing
         args = make_arguments(self._cfg, runtime=runtime, device=self._device, layers=layers, output_dir=writing)
         with exclusive(self._job.resume_dir, wanted=args.process_index == 0):
-            execution = self._execution(args)
+            execution = agree_on_execution(self._checkpoints, args, self._cfg, section="fusion", threads=runtime.threads)
             steps, batch = self._plan.total_steps, self._cfg.batch_size
             set_steps(args, total_steps=steps, batch_size=batch, micro=execution.micro_batch_size)
             with use_threads(execution.threads):
@@ -164,25 +165,6 @@ class _FusionTraining:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         lm = model if cfg.lora is None else add_adapters(model, cfg.lora)
         return FusionModule(lm, temperature=cfg.temperature, tail=cfg.tail, chunk=cfg.loss_chunk)
-
-    def _execution(self, args: TrainingArguments) -> Execution:
-        """Return how to execute: as the first run of this training did, where that is possible."""
-        cfg, world = self._cfg, int(args.world_size)
-        present = Execution(
-            fingerprint=self._checkpoints.fingerprint,
-            threads=self._job.runtime.threads or torch.get_num_threads(),
-            micro_batch_size=micro_batch_size(cfg, world_size=world),
-            world_size=world,
-            dtype=cfg.dtype,
-            device=args.device.type,
-        )
-        if args.process_index == 0:
-            self._checkpoints.discard_torn()
-            self._checkpoints.execution(present)
-        wait_for_all()
-        first = self._checkpoints.execution(present)
-        fits = cfg.batch_size // world % first.micro_batch_size == 0
-        return first if fits else replace(first, micro_batch_size=present.micro_batch_size)
 
     def _trainer(self, module: FusionModule, args: TrainingArguments) -> tuple[FusionTrainer, LossWindow]:
         cfg = self._cfg

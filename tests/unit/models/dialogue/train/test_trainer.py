@@ -5,12 +5,13 @@ import torch
 from support import dialogue_parts as parts
 
 from models.dialogue.agent.loading import load_agent
-from models.dialogue.train.arguments import make_dialogue_arguments, set_dialogue_steps
+from models.dialogue.train.arguments import make_dialogue_arguments
 from models.dialogue.train.run import train_dialogue
 from models.dialogue.train.trainer import DialogueTrainer
 from models.dialogue.train.window import DialogueWindow
 from models.errors import ArtifactError, NumericsError
 from models.metrics_sink import NullSink
+from models.training.arguments import set_steps
 from models.training.checkpoints import CheckpointFolder
 from models.training.guard import exclusive
 
@@ -24,7 +25,7 @@ def make_trainer(folders, tmp_path, **params):
     made = parts.make_parts(folders, **params)
     checkpoints = CheckpointFolder(tmp_path / "resume", fingerprint="f" * 64, keep=1)
     args = make_dialogue_arguments(made.cfg, device="cpu", output_dir=checkpoints.writing)
-    set_dialogue_steps(args, total_steps=made.schedule.total_steps, batch_size=8, micro=4)
+    set_steps(args, total_steps=made.schedule.total_steps, batch_size=8, micro=4)
     window = DialogueWindow(NullSink(), total_steps=made.schedule.total_steps, every=1, names={"nll": "train/nll"})
     made.trainer = DialogueTrainer(
         made.module,

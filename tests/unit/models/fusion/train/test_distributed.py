@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from models.errors import FusedialError, NumericsError, ParamsError, Problem
-from models.fusion.train.arguments import micro_batch_size
 from models.fusion.train.run import run_rank
 from models.training import distributed
 from models.training.distributed import EventSink, FusionJob, launch, launch_command, launched, leave_error
@@ -104,14 +103,6 @@ def test_processes_end_when_the_waiting_one_fails(monkeypatch, job):
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, job, FailingSink(), code)
     assert started[0].poll() == -15
-
-
-@pytest.mark.parametrize(
-    ("batch", "micro", "world", "expected"), [(32, 16, 1, 16), (32, 16, 2, 16), (32, 16, 4, 8), (12, 4, 2, 3)]
-)
-def test_micro_batch_fits_the_share_of_a_process(fusion_call, batch, micro, world, expected):
-    cfg = fusion_call(batch_size=batch, micro_batch_size=micro)["cfg"]
-    assert micro_batch_size(cfg, world_size=world) == expected
 
 
 def test_rank_leaves_its_error_behind(job):
