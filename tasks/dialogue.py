@@ -255,7 +255,10 @@ def _openai(
 
 
 # Kind of generator → what opens it; connections, models and files of finished answers are closed in the end.
-_GENERATORS: "Mapping[GeneratorKind, Callable[..., AbstractContextManager[Responder]]]" = {"causal": _causal, "openai": _openai}
+_GENERATORS: "Mapping[GeneratorKind, Callable[..., AbstractContextManager[Responder]]]" = {
+    "causal": _causal,
+    "openai": _openai,
+}
 
 
 def _answered(

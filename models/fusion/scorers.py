@@ -29,7 +29,9 @@ def reference_scores(items: Sequence[TextItem], references: Sequence[str]) -> li
 
 
 TextScorer = Callable[[Sequence[TextItem], Sequence[str]], list[float]]
-TEXT_SCORERS: Mapping[ScorerKind, TextScorer] = {"reference": reference_scores}
+TEXT_SCORERS: Mapping[ScorerKind, TextScorer] = {
+    "reference": reference_scores,
+}
 """Kinds that need nothing but the responses and their ground truths: one score each, higher is better."""
 
 

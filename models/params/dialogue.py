@@ -6,9 +6,9 @@ from pydantic import Field, model_validator
 
 from models.params.base import MAX_SEED, Place, Section
 
+MetaKind = Literal["order", "confidence", "cooccurrence"]
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
-MetaKind = Literal["order", "confidence", "cooccurrence"]
 Objective = Literal["mml", "emdr2", "pdist", "loop", "adist", "replug"]
 
 

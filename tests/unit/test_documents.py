@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "params.md")]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 RESULT_PAGES = sorted((ROOT / "docs" / "results").glob("*.md"))
-PROFILES = {p.stem for p in (ROOT / "profiles").glob("*.yaml")} | {"mine"}  # the one that the tutorial writes
+# Those that the tutorial and CONTRIBUTING.md have their readers write count as well.
+WRITTEN = {"mine", *re.findall(r"^# profiles/([\w-]+)\.yaml$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)}
+PROFILES = {p.stem for p in (ROOT / "profiles").glob("*.yaml")} | WRITTEN
 PLACEHOLDERS = {"NAME", "KEY", "…"}
 HOSTS = re.compile(
     r"pypi\.|pythonhosted|download\.pytorch|pytorch\.org|conda\.|anaconda|huggingface\.co|hf\.co|ghcr\.io|docker\.io", re.I
