@@ -13,7 +13,7 @@ from models.fusion.signals.record import SampleSignals, SignalSpec
 from models.fusion.teacher_forcing import force_texts, source_score
 from models.lm.http import OpenAiClient
 from models.lm.loading import load_codec, pick_devices
-from models.lm.prompts import Overflow, TextItem, lead_of
+from models.lm.prompts import Overflow, TextItem, source_response_lead
 from models.lm.reward_model import LoadedRewardModel, load_reward_model, reward_scores
 from models.params.runtime import Runtime
 from models.params.teach import ScorerSpec, SignalParams
@@ -101,7 +101,7 @@ def open_teacher(cfg: SignalParams, folder: Path, *, overflow: Overflow, runtime
 
 
 def _score(signals: SampleSignals, text: str, source: ResolvedSource, codec: TokenCodec) -> SourceScore:
-    encoded = codec.encode_responses([text], lead=lead_of(source, codec))[0]
+    encoded = codec.encode_responses([text], lead=source_response_lead(source, codec))[0]
     return source_score(signals, num_bytes=encoded.num_bytes, lossless=encoded.lossless)
 
 

@@ -1,4 +1,4 @@
-"""Examples and responses on disk: one JSON object a line, with a file of line offsets for reading slices."""
+"""Examples and responses as JSON lines, with a file of line offsets for random access to slices."""
 
 import functools
 import json
@@ -19,10 +19,10 @@ _BLOCK = 1 << 20
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write `rows` one a line, atomically, with their offsets; return their number."""
+    """Write `rows` as JSON lines with their offsets, atomically; return their number."""
     count, position = 0, 0
     with (
-        # The rows take their place first: an offsets file that does not fit its rows is recognised by the size at its end.
+        # The rows are renamed first: an offsets file that does not match its rows is recognised by the size at its end.
         replacing(offsets_path(path)) as part_offsets,
         part_offsets.open("wb") as offsets,
         replacing(path) as part,
@@ -38,7 +38,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Write `examples` one a line, atomically; return their number."""
+    """Write `examples` as JSON lines, atomically; return their number."""
     return write_json_lines(path, (example.to_json() for example in examples))
 
 
@@ -60,7 +60,7 @@ def read_examples(path: Path) -> Iterator[Example]:
 
 
 def read_slice(path: Path, start: int, stop: int) -> list[Example]:
-    """Return rows `start` to `stop` (exclusive; cut at the end of the file), reading only their bytes."""
+    """Return rows `start` to `stop` (exclusive, clipped to the file), reading only their bytes."""
     offsets = row_offsets(path)
     start, stop = max(start, 0), min(stop, len(offsets) - 1)
     if start >= stop:
@@ -73,7 +73,7 @@ def read_slice(path: Path, start: int, stop: int) -> list[Example]:
 
 
 def count_examples(path: Path) -> int:
-    """Number of rows."""
+    """Return the number of rows of a file."""
     return len(row_offsets(path)) - 1
 
 
@@ -99,7 +99,7 @@ def _parse(line: bytes, *, where: str) -> dict[str, Any]:
 
 
 def row_offsets(path: Path) -> npt.NDArray[np.uint64]:
-    """Return the start of every row and the file's size last: mapped where they lie beside it, else found by one pass.
+    """Return the start of every row, then the file's size: memory-mapped from the offsets file, else by one pass over the rows.
 
     Raises:
         ArtifactError: The file is missing.
@@ -131,19 +131,19 @@ NAME = "responses.jsonl"
 
 
 def write_responses(folder: Path, responses: Iterable[Response]) -> None:
-    """Write the answers, one JSON object a line."""
+    """Write responses as JSON lines into `folder`."""
     with (folder / NAME).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in responses)
 
 
 def read_responses(folder: Path) -> list[Response]:
-    """Return the answers of the shard in `folder`."""
+    """Read the responses of the shard in `folder`."""
     with (folder / NAME).open(encoding="utf-8") as file:
         return [Response(**json.loads(line)) for line in file]
 
 
 def answers_by_prompt(folders: Iterable[Path]) -> dict[str, list[Response]]:
-    """Return example id → the answers that the folders hold to it, in their order."""
+    """Return example id → its responses from all folders, in order."""
     found: dict[str, list[Response]] = {}
     for folder in folders:
         for response in read_responses(folder):

@@ -1,4 +1,4 @@
-"""Checks of single fields of a record; a failed check raises `BadRecord`, which the reader turns into a `Problem`."""
+"""Validation of single fields of a record; a violation raises `BadRecord`, which the reader turns into a `Problem`."""
 
 import re
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class BadRecord(Exception):
-    """A record breaks a rule: `rule` says which, `value` what was seen."""
+    """A record violates `rule` by `value`."""
 
     def __init__(self, rule: str, value: str = "", hint: str = "") -> None:
-        """Keep the parts of the later `Problem`."""
+        """Store the parts of the later `Problem`."""
         super().__init__(rule)
         self.rule, self.value, self.hint = rule, value, hint
 
     def at(self, where: str) -> Problem:
-        """Return the finding with its place."""
+        """Return the violation as a `Problem` at `where`."""
         return Problem(where, self.rule, self.value, self.hint)
 
 
@@ -27,12 +27,12 @@ def require_object(value: object) -> Mapping[str, Any]:
     """Return a record that is a JSON object of valid text.
 
     Raises:
-        BadRecord: It is something else, or a text in it holds half a surrogate pair.
+        BadRecord: It is something else, or a text in it has a lone surrogate.
     """
     if not isinstance(value, Mapping):
         raise BadRecord("must be a JSON object", shown(value))
-    if half_pair(value):
-        raise BadRecord("must be valid Unicode", "a record with half a surrogate pair")
+    if has_lone_surrogate(value):
+        raise BadRecord("must be valid Unicode", "a record with a lone surrogate")
     return value
 
 
@@ -40,7 +40,7 @@ def require_text(row: Mapping[str, Any], field: str, *, within: str = "") -> str
     """Return the non-empty text of `field`; `within` names the part of the record that `row` is, such as ``messages[1]``.
 
     Raises:
-        BadRecord: The field is missing, not text, blank, or holds half a surrogate pair.
+        BadRecord: The field is missing, not text, blank, or has a lone surrogate.
     """
     text = optional_text(row, field, within=within, default=_MISSING)
     if text is _MISSING:
@@ -51,10 +51,10 @@ def require_text(row: Mapping[str, Any], field: str, *, within: str = "") -> str
 
 
 def optional_text(row: Mapping[str, Any], field: str, *, within: str = "", default: Any = "") -> Any:
-    """Return the text of `field`, or `default` where it is missing or null.
+    """Return the text of `field`, or `default` if it is missing or null.
 
     Raises:
-        BadRecord: The field is not text, or holds half a surrogate pair.
+        BadRecord: The field is not text, or has a lone surrogate.
     """
     value = row.get(field)
     if value is None:
@@ -65,12 +65,12 @@ def optional_text(row: Mapping[str, Any], field: str, *, within: str = "", defau
         value.encode()
     except UnicodeEncodeError as error:
         rule = f"must have valid Unicode in `{_place(within, field)}`"
-        raise BadRecord(rule, f"half a surrogate pair at character {error.start}") from error
+        raise BadRecord(rule, f"a lone surrogate at character {error.start}") from error
     return value
 
 
-def half_pair(value: object) -> bool:
-    """Say whether any text in a JSON value holds half a surrogate pair, which is valid JSON, but can be written nowhere."""
+def has_lone_surrogate(value: object) -> bool:
+    """Return whether any text in a JSON value has a lone surrogate, which is valid JSON but cannot be encoded."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -85,7 +85,7 @@ def half_pair(value: object) -> bool:
 
 
 def shown(value: Any, *, most: int = 60) -> str:
-    """Return a value for a message: its type and its beginning."""
+    """Return a value's type and the beginning of its `repr`, for error messages."""
     try:
         text = repr(value)
     except RecursionError:

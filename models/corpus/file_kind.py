@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, whatever its name says: text, a compression that is undone, or a kind that is refused."""
+"""Detection of file types by magic bytes: text, transparently decompressed formats, and formats that are refused."""
 
 import bz2
 import codecs
@@ -32,8 +32,8 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"LZIP", "compressed with lzip", "Unpack it, or use gzip or zstd."),
     (PARQUET, "a Parquet file in a compressed one", _UNPACK),
     (b"PARE", "an encrypted Parquet file", "Decrypt it, or convert it to JSON lines."),
-    (b"ARROW1", "an Arrow file", "Save it as Parquet or as JSON lines; a data set folder is named as a whole."),
-    (b"\xff\xff\xff\xff", "an Arrow stream", "Save it as Parquet or as JSON lines; a data set folder is named as a whole."),
+    (b"ARROW1", "an Arrow file", "Save it as Parquet or as JSON lines, or name the whole data set folder."),
+    (b"\xff\xff\xff\xff", "an Arrow stream", "Save it as Parquet or as JSON lines, or name the whole data set folder."),
     (b"FEA1", "a Feather file", "Save it as Parquet or as JSON lines."),
     (b"ORC", "an ORC file", "Save it as Parquet or as JSON lines."),
     (b"Obj\x01", "an Avro file", _JSON_LINES),
@@ -42,10 +42,10 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93NUMPY", "a NumPy array", _JSON_LINES),
     (b"%PDF", "a PDF document", _JSON_LINES),
     (b"\xd0\xcf\x11\xe0", "an Office document", _JSON_LINES),
-    (b"version https://git-lfs.github.com/spec", "a pointer of Git LFS", "Fetch the file itself: `git lfs pull`."),
-    (b"/annex/objects/", "a pointer of git-annex", "Fetch the file itself: `git annex get`."),
-    (b"\x89PNG", "a picture", _JSON_LINES),
-    (b"\xff\xd8\xff", "a picture", _JSON_LINES),
+    (b"version https://git-lfs.github.com/spec", "a Git LFS pointer", "Fetch the file itself: `git lfs pull`."),
+    (b"/annex/objects/", "a git-annex pointer", "Fetch the file itself: `git annex get`."),
+    (b"\x89PNG", "an image", _JSON_LINES),
+    (b"\xff\xd8\xff", "an image", _JSON_LINES),
     *(
         (mark, f"text in {name}", f"Write it as UTF-8: `iconv -f {name} -t UTF-8`.")
         for mark, name in (
@@ -65,27 +65,27 @@ _TABLE = re.compile("|".join(rf"{_CELL}(?:{re.escape(mark)}{_CELL})+" for mark i
 _MOST_NUL, _WIDE = 0.05, 0.2
 
 
-class ForeignFileError(ValueError):
-    """A file of another kind: `seen` says which, `hint` what to do."""
+class UnsupportedFileError(ValueError):
+    """A file of an unsupported type: `seen` says which, `hint` what to do."""
 
     def __init__(self, seen: str, hint: str) -> None:
-        """Keep both."""
+        """Store type and hint."""
         super().__init__(f"{seen}. {hint}")
         self.seen, self.hint = seen, hint
 
 
 def is_parquet(path: Path) -> bool:
-    """Say whether a file is a Parquet file."""
+    """Return whether a file begins with Parquet's magic bytes."""
     with path.open("rb") as file:
         return file.read(len(PARQUET)) == PARQUET
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open a file of UTF-8 text as bytes, uncompressed: gzip, zstd, xz and bz2 are undone as they are read.
+    """Open a file of UTF-8 text as bytes; gzip, zstd, xz and bz2 are decompressed while reading.
 
     Raises:
-        ForeignFileError: It is something else.
+        UnsupportedFileError: It is of another type.
         OSError: It cannot be opened.
     """
     opened: list[Any] = [path.open("rb")]
@@ -106,27 +106,27 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 def _refuse_foreign(head: bytes) -> None:
     for mark, seen, hint in _FOREIGN:
         if head.startswith(mark):
-            raise ForeignFileError(seen, hint)
+            raise UnsupportedFileError(seen, hint)
     if any(head.startswith(mark) for mark, _ in _COMPRESSIONS):
-        raise ForeignFileError("compressed many times over", _UNPACK)
+        raise UnsupportedFileError("compressed several times", _UNPACK)
     if head[257:262] == b"ustar":
-        raise ForeignFileError("a tar archive", _UNPACK)
+        raise UnsupportedFileError("a tar archive", _UNPACK)
     if _PICKLE.match(head):
-        raise ForeignFileError("a pickle", _JSON_LINES)
+        raise UnsupportedFileError("a pickle", _JSON_LINES)
     if _HTML.match(head):
-        raise ForeignFileError("an HTML or XML page, such as a server sends for an error", "Fetch the file again.")
+        raise UnsupportedFileError("an HTML or XML page, such as a server sends for an error", "Fetch the file again.")
     if _DVC.match(head):
-        raise ForeignFileError("a pointer of DVC", "Fetch the file itself: `dvc pull`.")
+        raise UnsupportedFileError("a DVC pointer", "Fetch the file itself: `dvc pull`.")
     if head.count(0) > _MOST_NUL * len(head):
         raise _binary(head)
     first, *rest = head.decode("utf-8-sig", "replace").lstrip().splitlines() or [""]
     if _TABLE.fullmatch(first.strip()) and not any(line.startswith(("{", "[")) for line in rest[:1]):
         shown = " ".join(first.split())[:60]
-        raise ForeignFileError(f"a table (CSV or TSV) by its first line, {shown}", _JSON_LINES)
+        raise UnsupportedFileError(f"a table (CSV or TSV) by its first line, {shown}", _JSON_LINES)
 
 
-def _binary(head: bytes) -> ForeignFileError:
-    """Say what a file with NUL bytes is: text of wider characters, by where they stand, or no text."""
+def _binary(head: bytes) -> UnsupportedFileError:
+    """Classify a file with NUL bytes: UTF-16 or UTF-32 text, by the positions of the NULs, or binary data."""
     nul = [head[i::4].count(0) / max(len(head[i::4]), 1) > _WIDE for i in range(4)]
     names = {
         (False, True, True, True): "UTF-32LE",
@@ -136,10 +136,10 @@ def _binary(head: bytes) -> ForeignFileError:
     }
     name = names.get((nul[0], nul[1], nul[2], nul[3]))
     try:
-        codecs.getincrementaldecoder(name or "none")().decode(head)  # which may end inside a character
+        codecs.getincrementaldecoder(name or "none")().decode(head)  # a head may end inside a character
     except (LookupError, UnicodeError):
-        return ForeignFileError("binary data", _JSON_LINES)
-    return ForeignFileError(f"text in {name}", f"Write it as UTF-8: `iconv -f {name} -t UTF-8`.")
+        return UnsupportedFileError("binary data", _JSON_LINES)
+    return UnsupportedFileError(f"text in {name}", f"Write it as UTF-8: `iconv -f {name} -t UTF-8`.")
 
 
 def _zstd(file: BinaryIO) -> Any:
@@ -151,7 +151,7 @@ def _zstd(file: BinaryIO) -> Any:
 _COMPRESSIONS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file, mode="rb")),
     (b"\x28\xb5\x2f\xfd", _zstd),
-    *((bytes([0x50 + i]) + b"\x2a\x4d\x18", _zstd) for i in range(16)),  # frames to skip, with which pzstd begins
+    *((bytes([0x50 + i]) + b"\x2a\x4d\x18", _zstd) for i in range(16)),  # skippable frames, which pzstd writes first
     (b"\xfd7zXZ\0", lzma.LZMAFile),
     (b"]\0\0", lzma.LZMAFile),
     (b"BZh", bz2.BZ2File),

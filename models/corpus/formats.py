@@ -1,11 +1,11 @@
-"""Record formats: one parsed JSON row becomes an `Example`, or is refused by the name of a field that would be lost."""
+"""Parsing of JSON rows in the supported record formats into examples; rows with fields that would be ignored are refused."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-from models.corpus.fields import BadRecord, half_pair, optional_text, require_text, shown
+from models.corpus.fields import BadRecord, has_lone_surrogate, optional_text, require_text, shown
 from models.corpus.numbers import number_in
 from models.params.corpus import CorpusSet, RecordFormat
 from models.schema import Check, Example, Message
@@ -31,14 +31,14 @@ _READ_OF_TURNS = frozenset({"role", "content", "from", "value"})
 _NOTHING = frozenset({"", "[]", "{}", "null", "none", "nan"})
 # A field this like one that is read is a slip of the pen.
 _LIKENESS = 0.88
-_CURE = "Write what it says into the prompt, or take the field or the row out."
+_CURE = "Write its content into the prompt, or remove the field or the row."
 
 
-def refuse_lost(row: Mapping[str, Any], format: RecordFormat) -> None:
-    """Refuse a row with a field that would be lost, or whose name looks like one that its format reads.
+def reject_ignored_fields(row: Mapping[str, Any], format: RecordFormat) -> None:
+    """Refuse a row with a field that would be ignored, or whose name resembles one that its format reads.
 
     Raises:
-        BadRecord: There is one.
+        BadRecord: There is such a field.
     """
     read, lost = _FORMATS[format].fields, _FORMATS[format].lost
     for field, value in row.items():
@@ -46,24 +46,24 @@ def refuse_lost(row: Mapping[str, Any], format: RecordFormat) -> None:
         if field in read or not _is_given(value):
             continue
         if name not in read and re.fullmatch(lost, name):
-            raise BadRecord(f"must not have the field `{field}`, which would be lost", shown(value), _CURE)
+            raise BadRecord(f"must not have the field `{field}`, which would be ignored", shown(value), _CURE)
         _refuse_weight(name, value, f"`{field}`")
         targets = [known for known in read if known != "id" and (known == name or known not in row)]
         if close := get_close_matches(name, targets, n=1, cutoff=_LIKENESS):
             raise BadRecord(f"must not have the field `{field}`", shown(value), f"Did you mean `{close[0]}`?")
 
 
-def refuse_lost_of_turn(turn: Mapping[str, Any], within: str, *, last: bool) -> None:
-    """Refuse a turn with a field that would be lost. Of the last one, the response, also what keeps it from being trained.
+def reject_ignored_turn_fields(turn: Mapping[str, Any], within: str, *, last: bool) -> None:
+    """Refuse a turn with a field that would be ignored; in the last turn, the response, also a field that masks its loss.
 
     Raises:
-        BadRecord: There is one.
+        BadRecord: There is such a field.
     """
     for field, value in turn.items():
         name, place = _snake(field), f"`{within}.{field}`"
         lost = re.fullmatch(_OF_TURNS, name) or (name in _READ_OF_TURNS and field != name)
         if lost and _is_given(value):
-            raise BadRecord(f"must not have the field {place}, which would be lost", shown(value), _CURE)
+            raise BadRecord(f"must not have the field {place}, which would be ignored", shown(value), _CURE)
         if last:
             _refuse_weight(name, value, place)
 
@@ -76,8 +76,8 @@ def _refuse_weight(name: str, value: object, place: str) -> None:
         or (name in _MASKED and value in (False, 0))
     )
     if name in _WEIGHTS | _TRAINED | _MASKED and not trained:
-        rule = f"must have a response that is trained with its full weight, not another in {place}"
-        raise BadRecord(rule, shown(value), "Take the row out, or the field.")
+        rule = f"must have a response that is trained with full weight, not with another in {place}"
+        raise BadRecord(rule, shown(value), "Remove the row or the field.")
 
 
 def _snake(field: object) -> str:
@@ -105,30 +105,30 @@ _ROLES: Mapping[str, Role] = {
 
 
 class LeftOut(Exception):
-    """A well-formed record that the params leave out; `reason` is its name in the counts."""
+    """A well-formed record that the params exclude; `reason` is its key in the counts."""
 
     def __init__(self, reason: str) -> None:
-        """Keep the reason."""
+        """Store the reason."""
         super().__init__(reason)
         self.reason = reason
 
 
 def parse_row(row: object, cfg: CorpusSet, *, number: int) -> Example:
-    """Make an example of a row.
+    """Convert a row to an example.
 
     Args:
-        row: What the line holds.
+        row: The parsed line.
         cfg: The data set.
-        number: Row number, the id where the row has none.
+        number: Row number, used as the id if the row has none.
 
     Raises:
-        BadRecord: The row breaks a rule of its format.
+        BadRecord: The row violates a rule of its format.
         LeftOut: The row is too short (`text`) or longer than `max_chars`.
     """
     if not isinstance(row, Mapping):
         hint = "Write one object a line instead of one array." if isinstance(row, list) else ""
         raise BadRecord("must be a JSON object", shown(row), hint)
-    refuse_lost(row, cfg.format)
+    reject_ignored_fields(row, cfg.format)
     messages, response, ended = _FORMATS[cfg.format].parse(row, cfg)
     if cfg.max_chars is not None and sum(len(m.content) for m in messages) + len(response or "") > cfg.max_chars:
         raise LeftOut("too_long")
@@ -151,10 +151,10 @@ def _has_reference(row: Mapping[str, Any]) -> bool:
 
 
 def reference_answer(row: Mapping[str, Any], response: str, check: Check) -> str:
-    """Return what a correct response must hold.
+    """Return what a correct response must contain.
 
-    The field `reference` if there is one, else the response itself. For `number` it is the number in it, as
-    `evaluate` will read it in a model's response.
+    This is the field `reference` if there is one, else the response itself. For `number` it is the number in it, as
+    `evaluate` extracts it from a model's response.
 
     Raises:
         BadRecord: `check` is `number` and there is none.
@@ -228,7 +228,7 @@ def _choices(given: object) -> list[str]:
         labels = [chr(ord("A") + i) for i in range(len(given))]
     if not isinstance(texts, list) or len(texts) != len(labels) or not all(isinstance(t, str) for t in (*texts, *labels)):
         raise BadRecord("must have a list of texts, or labels with their texts, in `choices`", shown(given))
-    if half_pair(given):
+    if has_lone_surrogate(given):
         raise BadRecord("must have valid Unicode in `choices`", shown(given))
     return [f"{label}. {text}" for label, text in zip(labels, texts, strict=True)]
 
@@ -262,7 +262,7 @@ def _by_user(turn: object) -> bool:
 def _turn(turn: object, within: str, *, last: bool) -> Message:
     if not isinstance(turn, Mapping):
         raise BadRecord(f"must have an object in `{within}`", shown(turn))
-    refuse_lost_of_turn(turn, within, last=last)
+    reject_ignored_turn_fields(turn, within, last=last)
     role_field, text_field = ("from", "value") if "role" not in turn and "from" in turn else ("role", "content")
     role = require_text(turn, role_field, within=within)
     if role not in _ROLES:

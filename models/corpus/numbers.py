@@ -1,18 +1,18 @@
-"""The one reading of numbers in texts: what `prepare` keeps as a row's answer and what `evaluate` reads in a model's response.
+"""Extraction of numbers from text, for reference answers in `prepare` and for models' responses in `evaluate`.
 
-Read as a number: digits of any script, a sign (also `−` and `–`), any currency symbol (Unicode category Sc) before or behind the
-sign or the number, a leading point, a power of ten (`6e23`), fractions of whole numbers (`5/6`, `½`), also behind a whole number
+Recognised: digits of any script, a sign (also `−` and `–`), any currency symbol (Unicode category Sc) before or after the sign
+or the number, a leading point, a power of ten (`6e23`), fractions of whole numbers (`5/6`, `½`), also after a whole number
 (`1 1/2`, `1½`). What follows (units, `%`, a full stop) does not matter.
 
 - Thousands are grouped by `,` (`1,200`, `1,00,000`), `'`, `٬` or a no-break, thin or narrow no-break space. An ordinary blank
   does not group: `rooms 12 345` are two numbers.
-- A comma is the decimal mark where it can be nothing else: behind thousands grouped otherwise (`1.234,56`, `1'234,5`) and in a
-  price with cents (`12,50 €`). Two groups behind points are thousands: `1.234.567`.
-- Forms of which both readings are in use are read the English way: `1.234` is 1 and 234 thousandths, `1,234` is 1234, and a comma
+- A comma is the decimal mark where it cannot be anything else: after thousands grouped otherwise (`1.234,56`, `1'234,5`) and in
+  a price with cents (`12,50 €`). Two groups after points are thousands: `1.234.567`.
+- Ambiguous forms are read the English way: `1.234` is 1 and 234 thousandths, `1,234` is 1234, and a comma
   that groups nothing separates two numbers (`3,14` are 3 and 14).
-- A sign counts only where it cannot be a minus between two operands (`5-3`, `10€-5€`), a leading point only where it is no full
-  stop (`No.5`). A fraction belongs to the whole number before it if it is less than one: `3 5/2` are two numbers.
-- A time (`3:30`, one or two digits and then two behind each colon) is no number, nor are its parts.
+- A sign counts only where it cannot be a minus between two operands (`5-3`, `10€-5€`), a leading point only where it is not a
+  full stop (`No.5`). A fraction belongs to the whole number before it if it is less than one: `3 5/2` are two numbers.
+- A time (`3:30`, one or two digits and then two after each colon) is not a number, nor are its parts.
 """
 
 import re
@@ -69,10 +69,10 @@ _COMMA_AS_POINT = str.maketrans(dict.fromkeys("." + _SEPARATORS) | {",": "."})
 
 
 def number_in(text: str) -> str | None:
-    """Return the number that is a text's answer, in plain form (`-1200.50`, `5/6`, `1e-3`), or None where there is none.
+    """Return the number that is a text's answer, in plain form (`-1200.50`, `5/6`, `1e-3`), or None if there is none.
 
-    It is the number behind the first `####` (the answer mark of GSM8K) that has one, else the last number of the text; none if
-    that mark is followed by a time. The plain form is read as the same number again.
+    It is the number after the first `####` (the answer mark of GSM8K) that has one, else the last number of the text; None if
+    that mark is followed by a time. The plain form parses to the same number.
     """
     marked = _MARKED.search(text)
     if marked:
@@ -82,7 +82,7 @@ def number_in(text: str) -> str | None:
 
 
 def last_number(text: str) -> Decimal | None:
-    """Return the value of `number_in(text)`: `$1,200.00` equals `1200`, `1 1/2` equals `1.5`; None where there is no number."""
+    """Return the value of `number_in(text)`: `$1,200.00` equals `1200`, `1 1/2` equals `1.5`; None if there is no number."""
     number = number_in(text)
     if number is None:
         return None
@@ -91,7 +91,7 @@ def last_number(text: str) -> Decimal | None:
 
 
 def _readings(match: re.Match[str]) -> Iterator[str]:
-    """Yield a match's numbers in plain form: none for a time, two for a whole number before a fraction that is more than one."""
+    """Yield a match's numbers in plain form: none for a time, two for a whole number before a fraction greater than one."""
     if match["time"]:
         return
     minus = "-" if match["minus"] else ""

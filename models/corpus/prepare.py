@@ -1,4 +1,4 @@
-"""Stage `prepare`, instructions: read, validate and split data sets, or write the embedded world's."""
+"""Preparation of the instruction corpus: read, validate and split data sets, or generate the embedded world's."""
 
 import json
 from collections import Counter
@@ -11,13 +11,13 @@ import numpy as np
 
 from models.corpus.examples import write_examples, write_json_lines
 from models.corpus.readers import read_set
-from models.corpus.split import REASONS, TEST, TRAIN, VALID, Fates, ProblemLog, SetRows, decide_fates, read_set_rows
+from models.corpus.split import REASONS, TEST, TRAIN, VALID, ProblemLog, RowStatuses, SetRows, assign_row_statuses, read_set_rows
 from models.corpus.statistics import overlap_share, split_stats
 from models.errors import DataError, Problem
 from models.metrics_sink import MetricsSink
 from models.params.corpus import CorpusParams, WorldParams
 from models.schema import Example, Split
-from models.world.instructions import FAMILIES, deal_items, preference_pairs, pretrain_examples, split_examples
+from models.world.instructions import FAMILIES, assign_items, preference_pairs, pretrain_examples, split_examples
 from models.world.town import build_world
 
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -33,14 +33,14 @@ def write_world(cfg: WorldParams, *, out: Path) -> dict[str, Any]:
         ParamsError: The world is too small for the rows asked for.
     """
     world = build_world(cfg.seed, num_entities=cfg.num_entities)
-    dealt = deal_items(world, cfg)
+    assigned = assign_items(world, cfg)
     for split in _SPLITS:
-        write_examples(out / f"{split}.jsonl", split_examples(dealt, split, world=world))
+        write_examples(out / f"{split}.jsonl", split_examples(assigned, split, world=world))
     pretrain = {
-        family: write_examples(out / "pretrain" / f"{family}.jsonl", pretrain_examples(dealt, family, world=world))
+        family: write_examples(out / "pretrain" / f"{family}.jsonl", pretrain_examples(assigned, family, world=world))
         for family in FAMILIES
     }
-    preferences = write_json_lines(out / "preferences.jsonl", preference_pairs(dealt, world=world))
+    preferences = write_json_lines(out / "preferences.jsonl", preference_pairs(assigned, world=world))
     return {"pretrain": pretrain, "preferences": preferences, "entities": len(world.entities)}
 
 
@@ -77,7 +77,7 @@ def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSin
     """Write `train.jsonl`, `valid.jsonl`, `test.jsonl` and `stats.json` into `out`.
 
     The embedded world also gets `pretrain/<family>.jsonl` and `preferences.jsonl` (for the sources and the reward model). Data
-    sets are streamed, once to index them and once for each split; memory grows by 29 bytes a row.
+    sets are streamed, once to index them and once for each split; memory grows by 29 bytes per row.
 
     Args:
         cfg: The section `corpus`.
@@ -111,43 +111,43 @@ def _write_files(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink)
     for number, data in enumerate(cfg.sets, start=1):
         all_rows.append(read_set_rows(data, root=root, seed=cfg.seed, log=log))
         sink.progress(number, len(cfg.sets), unit="data sets")
-    fates = decide_fates(all_rows, cfg, log=log)
+    statuses = assign_row_statuses(all_rows, cfg, log=log)
     if log.problems and cfg.on_bad_record == "error":
         records = "1 record is" if log.count == 1 else f"{log.count} records are"
-        raise DataError(f"{records} malformed; mend them, or set `corpus.on_bad_record` to `skip`", log.problems)
+        raise DataError(f"{records} malformed; correct them, or set `corpus.on_bad_record` to `skip`", log.problems)
     _stop_if_empty(all_rows, log)
-    left_out = {s.cfg.name: _left_out(s, f) for s, f in zip(all_rows, fates, strict=True)}
-    if not any((f == TRAIN).any() for f in fates):
+    left_out = {s.cfg.name: _left_out(s, f) for s, f in zip(all_rows, statuses, strict=True)}
+    if not any((f == TRAIN).any() for f in statuses):
         why = {name: dict(counts) for name, counts in left_out.items()}
         problem = Problem("`corpus.sets`", "must leave at least one row for training", f"0 rows (left out: {why})")
         raise DataError("There is nothing to train on", [problem])
     for split, code in SPLITS.items():
-        write_examples(out / f"{split}.jsonl", _rows(all_rows, fates, code, root=root))
+        write_examples(out / f"{split}.jsonl", _rows(all_rows, statuses, code, root=root))
     return left_out
 
 
 def _stop_if_empty(all_rows: Sequence[SetRows], log: ProblemLog) -> None:
-    """A set without one well-formed row is a file of another kind, whatever `on_bad_record` says."""
+    """Refuse a data set without a single well-formed row, which is a wrong file whatever `on_bad_record` says."""
     for set_rows in all_rows:
         if not set_rows.num_rows and not {"too_short", "too_long"} & set_rows.left_out.keys():
             where = f"{set_rows.cfg.path}:"
             seen = [p for p in log.problems if p.where.startswith(where)][:3]
             rule = f"must have at least one row of the format `{set_rows.cfg.format}`"
             problem = Problem(set_rows.cfg.path, rule, f"a file with {set_rows.left_out.get('malformed', 0)} malformed rows")
-            raise DataError(f"Data set `{set_rows.cfg.name}` has nothing to read", [problem, *seen])
+            raise DataError(f"Data set `{set_rows.cfg.name}` has no readable row", [problem, *seen])
 
 
-def _rows(all_rows: Sequence[SetRows], fates: Sequence[Fates], code: int, *, root: Path) -> Iterator[Example]:
-    for set_rows, fate in zip(all_rows, fates, strict=True):
+def _rows(all_rows: Sequence[SetRows], statuses: Sequence[RowStatuses], code: int, *, root: Path) -> Iterator[Example]:
+    for set_rows, status in zip(all_rows, statuses, strict=True):
         row = 0
         for record in read_set(set_rows.cfg, root=root):
             if isinstance(record.outcome, Example):
-                if row >= len(fate) or record.number != set_rows.lines[row]:
+                if row >= len(status) or record.number != set_rows.lines[row]:
                     raise _changed(set_rows)
-                if fate[row] == code:
+                if status[row] == code:
                     yield record.outcome
                 row += 1
-        if row != len(fate):
+        if row != len(status):
             raise _changed(set_rows)
 
 
@@ -158,10 +158,10 @@ def _changed(set_rows: SetRows) -> DataError:
     )
 
 
-def _left_out(set_rows: SetRows, fates: Fates) -> Counter[str]:
+def _left_out(set_rows: SetRows, statuses: RowStatuses) -> Counter[str]:
     counts = Counter(set_rows.left_out)
     for code, reason in REASONS.items():
-        counts[reason] += int(np.count_nonzero(fates == code))
+        counts[reason] += int(np.count_nonzero(statuses == code))
     return +counts
 
 

@@ -1,6 +1,6 @@
-"""Streams the records of a data set: JSON lines (also compressed), Parquet, or a Hugging Face data set folder.
+"""Streaming of a data set's records from JSON lines (also compressed), Parquet, or a Hugging Face data set folder.
 
-One record at a time; a bad one becomes a `Problem` with file and line and does not stop the others.
+A malformed record becomes a `Problem` with file and line and does not stop the others.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.corpus.fields import BadRecord
-from models.corpus.file_kind import READ_ERRORS, ForeignFileError
+from models.corpus.file_kind import READ_ERRORS, UnsupportedFileError
 from models.corpus.formats import LeftOut, parse_row
 from models.corpus.rows import each_field_once, read_rows
 from models.errors import DataError, Problem
@@ -19,11 +19,11 @@ from models.schema import Example
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a data set and what became of it.
+    """One row of a data set and the result of parsing it.
 
     Attributes:
         number: Line of the file (rows of a Hugging Face folder count from 1 too).
-        outcome: The example; or what is wrong; or why the params leave it out (`too_short`, `too_long`).
+        outcome: The example, or a problem, or the reason why the params exclude it (`too_short`, `too_long`).
     """
 
     number: int
@@ -38,7 +38,7 @@ def read_set(cfg: CorpusSet, *, root: Path) -> Iterator[Record]:
         root: Project root.
 
     Raises:
-        DataError: The file or folder is missing, or is not what it should be as a whole.
+        DataError: The file or folder is missing, or unreadable as a whole.
     """
     path = root / cfg.path
     rows = _folder_rows(path, cfg) if path.is_dir() else _file_rows(path, cfg)
@@ -60,7 +60,7 @@ def _outcome(row: object, cfg: CorpusSet, number: int) -> Example | Problem | st
 def _file_rows(path: Path, cfg: CorpusSet) -> Iterator[tuple[int, object]]:
     try:
         yield from read_rows(path, pairs=each_field_once)
-    except ForeignFileError as foreign:
+    except UnsupportedFileError as foreign:
         raise _unreadable(cfg, foreign.seen, foreign.hint) from foreign
     except READ_ERRORS as error:
         raise _unreadable(cfg, str(error)) from error

@@ -1,4 +1,4 @@
-"""Rows of data files, one at a time: JSON lines (also compressed), Parquet, and the elements of one large JSON array."""
+"""Streaming of raw rows from JSON lines (also compressed), Parquet, and large JSON arrays."""
 
 import json
 import zipfile
@@ -19,11 +19,11 @@ _BATCH = 64
 def read_rows(path: Path, *, pairs: PairsHook | None = None) -> Iterator[tuple[int, object]]:
     """Yield (number, row) of every line that is not blank (of a Parquet file: of every row), numbers from 1.
 
-    `pairs` makes an object of its names and values, where more is asked of JSON than a dict tells (a name given twice).
-    A line that cannot be read is yielded as a `BadRecord` (not raised: a generator would end with it).
+    `pairs` builds an object from its names and values, for checks that need repeated names, which a dict loses.
+    A line that cannot be read is yielded as a `BadRecord`, because raising it would end the generator.
 
     Raises:
-        ForeignFileError: The file is of another kind.
+        UnsupportedFileError: The file is of another type.
         OSError, EOFError, ValueError, zlib.error, lzma.LZMAError: It is missing or damaged (`READ_ERRORS`).
     """
     if is_parquet(path):
@@ -36,16 +36,16 @@ def read_rows(path: Path, *, pairs: PairsHook | None = None) -> Iterator[tuple[i
 
 
 def each_field_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its names and values; a hook for `read_rows`.
+    """Build an object from its names and values; a hook for `read_rows`.
 
     Raises:
-        BadRecord: A name is given twice, at any depth: JSON would keep the last value and lose the others.
+        BadRecord: A name occurs twice, at any depth: JSON would keep only the last value.
     """
     row = dict(pairs)
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRecord(f"must have the field `{twice}` once", f"there {names.count(twice)} times", "Keep the right one.")
+        raise BadRecord(f"must have the field `{twice}` once", f"{names.count(twice)} times", "Keep the right one.")
     return row
 
 
@@ -60,14 +60,14 @@ def _parquet_rows(path: Path) -> Iterator[object]:
 
 def _parse_line(line: bytes, pairs: PairsHook | None, *, first: bool) -> object:
     try:
-        # Without its end, so that what is missing there is reported on this line.
+        # Without the line end, so that an unterminated value is reported on this line.
         return json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), object_pairs_hook=pairs)
     except UnicodeDecodeError as error:
         return BadRecord("must be UTF-8", f"byte 0x{line[error.start]:02x} at column {error.start + 1}")
     except json.JSONDecodeError as error:
         hint = "Write one object a line instead of one array." if line.strip() in (b"[", b"{") else ""
         return BadRecord("must be one JSON object a line", f"malformed at column {error.colno} ({error.msg})", hint)
-    except BadRecord as bad:  # of the hook
+    except BadRecord as bad:  # raised by the hook
         return bad
     except (RecursionError, ValueError) as error:
         return BadRecord("must be one JSON object a line", f"unreadable ({error})")
@@ -88,7 +88,7 @@ def read_array(path: Path, *, member: str = "") -> Iterator[tuple[int, Any]]:
         member: File in the archive.
 
     Raises:
-        DataError: The file is missing, damaged, or holds no array; names file and element.
+        DataError: The file is missing, damaged, or not an array; names file and element.
     """
     number = 0
     try:
@@ -118,7 +118,7 @@ def open_text(path: Path, *, member: str = "") -> Iterator[TextIO]:
 def _elements(text: TextIO) -> Iterator[Any]:
     buffer = _Buffer(text)
     if buffer.next_sign() != "[":
-        raise ValueError("no JSON array")
+        raise ValueError("not a JSON array")
     buffer.skip()
     if buffer.next_sign() == "]":
         return
@@ -133,7 +133,7 @@ def _elements(text: TextIO) -> Iterator[Any]:
 
 
 class _Buffer:
-    """The part of the text that is being read."""
+    """A window over the text, from which JSON values are decoded."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
@@ -142,7 +142,7 @@ class _Buffer:
         self._decoder = json.JSONDecoder()
 
     def next_sign(self) -> str:
-        """Return the next character that is no blank; empty at the end."""
+        """Return the next non-blank character; empty at the end."""
         while True:
             while self._at < len(self._rest) and self._rest[self._at] in _BLANK:
                 self._at += 1
@@ -150,11 +150,11 @@ class _Buffer:
                 return self._rest[self._at : self._at + 1]
 
     def skip(self) -> None:
-        """Go behind the character at the place."""
+        """Skip one character."""
         self._at += 1
 
     def value(self) -> Any:
-        """Return the next JSON value and go behind it."""
+        """Decode the next JSON value and move past it."""
         self.next_sign()
         while True:
             try:
@@ -163,13 +163,13 @@ class _Buffer:
                 if not self._more():
                     raise
                 continue
-            # A number may go on in the next block: `1` of `12`, `1.5` of `1.5e3`.
+            # A number may continue in the next block: `1` of `12`, `1.5` of `1.5e3`.
             if self._rest[end : end + 1] in _ENDS or not self._more():
                 self._at = end
                 return found
 
     def _more(self) -> bool:
-        """Read on, twice as much as is waiting, so that a long value is not decoded anew for every block."""
+        """Read at least as much as is buffered, so that a long value is not decoded again for every block."""
         kept = self._rest[self._at :]
         block = self._text.read(max(_BLOCK, len(kept)))
         self._rest, self._at = kept + block, 0

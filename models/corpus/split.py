@@ -1,7 +1,4 @@
-"""Assigns rows to splits, or leaves them out with a reason.
-
-A first pass over each data set keeps a few bytes a row; a second decides for all data sets together.
-"""
+"""Assignment of rows to splits, deduplication and leakage checks, over row digests of all data sets together."""
 
 import unicodedata
 from array import array
@@ -26,9 +23,9 @@ TRAIN, VALID, TEST = 0, 1, 2
 
 
 def normalise(text: str) -> str:
-    """Return the text as it counts for equality: compatible forms unified, case folded, blanks collapsed; punctuation stays."""
+    """Return a canonical form for comparison: NFKC, case folded, blanks collapsed; punctuation is kept."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    # Folding can undo the unification: without the second pass a normalised text would not always normalise to itself.
+    # Case folding can undo NFKC: without the second pass normalisation would not be idempotent.
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
@@ -48,7 +45,7 @@ def prompt_digest(messages: Sequence[Message], *, seed: int) -> int:
 
 
 def content_digest(example: Example, *, seed: int) -> int:
-    """Hash prompt and response: finds duplicates, and picks the rows of a `limit` (independently of the split)."""
+    """Hash prompt and response: finds duplicates, and selects the rows of a `limit` (independently of the split)."""
     parts = [f"{m.role}\x1f{m.content}" for m in example.messages]
     if example.response is None:
         return digest("\x1e".join(parts), seed=seed, purpose="prompt")
@@ -58,21 +55,21 @@ def content_digest(example: Example, *, seed: int) -> int:
 def assign_splits(prompts: Digests, *, valid_fraction: float, test_fraction: float) -> npt.NDArray[np.uint8]:
     """Return TRAIN, VALID or TEST for each prompt digest; raising a fraction only ever moves rows into that split.
 
-    The test takes the lowest digests, validation the highest, so neither's share moves the other's rows.
+    The test split takes the lowest digests, validation the highest, so changing one fraction does not affect the other split.
     """
     place = prompts / 2.0**64
     return np.where(place < test_fraction, TEST, np.where(place > 1 - valid_fraction, VALID, TRAIN)).astype(np.uint8)
 
 
 def repeated(digests: Digests) -> Mask:
-    """Mark every row whose digest stands in an earlier row."""
+    """Mark every row whose digest occurs in an earlier row."""
     mark = np.ones(len(digests), dtype=np.bool_)
     mark[np.unique(digests, return_index=True)[1]] = False
     return mark
 
 
 def beyond_limit(digests: Digests, kept: Mask, limit: int | None) -> Mask:
-    """Mark the kept rows that a limit leaves out: all but the `limit` lowest digests."""
+    """Mark the kept rows beyond a limit: all but the `limit` lowest digests."""
     mark = np.zeros(len(digests), dtype=np.bool_)
     rows = np.flatnonzero(kept)
     if limit is not None and len(rows) > limit:
@@ -81,7 +78,7 @@ def beyond_limit(digests: Digests, kept: Mask, limit: int | None) -> Mask:
 
 
 def leaked(prompts: Digests, splits: npt.NDArray[np.uint8], kept: Mask) -> Mask:
-    """Mark kept training rows whose prompt is held out, and kept validation rows whose prompt is in the test."""
+    """Mark kept training rows whose prompt is held out, and kept validation rows whose prompt is in the test split."""
     held_out = [prompts[kept & (splits == s)] for s in (VALID, TEST)]
     in_test = np.isin(prompts, held_out[1])
     in_valid = np.isin(prompts, held_out[0])
@@ -95,13 +92,13 @@ _MOST_PROBLEMS = 10_000
 
 @dataclass(slots=True)
 class ProblemLog:
-    """Findings over all data sets: all are counted, the first ten thousand are kept."""
+    """Problems over all data sets: all are counted, the first ten thousand are kept."""
 
     problems: list[Problem] = field(default_factory=list)
     count: int = 0
 
     def add(self, problem: Problem) -> None:
-        """Record a finding."""
+        """Count a problem, and keep it if there is room."""
         self.count += 1
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(problem)
@@ -117,7 +114,7 @@ class SetRows:
         contents: uint64[N] digests of prompt and response.
         ids: uint64[N] digests of the ids.
         lines: uint32[N] lines in the file.
-        alone: bool[N], whether a row is a prompt without a ground truth.
+        no_response: bool[N], whether a row is a prompt without a ground truth.
         left_out: Reason → rows left out by the params or as malformed.
     """
 
@@ -126,12 +123,12 @@ class SetRows:
     contents: Digests
     ids: Digests
     lines: npt.NDArray[np.uint32]
-    alone: Mask
+    no_response: Mask
     left_out: Mapping[str, int]
 
     @property
     def num_rows(self) -> int:
-        """N."""
+        """Number of well-formed rows, N."""
         return len(self.lines)
 
     def where(self, row: int) -> str:
@@ -140,18 +137,18 @@ class SetRows:
 
 
 def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> SetRows:
-    """Read a data set once, 29 bytes of memory a row.
+    """Read a data set once, with 29 bytes of memory per row.
 
     Args:
         cfg: The data set.
         root: Project root.
-        seed: Enters every digest.
+        seed: Key of every digest.
         log: Receives the malformed records.
 
     Raises:
         DataError: The file as a whole cannot be read.
     """
-    prompts, contents, ids, lines, alone = array("Q"), array("Q"), array("Q"), array("I"), array("B")
+    prompts, contents, ids, lines, no_response = array("Q"), array("Q"), array("Q"), array("I"), array("B")
     left_out: Counter[str] = Counter()
     for record in read_set(cfg, root=root):
         match record.outcome:
@@ -160,7 +157,7 @@ def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> 
                 contents.append(content_digest(example, seed=seed))
                 ids.append(digest(example.id, seed=seed, purpose="id"))
                 lines.append(record.number)
-                alone.append(example.response is None)
+                no_response.append(example.response is None)
             case Problem() as problem:
                 left_out["malformed"] += 1
                 log.add(problem)
@@ -172,20 +169,20 @@ def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> 
         contents=np.frombuffer(contents, dtype=np.uint64),
         ids=np.frombuffer(ids, dtype=np.uint64),
         lines=np.frombuffer(lines, dtype=np.uint32),
-        alone=np.frombuffer(alone, dtype=np.bool_),
+        no_response=np.frombuffer(no_response, dtype=np.bool_),
         left_out=left_out,
     )
 
 
-Fates = npt.NDArray[np.uint8]
+RowStatuses = npt.NDArray[np.uint8]
 
-# Fates beside the splits TRAIN, VALID and TEST.
+# RowStatuses beside the splits TRAIN, VALID and TEST.
 DUPLICATE, OVER_LIMIT, LEAKED, SAME_ID = 3, 4, 5, 6
 REASONS = {DUPLICATE: "duplicate", OVER_LIMIT: "over_limit", LEAKED: "leaked", SAME_ID: "malformed"}
 _SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
 
 
-def decide_fates(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: ProblemLog) -> list[Fates]:
+def assign_row_statuses(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: ProblemLog) -> list[RowStatuses]:
     """Return uint8[N] for each data set.
 
     In this order: a later row with an id seen before is malformed; a later row with the same prompt and response in the same
@@ -198,32 +195,32 @@ def decide_fates(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: Problem
     """
     prompts = _joined([s.prompts for s in all_rows])
     splits = np.concatenate([np.zeros(0, np.uint8), *(_splits(s, cfg) for s in all_rows)])
-    fates = splits.copy()
+    statuses = splits.copy()
     ids = _joined([s.ids for s in all_rows])
     same_id = repeated(ids)
     _log_same_ids(all_rows, ids, same_id, log)
-    fates[same_id] = SAME_ID
+    statuses[same_id] = SAME_ID
     contents = _joined([s.contents for s in all_rows])
-    fates[(fates <= TEST) & _repeated_within(contents, splits, fates <= TEST)] = DUPLICATE
-    for set_rows, part in zip(all_rows, _parts(all_rows, fates), strict=True):
+    statuses[(statuses <= TEST) & _repeated_within(contents, splits, statuses <= TEST)] = DUPLICATE
+    for set_rows, part in zip(all_rows, _parts(all_rows, statuses), strict=True):
         part[beyond_limit(set_rows.contents, part <= TEST, set_rows.cfg.limit)] = OVER_LIMIT
-    alone = np.concatenate([np.zeros(0, np.bool_), *(s.alone for s in all_rows)])
-    fates[_told_already(prompts, splits, fates <= TEST, alone)] = DUPLICATE
-    leaks = leaked(prompts, splits, fates <= TEST)
+    no_response = np.concatenate([np.zeros(0, np.bool_), *(s.no_response for s in all_rows)])
+    statuses[_repeated_prompts(prompts, splits, statuses <= TEST, no_response)] = DUPLICATE
+    leaks = leaked(prompts, splits, statuses <= TEST)
     if cfg.on_leakage == "error" and leaks.any():
         raise _leakage(all_rows, leaks)
-    fates[leaks] = LEAKED
-    return _parts(all_rows, fates)
+    statuses[leaks] = LEAKED
+    return _parts(all_rows, statuses)
 
 
-def _splits(set_rows: SetRows, cfg: CorpusParams) -> Fates:
+def _splits(set_rows: SetRows, cfg: CorpusParams) -> RowStatuses:
     if set_rows.cfg.split != "auto":
         return np.full(set_rows.num_rows, _SPLITS[set_rows.cfg.split], dtype=np.uint8)
     return assign_splits(set_rows.prompts, valid_fraction=cfg.valid_fraction, test_fraction=cfg.test_fraction)
 
 
-def _repeated_within(contents: Digests, splits: Fates, kept: Mask) -> Mask:
-    """Mark kept rows whose content stands in an earlier kept row of the same split."""
+def _repeated_within(contents: Digests, splits: RowStatuses, kept: Mask) -> Mask:
+    """Mark kept rows whose content occurs in an earlier kept row of the same split."""
     mark = np.zeros(len(contents), dtype=np.bool_)
     for split in (TRAIN, VALID, TEST):
         rows = np.flatnonzero(kept & (splits == split))
@@ -231,12 +228,12 @@ def _repeated_within(contents: Digests, splits: Fates, kept: Mask) -> Mask:
     return mark
 
 
-def _told_already(prompts: Digests, splits: Fates, kept: Mask, alone: Mask) -> Mask:
-    """Mark kept prompts without a ground truth that also stand in a kept row with one, or earlier without, of the same split."""
+def _repeated_prompts(prompts: Digests, splits: RowStatuses, kept: Mask, no_response: Mask) -> Mask:
+    """Mark kept rows without a response whose prompt occurs in the same split with a response, or earlier without one."""
     mark = np.zeros(len(prompts), dtype=np.bool_)
     for split in (TRAIN, VALID, TEST):
-        rows = np.flatnonzero(kept & alone & (splits == split))
-        with_truth = prompts[kept & ~alone & (splits == split)]
+        rows = np.flatnonzero(kept & no_response & (splits == split))
+        with_truth = prompts[kept & ~no_response & (splits == split)]
         mark[rows] = repeated(prompts[rows]) | np.isin(prompts[rows], with_truth)
     return mark
 
@@ -245,9 +242,9 @@ def _joined(columns: Sequence[Digests]) -> Digests:
     return np.concatenate([np.zeros(0, np.uint64), *columns])
 
 
-def _parts(all_rows: Sequence[SetRows], fates: Fates) -> list[Fates]:
+def _parts(all_rows: Sequence[SetRows], statuses: RowStatuses) -> list[RowStatuses]:
     """Cut the joined column into views, one for each data set."""
-    return np.split(fates, np.cumsum([s.num_rows for s in all_rows])[:-1])
+    return np.split(statuses, np.cumsum([s.num_rows for s in all_rows])[:-1])
 
 
 def _places(all_rows: Sequence[SetRows], rows: npt.NDArray[np.intp]) -> list[str]:
@@ -262,7 +259,7 @@ def _log_same_ids(all_rows: Sequence[SetRows], ids: Digests, same_id: Mask, log:
     known, first = np.unique(ids, return_index=True)
     owners = first[np.searchsorted(known, ids[rows])]
     for place, owner in zip(_places(all_rows, rows), _places(all_rows, owners), strict=True):
-        log.add(Problem(place, "must have an id of its own", f"the same as {owner}", "Rename one of the two, or remove it."))
+        log.add(Problem(place, "must have a unique id", f"the same as {owner}", "Rename one of the two, or remove it."))
 
 
 def _leakage(all_rows: Sequence[SetRows], leaks: Mask) -> DataError:

@@ -1,4 +1,4 @@
-"""A prepared corpus in numbers: counts and lengths, and how much of the held-out prompts occurs in the training text."""
+"""Statistics of a prepared corpus: counts, length quantiles, and n-gram overlap of held-out prompts with training text."""
 
 import heapq
 from collections import Counter
@@ -64,7 +64,7 @@ MOST_PROMPTS = 2_000
 def overlap_share(held_out: Path, train: Path) -> dict[str, float | int]:
     """Count held-out prompts that share 13 words in a row with a training row (prompt or response).
 
-    Prompts of fewer than 13 words have no such row of words and are not counted; the exact check covers them.
+    Prompts of fewer than 13 words have no such n-gram and are not counted; the check for equal prompts covers them.
 
     Returns:
         `checked` prompts of 13 words or more (of at most 2,000 sampled), `overlapping` ones, and their `share`.

@@ -12,7 +12,16 @@ from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.lm.answers import sample_seed
 from models.lm.chat_reply import count_problems, describe_problems, read_reply
 from models.lm.http import OpenAiClient
-from models.lm.prompts import FittedPrompt, FittedText, Overflow, PromptItem, TextItem, fit_prompts, fit_texts, lead_of
+from models.lm.prompts import (
+    FittedPrompt,
+    FittedText,
+    Overflow,
+    PromptItem,
+    TextItem,
+    fit_prompts,
+    fit_texts,
+    source_response_lead,
+)
 from models.params.teach import ResponseParams
 from models.schema import ResolvedSource, Response
 from models.tokenization.codec import TokenCodec
@@ -102,7 +111,7 @@ def http_signals(
         BackendError: The endpoint does not answer, or does not return `prompt_logprobs`.
     """
     k = top_k or 0
-    ends = codec.speaking(source.chat_template).end.ids
+    ends = codec.with_template(source.chat_template).end.ids
 
     def ask(pair: tuple[TextItem, FittedText]) -> SampleSignals:
         return _force(client, pair[0].id, pair[1], top_k=k, vocab_size=codec.vocab_size, ends=ends)
@@ -120,8 +129,8 @@ class _Asker:
 
     def __init__(self, client: OpenAiClient, cfg: ResponseParams, source: ResolvedSource, codec: TokenCodec) -> None:
         self._client, self._cfg, self._name, self._codec = client, cfg, source.name, codec
-        self._lead = lead_of(source, codec)
-        self._stops = codec.speaking(source.chat_template).end.stops
+        self._lead = source_response_lead(source, codec)
+        self._stops = codec.with_template(source.chat_template).end.stops
 
     def ask(self, item: PromptItem, prompt: FittedPrompt, sample: int) -> Response:
         """Return the answer to a prompt."""

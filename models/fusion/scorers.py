@@ -15,9 +15,9 @@ from sacrebleu.metrics.chrf import CHRF
 from models.errors import BadReplyError, NumericsError
 from models.lm.chat_reply import read_reply, without_reasoning
 from models.lm.http import OpenAiClient
-from models.lm.pooling import Tower, own_pooling
+from models.lm.pooling import Tower, read_pooling
 from models.lm.prompts import TextItem, plan_batches
-from models.lm.sentence_encoder import TextTokeniser, find_encoder, load_encoder
+from models.lm.sentence_encoder import TextTokenizer, find_encoder, load_encoder
 from models.params.teach import ScorerKind
 from models.schema import Message, Response, SourceScore
 
@@ -64,7 +64,7 @@ class SentenceEncoder:
 
     name: str
     tower: Tower
-    tokeniser: TextTokeniser
+    tokeniser: TextTokenizer
     max_tokens: int
 
 
@@ -86,7 +86,7 @@ def load_sentence_encoder(name: str, *, revision: str | None, root: Path, device
     model, tokeniser = load_encoder(location, revision=found, key=key)
     positions = getattr(model.config, "max_position_embeddings", None)
     longest = min(_LONGEST, positions) if isinstance(positions, int) else _LONGEST
-    tower = Tower(model, pooling=own_pooling(location, revision=found) or "mean", projection=0).to(device).eval()
+    tower = Tower(model, pooling=read_pooling(location, revision=found) or "mean", projection=0).to(device).eval()
     return SentenceEncoder(name, tower, tokeniser, longest)
 
 

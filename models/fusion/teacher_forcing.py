@@ -191,7 +191,7 @@ class _Ends:
 
 def _ends_of(source: LoadedSource, texts: Sequence[FittedText]) -> _Ends:
     rows = np.concatenate([np.append(np.zeros(len(t.response.ids), np.bool_), np.ones(int(t.ended), np.bool_)) for t in texts])
-    codec = source.codec.speaking(source.source.chat_template)
+    codec = source.codec.with_template(source.source.chat_template)
     ids = torch.tensor([i for i in codec.end.ids if i < source.vocab_rows])
     return _Ends(to_device(torch.from_numpy(rows), source.device), to_device(ids, source.device))
 

@@ -1,7 +1,4 @@
-"""Inference mode: a source answers prompts in process (ỹ_i^j of eq. 2 of ProFuser).
-
-Tokens are sampled from per-row random numbers, so that a text does not depend on its batch.
-"""
+"""In-process generation of a source's responses for inference mode (ỹ_i^j of eq. 2 of ProFuser), independent of batching."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from models.errors import NumericsError
 from models.lm.loading import LoadedSource
-from models.lm.prompts import FittedPrompt, Ids, Overflow, PromptItem, fit_prompts, lead_of, pad_rows, plan_batches
+from models.lm.prompts import FittedPrompt, Ids, Overflow, PromptItem, fit_prompts, pad_rows, plan_batches, source_response_lead
 from models.memory import give_back_after
 from models.params.teach import ResponseParams
 from models.schema import Response
@@ -33,14 +30,14 @@ def draw_uniforms(seeds: Sequence[int], *, steps: int, device: torch.device) -> 
     return torch.stack(rows).to(device)
 
 
-class ChooseToken(LogitsProcessor):
-    """Masks ids outside the vocabulary and, when sampling, leaves the chosen token as the only possible one.
+class NextTokenProcessor(LogitsProcessor):
+    """Logits processor that masks ids outside the vocabulary and, when sampling, leaves only the sampled token possible.
 
     `generate` then takes the arg-max. Sampling inverts the cumulative distribution of the nucleus at the row's uniform number:
     the smallest set of tokens whose probabilities sum to at least `top_p`, after division of the logits by `temperature`.
 
     Attributes:
-        broken: bool[B], rows that met a logit that is no number; read it after `generate`.
+        broken: bool[B], rows with a NaN logit; read it after `generate`.
     """
 
     def __init__(
@@ -65,11 +62,11 @@ class ChooseToken(LogitsProcessor):
             masked[:, : self._vocab_rows] = real
             return masked
         step = input_ids.shape[1] - self._prompt_length
-        chosen = pick(real / self._temperature, self._uniforms[:, step], top_p=self._top_p)
+        chosen = sample_top_p(real / self._temperature, self._uniforms[:, step], top_p=self._top_p)
         return masked.scatter_(1, chosen[:, None], 0.0)
 
 
-def pick(logits: Tensor, uniforms: Tensor, *, top_p: float) -> Tensor:
+def sample_top_p(logits: Tensor, uniforms: Tensor, *, top_p: float) -> Tensor:
     """Sample one id per row from logits [B, V] by the uniform numbers [B]; returns int64[B]."""
     probs, ids = torch.softmax(logits.float(), dim=-1).sort(dim=-1, descending=True, stable=True)
     cumulative = probs.cumsum(dim=-1)
@@ -91,7 +88,7 @@ def generate_responses(
     overflow: Overflow = "truncate_left",
     on_progress: Progress | None = None,
 ) -> list[Response]:
-    """Let a source answer every prompt `cfg.num_samples` times.
+    """Generate `cfg.num_samples` responses of a source to every prompt.
 
     Prompts of similar length are generated together, padded on the left. Decoding is greedy at temperature 0; otherwise each
     (prompt, sample) has its own random numbers from `cfg.seed`, so that neither the batch nor the order changes an answer
@@ -111,7 +108,7 @@ def generate_responses(
     Raises:
         ParamsError: `max_new_tokens` leaves no room for a prompt.
         DataError: A prompt is empty, or too long under overflow `error`.
-        NumericsError: The model's logits are no numbers.
+        NumericsError: The model's logits are NaN.
     """
     prompts = fit_prompts(source.source, source.codec, items, room=cfg.max_new_tokens, overflow=overflow)
     rows: list[_Row] = [(i, s) for i in range(len(items)) for s in range(cfg.num_samples)]
@@ -145,15 +142,15 @@ def _answer(
         eos_token_id=stops,
         pad_token_id=source.pad_id,
     )
-    with _own_settings_only(source.model):
+    with _without_checkpoint_defaults(source.model):
         generate: Any = source.model.generate  # typed as Tensor | Module by nn.Module
         output: Tensor = generate(
             input_ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList([choose])
         )
     _refuse_broken(choose, source, [items[i].id for i, _ in rows])
     new = np.asarray(output[:, input_ids.shape[1] :].cpu(), dtype=np.int32)
-    # What belongs to the template must not come back as part of the text, or it would be scored twice.
-    lead = lead_of(source.source, source.codec)
+    # The lead belongs to the template: left in the text, it would be scored twice.
+    lead = source_response_lead(source.source, source.codec)
     responses = []
     for (i, s), ids in zip(rows, new, strict=True):
         kept, finish = _until_stop(ids, stops)
@@ -162,10 +159,10 @@ def _answer(
     return responses
 
 
-def _chooser(source: LoadedSource, seeds: Sequence[int], cfg: ResponseParams, *, prompt_length: int) -> ChooseToken:
+def _chooser(source: LoadedSource, seeds: Sequence[int], cfg: ResponseParams, *, prompt_length: int) -> NextTokenProcessor:
     if cfg.temperature == 0:
-        return ChooseToken(vocab_rows=source.vocab_rows, prompt_length=prompt_length, uniforms=None)
-    return ChooseToken(
+        return NextTokenProcessor(vocab_rows=source.vocab_rows, prompt_length=prompt_length, uniforms=None)
+    return NextTokenProcessor(
         vocab_rows=source.vocab_rows,
         prompt_length=prompt_length,
         uniforms=draw_uniforms(seeds, steps=cfg.max_new_tokens, device=source.device),
@@ -175,8 +172,8 @@ def _chooser(source: LoadedSource, seeds: Sequence[int], cfg: ResponseParams, *,
 
 
 @contextmanager
-def _own_settings_only(model: PreTrainedModel) -> Iterator[None]:
-    """`generate` fills what a config leaves open from the checkpoint (repetition penalties, forced tokens): keep that out."""
+def _without_checkpoint_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """Keep `generate` from filling unset options from the checkpoint (repetition penalties, forced tokens)."""
     theirs = model.generation_config
     model.generation_config = GenerationConfig()
     try:
@@ -185,13 +182,13 @@ def _own_settings_only(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = theirs
 
 
-def _refuse_broken(choose: ChooseToken, source: LoadedSource, ids: Sequence[str]) -> None:
+def _refuse_broken(choose: NextTokenProcessor, source: LoadedSource, ids: Sequence[str]) -> None:
     if choose.broken is None or not bool(choose.broken.any()):
         return
     bad = [i for i, broken in zip(ids, choose.broken.tolist(), strict=True) if broken]
     raise NumericsError(
         f"The logits of `{source.source.name}` must be numbers, but are NaN on {len(bad)} prompts: {', '.join(bad[:10])}. "
-        f"Its dtype is {source.source.dtype}; float32 or bfloat16 have the wider range."
+        f"Its dtype is {source.source.dtype}; float32 or bfloat16 have a wider range."
     )
 
 

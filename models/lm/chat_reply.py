@@ -1,4 +1,4 @@
-"""What a reply of a chat server says, in whatever shape it comes: text, end, counts, and why there is no text."""
+"""Parsing of chat completion replies: answer text, finish reason, token counts, and the reason for an empty answer."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.corpus.text import whole_text
+from models.corpus.text import replace_lone_surrogates
 from models.schema import Finish
 
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
@@ -26,9 +26,9 @@ class ChatReply:
     Attributes:
         text: The answer, without the model's reasoning.
         finish: How it ended.
-        problem: Why `text` is empty, in a word or two that can be counted; "" where it is not.
-        num_tokens: Tokens written, reasoning included, as the server counts; None where it does not say.
-        num_prompt_tokens: Tokens read, likewise.
+        problem: Short category of why `text` is empty, for counting; "" if it is not.
+        num_tokens: Completion tokens, reasoning included, as the server counts them; None if it does not.
+        num_prompt_tokens: Prompt tokens, likewise.
     """
 
     text: str
@@ -39,15 +39,15 @@ class ChatReply:
 
 
 def read_reply(choice: Mapping[str, Any]) -> ChatReply:
-    """Read what `OpenAiClient.chat` or `complete` returns.
+    """Parse what `OpenAiClient.chat` or `complete` returns.
 
-    Content may be a text, null, or a list of parts, which are joined. Reasoning (`<think>` blocks, also unclosed ones) is no
-    part of the answer; neither is a field beside the content that holds it. Half surrogates become U+FFFD.
+    Content may be a text, null, or a list of parts, which are joined. Reasoning is not part of the answer, whether in `<think>`
+    blocks (closed or not) or in a separate field. Lone surrogates become U+FFFD.
     """
     message = choice.get("message")
     given = message if isinstance(message, dict) else {}
     content = given.get("content") if "content" in given else choice.get("text")
-    raw = whole_text(_joined(content))
+    raw = replace_lone_surrogates(_joined(content))
     text = without_reasoning(raw)
     usage = choice.get("usage")
     counts = usage if isinstance(usage, dict) else {}

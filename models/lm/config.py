@@ -1,4 +1,4 @@
-"""The configuration of a model folder: read as JSON and validated by name; refuses quantised weights that cannot be loaded."""
+"""Validation of a model folder's configuration: values checked key by key, and quantisation that cannot be loaded refused."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -35,23 +35,23 @@ _MOST_ROWS, _MOST_COUNTED, _LEAST_CONTEXT, _MOST_CONTEXT = 2**31 - 1, 10_000, 16
 
 
 class ConfigFile:
-    """One of the two files of a model, with the words for an error about a key of it.
+    """One of a model's two configuration files, with errors that name file and key.
 
     Attributes:
-        values: Its content; empty where the file does not exist.
+        values: Its content; empty if the file does not exist.
     """
 
     def __init__(self, location: str, name: str, *, revision: str | None, where: str) -> None:
-        """Read it.
+        """Read the file.
 
         Args:
             location: Folder or hub name.
             name: `CONFIG` or `GENERATION`.
             revision: Hub revision.
-            where: What to call the model in errors, such as `` `sources.models[scholar]` ``.
+            where: Name of the model for errors, such as `` `sources.models[scholar]` ``.
 
         Raises:
-            SourceError: It is no JSON object in plain UTF-8.
+            SourceError: It is not a JSON object in UTF-8.
         """
         self._where, self._location, self._name = where, location, name
         path = _find(location, name, revision)
@@ -88,7 +88,7 @@ class ConfigFile:
         try:
             json.dumps(values, ensure_ascii=False).encode("utf-8")
         except (UnicodeEncodeError, RecursionError) as err:
-            raise self._unreadable("must hold whole characters, but has half of a surrogate pair") from err
+            raise self._unreadable("must be valid Unicode, but has a lone surrogate") from err
         return values
 
     def _unreadable(self, what: str) -> SourceError:
@@ -96,7 +96,7 @@ class ConfigFile:
 
 
 def check_config(file: ConfigFile, *, trust: bool) -> None:
-    """Check what the pipeline and transformers rely on: the kind of model, its sizes, context, positions, dtype.
+    """Check what the pipeline and transformers rely on: model type, sizes, context length, position encoding, dtype.
 
     Raises:
         SourceError: Naming file, key, value and rule.
@@ -214,7 +214,7 @@ def is_quantised(file: ConfigFile) -> bool:
     """Say whether a model's config declares quantised weights.
 
     Raises:
-        SourceError: transformers does not know how they are quantised, or lacks what it takes to read them on this machine.
+        SourceError: transformers does not know how they are quantised, or cannot read them on this machine.
     """
     found = False
     for prefix, values in file.scopes():

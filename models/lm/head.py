@@ -1,4 +1,4 @@
-"""The output head of a language model taken apart, so that logits are made only where and when they are needed."""
+"""The output head of a language model, separated from its backbone so that logits are computed only where they are needed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,10 +37,10 @@ class _Backbone:
 
 
 def head_of(model: PreTrainedModel) -> Head:
-    """Split a causal language model into backbone and linear head, and prove that the two make its logits.
+    """Split a causal language model into backbone and linear head, and verify that the two reproduce its logits.
 
-    The proof puts large hidden states into the model in place of the backbone's and compares its logits with
-    `F.linear(hidden, weight, bias)`: soft-capping or scaling, which small logits would hide, shows.
+    The check puts large hidden states into the model in place of the backbone's and compares its logits with
+    `F.linear(hidden, weight, bias)`, which exposes soft-capping or scaling that small logits would hide.
 
     Raises:
         SourceError: The model has no separable backbone, or its head does more than a linear map.
@@ -103,7 +103,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)  # not the sharded or quantised kinds, whi
 
 
 def head_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x @ weightᵀ + bias, like `F.linear`; without gradients where oneDNN makes it.
+    """Return x @ weightᵀ + bias, like `F.linear`; computed by oneDNN, without gradients, where that is faster.
 
     Args:
         x: [n, D], of any strides.
@@ -117,7 +117,7 @@ def head_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def zeros_for_sum(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """Return zeros [V, D] to `add_product` to; on a CPU stored as [D, V], which is how oneDNN makes what is added."""
+    """Return zeros [V, D] to `add_product` to; on a CPU stored as [D, V], the layout of oneDNN's products."""
     if weight.device.type != "cpu":
         return torch.zeros_like(weight, dtype=dtype)
     return torch.zeros_like(weight.T, dtype=dtype, memory_format=torch.contiguous_format).T

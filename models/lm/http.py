@@ -1,4 +1,4 @@
-"""A client of OpenAI-compatible servers: bounded concurrency, retries that listen to the server, errors without secrets."""
+"""A client of OpenAI-compatible servers: bounded concurrency, retries that honour `Retry-After`, errors without secrets."""
 
 import json
 import logging
@@ -13,28 +13,28 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from models.corpus.text import whole_text
+from models.corpus.text import replace_lone_surrogates
 from models.errors import BackendError, BadReplyError
-from models.lm.http_transport import Address, Failure, FailureKind, HttpLoop, error_status, refusal, refused_option
+from models.lm.http_transport import Address, Failure, FailureKind, HttpLoop, error_status, http_failure, refused_option
 from models.redaction import excerpt, redact
 from models.schema import Message
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
 _EXCERPT = 300  # characters of a reply shown in an error
 # What every server answers; sent to see whether it does.
-_HELLO: Mapping[str, Mapping[str, object]] = {
+_PROBES: Mapping[str, Mapping[str, object]] = {
     "/chat/completions": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
     "/completions": {"prompt": "Hello", "max_tokens": 1},
 }
 _NEWER_NAMES = {"max_tokens": "max_completion_tokens"}
-_MAY_GO = frozenset({"temperature", "top_p", "seed"})
+_OPTIONAL = frozenset({"temperature", "top_p", "seed"})
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
 class _SecretFilter(logging.Filter):
-    """Takes secrets out of the records of a logger: httpx logs whole addresses, httpcore headers."""
+    """Redacts secrets in log records: httpx logs whole addresses, httpcore headers."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class _SecretFilter(logging.Filter):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long to wait: `base_s` doubled each time up to `max_s`, times a random factor in [0.5, 1).
+    """Exponential back-off: `base_s` doubled each time up to `max_s`, times a random factor in [0.5, 1).
 
-    A `Retry-After` of the server (seconds or a date) is waited for instead, up to `max_retry_after_s`.
+    A server's `Retry-After` (seconds or a date) takes precedence, up to `max_retry_after_s`.
     """
 
     attempts: int = 6
@@ -59,9 +59,9 @@ class RetryPolicy:
 
 
 class OpenAiClient:
-    """Talks to one model of one server. Safe to share between threads; a context manager.
+    """Client of one model on one server; thread-safe, and a context manager.
 
-    A request that fails for good is told apart from a server that is away: where the server still answers another request,
+    A request that fails for good is distinguished from a server that is down: if the server still answers another request,
     this one is at fault (`BadReplyError`), and the others may go on.
 
     Neither `repr` nor any error or log line holds the API key or a password of the address, even where a server echoes them.
@@ -83,12 +83,12 @@ class OpenAiClient:
             base_url: Such as `http://127.0.0.1:8000/v1`; without a path, `/v1` is added.
             model: Model name sent with each request.
             api_key: Sent as a bearer token, unless the address has a login; None sends none.
-            timeout_s: Seconds until one request is given up (and retried), whole reply included.
+            timeout_s: Deadline in seconds for one request with its whole reply; then it is retried.
             concurrency: Requests in flight.
             retry: When to try again.
 
         Raises:
-            BackendError: `base_url` is no http(s) URL, or the key is not printable ASCII (a header could not carry it).
+            BackendError: `base_url` is not an http(s) URL, or the key is not printable ASCII (a header could not carry it).
         """
         self._address = Address.parse(base_url)
         self.base_url = self._address.shown
@@ -99,7 +99,7 @@ class OpenAiClient:
             )
         self.model = model
         self.concurrency = concurrency
-        # Of one or two characters it is none, and stands in every other word.
+        # One or two characters are not a secret, and redacting them would garble every message.
         self._secrets = tuple(secret for secret in (key, *self._address.secrets) if len(secret) > 2)
         self._retry = retry or RetryPolicy()
         self._guard = threading.Lock()
@@ -140,7 +140,7 @@ class OpenAiClient:
         return self._first_choice("/chat/completions", {"model": self.model, "messages": turns, **options})
 
     def complete(self, prompt: str | Sequence[int], **options: object) -> dict[str, Any]:
-        """POST `/completions` with a text or token ids and return the first choice, with the reply's `usage` under that key.
+        """POST `/completions` with text or token ids and return the first choice, with the reply's `usage` under that key.
 
         Raises:
             BadReplyError, BackendError: As in `chat`.
@@ -165,13 +165,13 @@ class OpenAiClient:
         return [future.result() for future in futures]
 
     def excerpt(self, value: object, *, limit: int = _EXCERPT) -> str:
-        """Return the beginning of a reply for a message; secrets are blanked before it is cut."""
+        """Return the beginning of a reply for an error message; secrets are redacted before it is cut."""
         if isinstance(value, str):
-            return repr(excerpt(whole_text(value), limit, secrets=self._secrets))
-        return excerpt(whole_text(json.dumps(value, ensure_ascii=False, default=repr)), limit, secrets=self._secrets)
+            return repr(excerpt(replace_lone_surrogates(value), limit, secrets=self._secrets))
+        return excerpt(replace_lone_surrogates(json.dumps(value, ensure_ascii=False, default=repr)), limit, secrets=self._secrets)
 
     def error(self, path: str, what: str, *, cure: str, transient: bool = False) -> BackendError:
-        """Build the error of a reply that breaks the interface; secrets in `what` are blanked."""
+        """Build the error for a reply that violates the API; secrets in `what` are redacted."""
         return BackendError(self._line(path, what, cure), transient=transient)
 
     def _line(self, path: str, what: str, cure: str) -> str:
@@ -200,21 +200,21 @@ class OpenAiClient:
             attempt += 1
 
     def _give_up(self, path: str, body: Mapping[str, object], failure: Failure, *, attempts: int, before: int) -> dict[str, Any]:
-        """Find out whether the request or the server is at fault, and raise the one error or the other."""
+        """Find out whether the request or the server is at fault, and raise the matching error."""
         tries = f" (after {attempts} attempts)" if attempts > 1 else ""
         line = self._line(path, failure.what + tries, failure.cure)
-        if self._answered == before and not self._alive(path):
-            raise BackendError(line, transient=failure.kind is FailureKind.PASSING)
-        if failure.kind is FailureKind.PASSING:  # the server may have been away until just now
+        if self._answered == before and not self._server_responds(path):
+            raise BackendError(line, transient=failure.kind is FailureKind.TRANSIENT)
+        if failure.kind is FailureKind.TRANSIENT:  # the server may have been away until just now
             again = self._try(path, body)
             if not isinstance(again, Failure):
                 self._note(path, body)
                 return again
         raise BadReplyError(line)
 
-    def _alive(self, path: str) -> bool:
-        """Whether the server answers a request it has answered before (or a greeting)."""
-        known = self._good.get(path, {"model": self.model, **_HELLO[path]})
+    def _server_responds(self, path: str) -> bool:
+        """Whether the server answers a request it has answered before, or else a minimal one."""
+        known = self._good.get(path, {"model": self.model, **_PROBES[path]})
         alive = not isinstance(self._try(path, known), Failure)
         if alive:
             self._note(path, known)
@@ -227,25 +227,25 @@ class OpenAiClient:
             self._good[path] = body
 
     def _warn(self, text: str, attempt: int) -> None:
-        """Tell of a failed attempt, but only once for all the requests in flight that meet the same outage."""
+        """Log a failed attempt, once for all requests in flight that meet the same outage."""
         with self._guard:
             first, self._warned = attempt > self._warned, max(attempt, self._warned)
         if first:
             _log.warning("%s", text)
 
     def _try(self, path: str, body: Mapping[str, object]) -> dict[str, Any] | Failure:
-        """Send a request once; again without an option that the model refuses, if that is what is wrong."""
+        """Send a request once, and again without each option that the model refuses."""
         while True:
             sent = self._accepted(body)
             outcome = self._send(path, sent)
             if not isinstance(outcome, Failure) or outcome.kind is not FailureKind.REFUSED:
                 return outcome
-            option = refused_option(outcome.body, {o: sent[o] for o in (*_NEWER_NAMES, *_MAY_GO) if o in sent})
+            option = refused_option(outcome.body, {o: sent[o] for o in (*_NEWER_NAMES, *_OPTIONAL) if o in sent})
             if option is None:
                 return outcome
             with self._guard:
-                told, self._refused = option in self._refused, self._refused | {option}
-            if not told:
+                already_logged, self._refused = option in self._refused, self._refused | {option}
+            if not already_logged:
                 instead = f"sent as `{_NEWER_NAMES[option]}`" if option in _NEWER_NAMES else "left out: the server decides"
                 _log.warning("%r does not take `%s`, which is %s", self, option, instead)
 
@@ -254,18 +254,18 @@ class OpenAiClient:
         return kept | {_NEWER_NAMES[k]: body[k] for k in self._refused & _NEWER_NAMES.keys() & body.keys()}
 
     def _send(self, path: str, body: Mapping[str, object]) -> dict[str, Any] | Failure:
-        content = whole_text(json.dumps(body, ensure_ascii=False)).encode()
+        content = replace_lone_surrogates(json.dumps(body, ensure_ascii=False)).encode()
         try:
             reply = self._http.post(self._address.of(path), content)
         except TimeoutError:
-            cure = "Raise `runtime.timeout_s`, lower `runtime.concurrency`, or see why the server is slow."
-            return Failure("must answer in time, but timed out", cure, FailureKind.PASSING)
+            cure = "Raise `runtime.timeout_s`, lower `runtime.concurrency`, or find out why the server is slow."
+            return Failure("must answer in time, but timed out", cure, FailureKind.TRANSIENT)
         except httpx.DecodingError as err:
             cure = "Check that the base URL is that of an OpenAI-compatible API."
-            return Failure(f"must answer in its `Content-Encoding`, but does not ({err})", cure, FailureKind.PASSING)
+            return Failure(f"must be encoded as its `Content-Encoding` says, but is not ({err})", cure, FailureKind.TRANSIENT)
         except httpx.HTTPError as err:
             cure = "Check that the server runs and that `runtime.endpoints` names its address."
-            return Failure(f"must be reachable, but is not ({type(err).__name__}: {err})", cure, FailureKind.PASSING)
+            return Failure(f"must be reachable, but is not ({type(err).__name__}: {err})", cure, FailureKind.TRANSIENT)
         return self._read(reply)
 
     def _read(self, reply: httpx.Response) -> dict[str, Any] | Failure:
@@ -273,7 +273,7 @@ class OpenAiClient:
         shown = excerpt(text, _EXCERPT, secrets=self._secrets)
         if reply.status_code != 200:
             headers = {"retry_after": reply.headers.get("Retry-After"), "location": reply.headers.get("Location", "")}
-            return refusal(reply.status_code, shown, body=text, **headers)
+            return http_failure(reply.status_code, shown, body=text, **headers)
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -282,10 +282,10 @@ class OpenAiClient:
         if isinstance(value, dict) and isinstance(value.get("choices"), list) and status is None:
             return value
         if status is not None:
-            return refusal(status, shown, body=text)
+            return http_failure(status, shown, body=text)
         form = "`choices`" if isinstance(value, dict) else "a JSON object"
         cure = "Check that the base URL is that of an OpenAI-compatible API."
-        return Failure(f"must answer with {form}, but answers {shown!r}", cure, FailureKind.PASSING)
+        return Failure(f"must answer with {form}, but answers {shown!r}", cure, FailureKind.TRANSIENT)
 
     def _delay(self, attempt: int, retry_after_s: float | None) -> float:
         if retry_after_s is not None:

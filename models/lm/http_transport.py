@@ -1,4 +1,4 @@
-"""One HTTP request to a server under one deadline, and what its failure means: stop, retry, or give this request up."""
+"""HTTP transport of the endpoint client: addresses with logins, requests with a total deadline, and failures by kind."""
 
 import asyncio
 import base64
@@ -21,9 +21,9 @@ from models.errors import BackendError
 
 
 class HttpLoop:
-    """An httpx client on an event loop in a thread of its own; `post` may be called from any thread.
+    """An httpx client on an event loop in its own thread; `post` may be called from any thread.
 
-    A read time-out alone lets a server that sends a byte now and then hold a request for ever.
+    The deadline covers the whole request: with a read timeout alone, a server that trickles bytes could hold it for ever.
     """
 
     def __init__(self, *, headers: Mapping[str, str], login: tuple[str, str] | None, timeout_s: float, connections: int) -> None:
@@ -32,8 +32,8 @@ class HttpLoop:
         Args:
             headers: Sent with each request.
             login: User and password of basic authentication.
-            timeout_s: Seconds until a request is given up.
-            connections: Most connections.
+            timeout_s: Deadline of a request, in seconds.
+            connections: Maximum number of connections.
         """
         self._headers, self._login = dict(headers), login
         self._timeout_s, self._connections = timeout_s, connections
@@ -81,8 +81,8 @@ class HttpLoop:
             return self._loop
 
 
-_PASSING = frozenset({408, 409, 425, 429})
-_LASTING = {
+_TRANSIENT = frozenset({408, 409, 425, 429})
+_PERMANENT = {
     401: "Check the API key in the environment.",
     402: "Check the account's balance and quota.",
     403: "Check the API key and what it may use.",
@@ -107,19 +107,19 @@ _BY_WORD = {
     "rate_limit_error": 429,
     "overloaded_error": 529,
 }
-_SPENT = re.compile(r"insufficient_quota|billing_hard_limit")  # no waiting brings it back
+_QUOTA_EXHAUSTED = re.compile(r"insufficient_quota|billing_hard_limit")  # no waiting brings it back
 _UNSUPPORTED = re.compile(r"unsupported|not support(?:ed)?|unrecognized|unknown|not permitted|use 'max_completion", re.IGNORECASE)
 
 
 class FailureKind(Enum):
     """What becomes of a request that failed.
 
-    `STOP`: no request can succeed (key, model, address). `REFUSED`: this one cannot. `PASSING`: another attempt may.
+    `STOP`: no request can succeed (key, model, address). `REFUSED`: this one cannot. `TRANSIENT`: another attempt may.
     """
 
     STOP = auto()
     REFUSED = auto()
-    PASSING = auto()
+    TRANSIENT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,11 @@ class Failure:
     """A failed attempt.
 
     Attributes:
-        what: The rule that was broken and what came instead.
+        what: The rule that was broken and what was received.
         cure: What to do.
-        kind: What becomes of the request.
+        kind: Whether to stop, to retry, or to give up this request.
         retry_after_s: Seconds that the server asks to wait.
-        body: The server's whole text, for looking into; it may hold secrets.
+        body: The whole reply, to be inspected; it may contain secrets.
     """
 
     what: str
@@ -141,27 +141,27 @@ class Failure:
     body: str = ""
 
 
-def refusal(status: int, excerpt: str, *, body: str = "", retry_after: str | None = None, location: str = "") -> Failure:
-    """Return what a reply with another status than 200 means (or one with 200 that holds an error of this status)."""
+def http_failure(status: int, excerpt: str, *, body: str = "", retry_after: str | None = None, location: str = "") -> Failure:
+    """Classify a reply whose status is not 200, or a 200 reply that contains an error of this status."""
     said = f": {excerpt!r}" if excerpt else ""
     if 300 <= status < 400:
         what = f"must answer itself, but redirects (HTTP {status}) to {location or 'nowhere'}"
         return Failure(what, "Write the address it leads to into `runtime.endpoints`.", FailureKind.STOP)
     what = f"must answer with HTTP 200, but answers HTTP {status}{said}"
-    if status == 429 and _SPENT.search(body):
+    if status == 429 and _QUOTA_EXHAUSTED.search(body):
         status = 402
-    if status in _LASTING:
-        return Failure(what, _LASTING[status], FailureKind.STOP, body=body)
-    if status in _PASSING or status >= 500:
+    if status in _PERMANENT:
+        return Failure(what, _PERMANENT[status], FailureKind.STOP, body=body)
+    if status in _TRANSIENT or status >= 500:
         cure = "Lower `runtime.concurrency`, or ask for a higher rate limit." if status == 429 else "See the server's log."
-        return Failure(what, cure, FailureKind.PASSING, retry_after_s(retry_after), body)
-    return Failure(what, "The server refuses the request itself: see its message.", FailureKind.REFUSED, body=body)
+        return Failure(what, cure, FailureKind.TRANSIENT, retry_after_s(retry_after), body)
+    return Failure(what, "The server rejects the request itself: see its message.", FailureKind.REFUSED, body=body)
 
 
 def error_status(reply: Mapping[str, Any]) -> int | None:
-    """Return the status that the `error` of a reply stands for (500 where it gives none); None without an error.
+    """Return the HTTP status equivalent to a reply's `error` (500 if it gives none); None without an error.
 
-    A reply with an answer has none. Routers put the error of a model behind them into its choice.
+    A reply with an answer has no error. Routers put the error of an upstream model into its choice.
     """
     choices = reply.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
@@ -187,7 +187,7 @@ def _has_text(choice: Mapping[str, Any]) -> bool:
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` (a number or a date); None where it is neither, or no time is left to wait."""
+    """Return the seconds of a `Retry-After` (a number or a date); None if it is neither, or lies in the past."""
     text = (value or "").strip()
     try:
         if re.fullmatch(r"\d+(\.\d*)?", text, re.ASCII):
@@ -200,9 +200,9 @@ def retry_after_s(value: str | None) -> float | None:
 
 
 def refused_option(body: str, options: Mapping[str, object]) -> str | None:
-    """Return which option of a request a server says it does not take; None where it says nothing of the kind.
+    """Return which option of a request the server reports as unsupported; None if it reports none.
 
-    OpenAI's newer models refuse `max_tokens` (for `max_completion_tokens`) and any `temperature` but 1.
+    OpenAI's newer models reject `max_tokens` (for `max_completion_tokens`) and any `temperature` but 1.
     """
     try:
         error = json.loads(body)["error"]
@@ -216,18 +216,18 @@ def refused_option(body: str, options: Mapping[str, object]) -> str | None:
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#@\s\[\]]+)(:\d{1,5})?")
 _FULL_HOST = re.compile(r"[.:]|^localhost$")
-_TELLING = re.compile(r"key|token|secret|sig|pass|auth|code", re.IGNORECASE)
-_LONG = 6  # a query value of this length is taken for a secret, whatever its name
+_SECRET_NAME = re.compile(r"key|token|secret|sig|pass|auth|code", re.IGNORECASE)
+_MIN_SECRET = 6  # a query value of this length counts as a secret, whatever its name
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where requests go.
+    """The base URL of a server, with its secrets kept apart.
 
     Attributes:
         shown: Scheme, host and path, for messages.
         login: User and password of the address, if it has any; sent as basic authentication.
-        secrets: What must not be shown: the password, the login as it is sent, query values.
+        secrets: What messages must not contain: the password, the encoded login, query values.
     """
 
     shown: str
@@ -242,7 +242,7 @@ class Address:
         A password may hold `/`, `@`, `?` and blanks, escaped or not.
 
         Raises:
-            BackendError: It is no http(s) address; what may be a login in it is not shown.
+            BackendError: It is not an http(s) address; the message hides anything that may be a login.
         """
         scheme, separator, rest = text.strip().partition("://")
         login, rest = _split_login(rest)
@@ -266,13 +266,13 @@ class Address:
         return self._url.copy_with(path=self._url.path + path)
 
     def show(self, path: str) -> str:
-        """Return that address as it may be shown."""
+        """Return the address of a path of the API without its secrets, for messages."""
         base, mark, query = self.shown.partition("?")
         return f"{base}{path}{mark}{query}"
 
 
 def _split_login(rest: str) -> tuple[tuple[str, str] | None, str]:
-    """Return ((user, password) or None, the rest) of what stands behind `://`."""
+    """Split what follows `://` into ((user, password) or None, the rest)."""
     authority, head = _authority(rest), re.split(r"[?#]", rest, maxsplit=1)[0]
     places = [m.end() for m in re.finditer("@", head if "@" in head else rest)]
     # Before a query the last `@` ends the login, however many its password has; if it holds a `?`, the first before a host.
@@ -292,7 +292,7 @@ def _authority(text: str) -> str:
 
 
 def _secrets(login: tuple[str, str] | None, url: httpx.URL) -> list[str]:
-    found = [value for name, value in parse_qsl(url.query.decode()) if len(value) >= _LONG or _TELLING.search(name)]
+    found = [value for name, value in parse_qsl(url.query.decode()) if len(value) >= _MIN_SECRET or _SECRET_NAME.search(name)]
     if login is not None:
         user, password = login
         found += [password or user, base64.b64encode(f"{user}:{password}".encode()).decode()]
@@ -301,5 +301,5 @@ def _secrets(login: tuple[str, str] | None, url: httpx.URL) -> list[str]:
 
 def _no_address(text: str) -> BackendError:
     shown = f"…{text[text.rfind('@') :]}" if "@" in text else re.sub(r"\?.*", "?…", text, flags=re.DOTALL)
-    cure = "Write http://host:port/v1; a login stands before the host, as in http://user:password@host:port/v1."
-    return BackendError(f"`runtime.endpoints` must hold http(s) URLs, but {shown!r} is none. {cure}")
+    cure = "Write http://host:port/v1; a login goes before the host, as in http://user:password@host:port/v1."
+    return BackendError(f"`runtime.endpoints` must hold http(s) URLs, but {shown!r} is not one. {cure}")

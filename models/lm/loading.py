@@ -1,4 +1,4 @@
-"""Sources in memory: choosing a device, loading model and tokenizer, refusing what would answer with noise."""
+"""Loading of source models: device choice, tokenizer and weights, and refusal of checkpoints with missing weights."""
 
 import logging
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedSource:
-    """A source ready to answer: its record, its tokenizer as a codec, its model in evaluation mode on a device."""
+    """A source ready for inference: its record, its tokenizer as a codec, its model in evaluation mode on a device."""
 
     source: ResolvedSource
     codec: TokenCodec
@@ -29,17 +29,17 @@ class LoadedSource:
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs go."""
+        """Device that inputs must be on."""
         return self.model.device
 
     @property
     def vocab_rows(self) -> int:
-        """Entries that both the tokenizer and the head know: the vocabulary probabilities are over."""
+        """Size of the vocabulary that probabilities range over: ids that both the tokenizer and the head have."""
         return min(self.codec.vocab_size, self.source.head_size)
 
     @property
     def pad_id(self) -> int:
-        """What to pad with: never attended to, but it must be an embedding row."""
+        """Padding id: never attended to, but it must have an embedding row."""
         return self.codec.pad_id if self.codec.pad_id < self.vocab_rows else self.codec.eos_id
 
 
@@ -47,7 +47,7 @@ def pick_device(device: str) -> str:
     """Resolve `runtime.device`: `auto` is CUDA, then MPS, then CPU; else the device must exist here.
 
     Raises:
-        ParamsError: No torch device, or none of this machine.
+        ParamsError: It is not a torch device, or this machine does not have it.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -77,7 +77,7 @@ def load_codec(source: ResolvedSource) -> TokenCodec:
     """Load a source's tokenizer alone.
 
     Raises:
-        SourceError: It cannot be loaded, or is another one than when the source was resolved.
+        SourceError: It cannot be loaded, or has changed since the source was resolved.
     """
     tokenizer = load_tokenizer(
         source.location, revision=source.revision, trust_remote_code=source.trust_remote_code, source=source.name
@@ -140,7 +140,7 @@ def _load(auto: Any, source: ResolvedSource, *, device: str, dtype: Dtype | torc
             trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
         )
-    except Exception as err:  # transformers lets through whatever its many readers raise
+    except Exception as err:  # transformers passes on whatever its loaders raise
         raise SourceError(
             f"The model of `{source.name}` cannot be loaded from {source.location}: {reason(err)} "
             "Copy the model again, or run the stage that made it."

@@ -1,4 +1,4 @@
-"""From token states to one vector: pooling, projection, unit length, and what a sentence-transformers folder says of it."""
+"""Sentence embeddings from token states: pooling, projection, L2 normalisation, and a sentence-transformers folder's settings."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ Pooling = Literal["mean", "cls", "max", "last"]
 
 
 def pool(states: Tensor, mask: Tensor, kind: Pooling) -> Tensor:
-    """Make one vector of the token states.
+    """Pool token states into one vector per row.
 
     Args:
         states: float[B, T, D].
@@ -69,14 +69,14 @@ _MODES: dict[str, Pooling] = {
 }
 # The transformer is loaded as such, and our vectors have length 1 in any case.
 _KNOWN = frozenset({"Transformer", "Pooling", "Normalize"})
-_CURE = "Name another encoder, or say in `retriever.pooling` how its states are to be read."
+_CURE = "Name another encoder, or set `retriever.pooling`."
 
 
-def own_pooling(location: str, *, revision: str | None) -> Pooling | None:
-    """Return the pooling of an encoder folder or hub name; None where it says nothing.
+def read_pooling(location: str, *, revision: str | None) -> Pooling | None:
+    """Return the pooling that an encoder folder or hub name declares; None if it declares none.
 
     Raises:
-        SourceError: It has parts or a pooling that we do not have, or its files are malformed.
+        SourceError: It has modules or a pooling that are not supported, or its files are malformed.
     """
     modules = _read(location, _MODULES, revision)
     place = _POOLING
@@ -116,7 +116,7 @@ def _mode(config: Any, location: str, place: str) -> Pooling:
 
 
 def _read(location: str, name: str, revision: str | None) -> Any:
-    """Return what a JSON file of an encoder holds; None where it has no such file."""
+    """Return the content of an encoder's JSON file; None if there is no such file."""
     try:
         found = cached_file(
             location,

@@ -1,4 +1,4 @@
-"""What goes into a model: prompts through a source's own template, responses as continuations, in batches of similar length."""
+"""Model inputs: prompts through a source's chat template, responses as continuations, padded batches of similar length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PromptItem:
 
 @dataclass(frozen=True, slots=True)
 class TextItem:
-    """A prompt with a response to be scored; `ended`: whether it goes to its end, or was cut."""
+    """A prompt with a response to be scored; `ended`: whether the response is complete, not cut off."""
 
     id: str
     messages: Sequence[Message]
@@ -38,7 +38,7 @@ class TextItem:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """Tokens int32[P] of a prompt that fits, and whether its beginning was cut."""
+    """Tokens int32[P] of a prompt that fits the context, and whether its beginning was cut off."""
 
     ids: Ids
     truncated: bool
@@ -72,12 +72,12 @@ class FittedText:
 def fit_prompts(
     source: ResolvedSource, codec: TokenCodec, items: Sequence[PromptItem], *, room: int, overflow: Overflow
 ) -> list[FittedPrompt]:
-    """Render and encode prompts and cut each to `room` new tokens short of the source's context.
+    """Render and encode prompts, each truncated to leave `room` new tokens in the source's context.
 
-    A cut prompt keeps its end, and its BOS token in front (attention of most models rests on it).
+    A truncated prompt keeps its end, and its leading BOS token (most models use it as an attention sink).
 
     Raises:
-        ParamsError: `room` leaves no place for a prompt.
+        ParamsError: `room` leaves no space for a prompt.
         DataError: A prompt is empty, or too long under overflow `error`; all such prompts are named.
     """
     budget = source.context_length - room
@@ -97,23 +97,23 @@ def fit_prompts(
 def fit_texts(
     source: ResolvedSource, codec: TokenCodec, items: Sequence[TextItem], *, overflow: Overflow, reserve: int = 0
 ) -> list[FittedText]:
-    """Render and encode prompts with their responses; the prompt gives way where both do not fit.
+    """Render and encode prompts with their responses; if both do not fit, the prompt is truncated.
 
-    A response is never cut: a shortened one would have another cross-entropy, and its source could not be compared.
+    A response is never truncated: its cross-entropy would change, and sources could no longer be compared.
 
     Args:
-        source: Whose template and context length.
+        source: The source, for its template and context length.
         codec: Its tokenizer.
         items: Prompts with responses.
         overflow: What to do with a prompt that does not fit in front of its response.
-        reserve: Tokens of the context to leave free behind the response.
+        reserve: Tokens of the context to leave free after the response.
 
     Raises:
         DataError: A response alone does not fit, or a prompt is empty or (overflow `error`) too long; all are named.
     """
     problems: list[Problem] = []
-    end = [codec.speaking(source.chat_template).eos_id]
-    responses = codec.encode_responses([item.response for item in items], lead=lead_of(source, codec))
+    end = [codec.with_template(source.chat_template).eos_id]
+    responses = codec.encode_responses([item.response for item in items], lead=source_response_lead(source, codec))
     texts: list[FittedText] = []
     for item, ids, response in zip(items, _encode(source, codec, items), responses, strict=True):
         budget = source.context_length - reserve - len(response.ids)
@@ -128,7 +128,7 @@ def fit_texts(
     return texts
 
 
-def lead_of(source: ResolvedSource, codec: TokenCodec) -> str:
+def source_response_lead(source: ResolvedSource, codec: TokenCodec) -> str:
     """Return what the source's template puts between prompt and answer (`" "` for Vicuna and Llama-2): no part of a response."""
     return response_lead(source.chat_template, **codec.template_variables)
 
@@ -143,7 +143,7 @@ def _fit(
     ids: Ids, item_id: str, source: ResolvedSource, codec: TokenCodec, *, budget: int, overflow: Overflow, problems: list[Problem]
 ) -> FittedPrompt:
     if len(ids) == 0:
-        hint = f"`{source.name}` has nothing to start from: its template must write a BOS token, or the prompt some text."
+        hint = f"`{source.name}` needs a token to predict from: its template must write a BOS token, or the prompt some text."
         problems.append(Problem(f"`{item_id}`", "must have a prompt of at least 1 token", "empty", hint))
     if len(ids) <= budget:
         return FittedPrompt(ids, truncated=False)
@@ -156,7 +156,7 @@ def _fit(
 
 
 def cut_left(ids: Ids, budget: int, *, keep_first: int | None) -> Ids:
-    """Keep the last `budget` tokens; if the first token is `keep_first`, keep it in the first place of them."""
+    """Keep the last `budget` tokens; if the first token is `keep_first`, it replaces the first of them."""
     cut = ids[len(ids) - budget :].copy()
     if budget > 1 and keep_first is not None and ids[0] == keep_first:
         cut[0] = keep_first
@@ -170,18 +170,18 @@ def _response_too_long(item_id: str, source: ResolvedSource, length: int) -> Pro
 
 
 def plan_batches(lengths: Sequence[int], *, max_rows: int | None = None, max_tokens: int | None = None) -> list[list[int]]:
-    """Group rows so that little is padded: sorted by length, cut by rows or padded tokens.
+    """Batch rows with little padding: sorted by length, limited by rows or padded tokens.
 
     The longest rows come first, so that a batch that does not fit into memory fails at once. The plan depends on the lengths
-    alone (ties keep the input order), so that the same rows always meet the same neighbours.
+    alone (ties keep the input order), so the same rows are always batched together.
 
     Args:
         lengths: Tokens of each row.
-        max_rows: Most rows of a batch.
-        max_tokens: Most padded tokens (rows × longest row) of a batch; a longer single row is a batch of its own.
+        max_rows: Maximum rows of a batch.
+        max_tokens: Maximum padded tokens (rows × longest row) of a batch; a longer row forms a batch alone.
 
     Returns:
-        Batches of indices into `lengths`; each index stands in exactly one.
+        Batches of indices into `lengths`; each index is in exactly one.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""From a name in the parameters to a concrete model: place, digest, sizes, chat template. No weights are loaded."""
+"""Resolution of a configured model to location, digest, sizes and chat template, without loading weights."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ Kind = Literal["causal", "reward"]
 
 
 def resolve_source(spec: SourceSpec, *, root: Path) -> ResolvedSource:
-    """Make a source of `sources.models` concrete without loading its weights.
+    """Resolve a source of `sources.models` without loading its weights.
 
     Args:
         spec: The source; `model` is a folder (relative to `root`, or absolute) or a hub name with a revision.
@@ -40,14 +40,14 @@ def resolve_source(spec: SourceSpec, *, root: Path) -> ResolvedSource:
         The source with an absolute folder, or a hub name with the commit of its revision. `digest` is over config and weights.
 
     Raises:
-        SourceError: It cannot be found, is no causal language model, or has no usable tokenizer, template or context length.
+        SourceError: It cannot be found, is not a causal language model, or has no usable tokenizer, template or context length.
     """
     where = f"`sources.models[{spec.name}]`"
     return _resolve(spec, kind="causal", where=where, root=root, template=spec.chat_template, context=spec.context_length)
 
 
 def resolve_reward_model(spec: RewardModelSpec, *, root: Path) -> ResolvedSource:
-    """Make a reward model of `sources.reward_models` concrete; without a chat template of its own it reads preset `plain`.
+    """Resolve a reward model of `sources.reward_models`; without its own chat template it uses the preset `plain`.
 
     Raises:
         SourceError: As `resolve_source`; or it does not give exactly one score.
@@ -126,7 +126,7 @@ def _notes(spec: SourceSpec | RewardModelSpec, template: str, end: TurnEnd | Non
     notes = [] if end is None or not end.notice else [end.notice]
     if reads_date(template):
         notes.append(
-            f"The chat template of `{spec.name}` reads the date: it is told {spec.template_date} (`template_date`) in every run."
+            f"The chat template of `{spec.name}` reads the date: every run gives it {spec.template_date} (`template_date`)."
         )
     return tuple(notes)
 
@@ -143,7 +143,7 @@ def _find_folder(model: str, revision: str | None, *, where: str, root: Path) ->
         raise SourceError(f"{where} names the folder {path}, but it does not exist. {_hint(model)}")
     if revision is None:
         raise SourceError(
-            f"{where} names `{model}`, which is no folder under {root}; as a hub name it needs `revision`, but that is null. "
+            f"{where} names `{model}`, which is not a folder under {root}; as a hub name it needs `revision`, but that is null. "
             "Give the commit to use, so that the run can be repeated, or a folder."
         )
     return None
@@ -151,7 +151,7 @@ def _find_folder(model: str, revision: str | None, *, where: str, root: Path) ->
 
 def _hint(model: str) -> str:
     if model.removeprefix("./").startswith("data/external"):
-        return "data/external is not part of the repository: the README files in it say what belongs there and where it is from."
+        return "data/external is not part of the repository: the README files in it say what belongs there and where to get it."
     return "Check the path (relative ones start at the project root), or give `revision` if it is a hub name."
 
 
@@ -164,14 +164,14 @@ def _load_config(file: ConfigFile, location: str, revision: str | None, *, trust
     except StrictDataclassFieldValidationError as err:
         key = str(err).partition("'")[2].partition("'")[0]
         file.refuse(key, f"must be what {file.values.get('model_type')} takes ({reason(err)})", file.values.get(key))
-    except Exception as err:  # transformers lets through whatever its many readers raise
+    except Exception as err:  # transformers passes on whatever its loaders raise
         raise SourceError(f"{where}: the config of {location} cannot be loaded: {reason(err)} {_cure(revision)}") from err
     return config
 
 
 def _cure(revision: str | None) -> str:
     if revision is None:
-        return "Copy the model folder again, or set `trust_remote_code` if the model brings its own code and you trust it."
+        return "Copy the model folder again, or set `trust_remote_code` if the model comes with its own code and you trust it."
     return (
         "If the hub cannot be reached from here, download the model on a machine that can and name the folder, "
         "or fill the cache at HF_HOME; a gated model needs HF_TOKEN."
@@ -179,7 +179,7 @@ def _cure(revision: str | None) -> str:
 
 
 def _skeleton(config: PreTrainedConfig, *, kind: Kind, trust: bool, where: str) -> PreTrainedModel:
-    """Build the model without memory (meta device): its true sizes, whatever the architecture calls them."""
+    """Build the model on the meta device, without memory: its true sizes, whatever the config calls them."""
     auto: Any = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
     try:
         with torch.device("meta"):
@@ -200,18 +200,18 @@ def _head_size(skeleton: PreTrainedModel, *, kind: Kind, where: str) -> int:
         return 1
     head = skeleton.get_output_embeddings()
     if head is None:
-        raise SourceError(f"{where} ({type(skeleton).__name__}) has no output embeddings: it is no causal language model.")
+        raise SourceError(f"{where} ({type(skeleton).__name__}) has no output embeddings: it is not a causal language model.")
     return int(head.weight.shape[0])
 
 
 def _check_kind(file: ConfigFile, skeleton: PreTrainedModel, *, kind: Kind, own_code: bool) -> None:
-    """Refuse weights of another kind of model, which transformers would load into this one as far as names agree."""
+    """Refuse weights of another model class, of which transformers would load whatever names match."""
     if kind == "causal" and skeleton.config.is_encoder_decoder:
         rule = "must be false for a causal language model"
         file.refuse("is_encoder_decoder", rule, True, cure="Name a causal language model.")
     names = file.values.get("architectures")
     built = type(skeleton).__name__
-    # A reward model shows by its score head, which nothing else has.
+    # A reward model is recognised by its score head.
     if kind == "causal" and names and not own_code and built.casefold() not in {name.casefold() for name in names}:
         file.refuse("architectures", f"must name {built}", names, cure="Name a causal language model.")
 

@@ -1,4 +1,4 @@
-"""Scores of responses by reward models: voters of RM_Vote (eq. 2 of ProFuser)."""
+"""Scoring of responses by reward models, the voters of RM_Vote (eq. 2 of ProFuser)."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ def load_reward_model(source: ResolvedSource, *, device: str) -> LoadedRewardMod
     return LoadedRewardModel(source, tokenizer, model, has_pad)
 
 
-def encode_judged(
+def encode_conversations(
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[TextItem],
     *,
@@ -62,10 +62,10 @@ def encode_judged(
     context_length: int,
     template_date: date = DEFAULT_DATE,
 ) -> list[npt.NDArray[np.int32]]:
-    """Return what a reward model reads: the conversation with the response as its last turn, int32[T] each.
+    """Tokenise a reward model's inputs: each conversation with the response as its last turn, int32[T] each.
 
-    A text longer than the context loses its beginning (but not its first special token): the answer is what is judged. A
-    tokenizer of BERT's kind lends its `cls_token` and `sep_token` to templates that write `bos_token` and `eos_token`.
+    A text longer than the context loses its beginning (but not its first special token), as the response is what is scored.
+    For templates with `bos_token` and `eos_token`, a BERT-like tokenizer provides its `cls_token` and `sep_token`.
     """
     named = {"bos_token": tokenizer.cls_token, "eos_token": tokenizer.sep_token} | tokenizer.special_tokens_map
     turns = [[*item.messages, Message("assistant", item.response)] for item in items]
@@ -99,7 +99,7 @@ def reward_scores(
         NumericsError: A score is not finite; the message names the ids.
     """
     source = judge.source
-    rows = encode_judged(
+    rows = encode_conversations(
         judge.tokenizer,
         items,
         template=source.chat_template,

@@ -1,4 +1,4 @@
-"""A BERT-like sentence encoder and its tokenizer: from a name or folder to memory, and from text to token ids."""
+"""Loading of BERT-like sentence encoders and their tokenizers, and tokenisation with explicit special tokens."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
-class TextTokeniser:
-    """A tokenizer whose special tokens are put by us alone: cutting never drops them, and no text spells one.
+class TextTokenizer:
+    """A tokenizer whose special tokens are added explicitly: truncation never drops them, and text cannot spell one.
 
     Attributes:
-        tokenizer: The tokenizer; made without truncation and padding of its own.
+        tokenizer: The tokenizer; its own truncation and padding are switched off.
         cls_id: First token of every text.
         sep_id: Last token of every text.
         pad_id: Padding.
@@ -34,7 +34,7 @@ class TextTokeniser:
     pad_id: int
 
     def __post_init__(self) -> None:
-        """Switch off what many published tokenizer files switch on; `[SEP]` in a text is text."""
+        """Switch off truncation, padding and parsing of special tokens, which many published tokenizers switch on."""
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = True
@@ -44,8 +44,8 @@ class TextTokeniser:
 
         Args:
             texts: Any text, also an empty one.
-            max_tokens: Longest result, the two special tokens included.
-            drop: The side that loses tokens when a text is too long.
+            max_tokens: Maximum length, including the two special tokens.
+            drop: The side on which a long text is truncated.
         """
         room = max_tokens - 2
         rows = []
@@ -82,13 +82,13 @@ KEY = "retriever.encoder"
 
 
 def find_encoder(name: str, *, revision: str | None, root: Path, key: str = KEY) -> tuple[str, str | None]:
-    """Return place and revision of an encoder: (absolute folder, None), or (hub name, revision).
+    """Return location and revision of an encoder: (absolute folder, None), or (hub name, revision).
 
     Args:
         name: `package:<module>` (its folder `model`; nothing is imported), a folder, or a hub name.
         revision: Hub revision.
-        root: What relative folders start at.
-        key: Params key of `name`, for errors; the revision's stands beside it.
+        root: Base of relative folders.
+        key: Params key of `name`, for errors; `revision` is next to it.
 
     Raises:
         ParamsError: A hub name without a revision.
@@ -108,26 +108,26 @@ def find_encoder(name: str, *, revision: str | None, root: Path, key: str = KEY)
     return name, revision
 
 
-def load_encoder(location: str, *, revision: str | None, key: str = KEY) -> tuple[PreTrainedModel, TextTokeniser]:
-    """Load an encoder in float32 and its tokenizer, in training mode as transformers leaves it (evaluation).
+def load_encoder(location: str, *, revision: str | None, key: str = KEY) -> tuple[PreTrainedModel, TextTokenizer]:
+    """Load an encoder in float32, in evaluation mode, and its tokenizer.
 
     Raises:
-        SourceError: It cannot be loaded, lacks weights, or is no BERT-like encoder.
+        SourceError: It cannot be loaded, lacks weights, or is not a BERT-like encoder.
     """
     refuse_adapter(location, revision=revision, where=f"`{key}`")
     tokeniser = _load_tokeniser(location, revision, key)
     try:
         model, info = AutoModel.from_pretrained(location, revision=revision, dtype=torch.float32, output_loading_info=True)
-    except Exception as err:  # transformers lets through whatever its many readers raise
+    except Exception as err:  # transformers passes on whatever its loaders raise
         raise SourceError(f"`{key}`: no encoder can be loaded from {location} ({_short(err)}). Name another one.") from err
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise SourceError(f"`{key}`: the checkpoint in {location} must hold every weight, but lacks {', '.join(missing[:5])}.")
-    return strip(cast(PreTrainedModel, model), where=location, key=key), tokeniser
+    return drop_pooler(cast(PreTrainedModel, model), where=location, key=key), tokeniser
 
 
-def strip(model: PreTrainedModel, *, where: str, key: str = KEY) -> PreTrainedModel:
-    """Drop BERT's own pooler (we pool ourselves, and unused weights confuse optimiser and digest); refuse what is no encoder.
+def drop_pooler(model: PreTrainedModel, *, where: str, key: str = KEY) -> PreTrainedModel:
+    """Remove BERT's pooler, whose unused weights would enter optimiser and digest; refuse a model that is not an encoder.
 
     Raises:
         SourceError: It is an encoder–decoder, or has no `hidden_size`.
@@ -140,7 +140,7 @@ def strip(model: PreTrainedModel, *, where: str, key: str = KEY) -> PreTrainedMo
     return model
 
 
-def _load_tokeniser(location: str, revision: str | None, key: str) -> TextTokeniser:
+def _load_tokeniser(location: str, revision: str | None, key: str) -> TextTokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
     except Exception as err:  # as above
@@ -151,7 +151,7 @@ def _load_tokeniser(location: str, revision: str | None, key: str) -> TextTokeni
             f"`{key}`: the tokenizer in {location} must be a fast one with [CLS], [SEP] and [PAD], but is "
             f"{type(tokenizer).__name__} with ids {ids}. Name a BERT-like encoder."
         )
-    return TextTokeniser(tokenizer.backend_tokenizer, cls_id=ids[0], sep_id=ids[1], pad_id=ids[2])
+    return TextTokenizer(tokenizer.backend_tokenizer, cls_id=ids[0], sep_id=ids[1], pad_id=ids[2])
 
 
 def _package_folder(module: str, key: str) -> Path:
@@ -167,7 +167,7 @@ def _package_folder(module: str, key: str) -> Path:
 
 
 def _or_pico(key: str) -> str:
-    """Name the way out that only the retriever has."""
+    """Return the alternative that only the retriever has, for error messages."""
     return ", or use `pico`" if key == KEY else ""
 
 

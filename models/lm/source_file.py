@@ -1,4 +1,4 @@
-"""`source.json`: the record of a resolved source beside (or instead of) its model files."""
+"""`source.json`: the record of a resolved source, stored with or without its model files."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ _PROJECT = "project:"
 def write_source(folder: Path, source: ResolvedSource, *, root: Path | None = None) -> Path:
     """Write `source.json` into a folder and return its path.
 
-    A source whose files lie in this very folder is recorded with location `.`, so that the folder may be moved or linked;
-    one whose files lie below `root` (the project) is recorded relative to it, so that the record is the same in every clone.
+    A source whose files are in this folder is recorded with location `.`, so that the folder may be moved or linked;
+    one whose files are below `root` (the project) is recorded relative to it, so that the record is the same in every clone.
     """
     row = asdict(replace(source, location=_portable(source, folder, root)))
     path = folder / SOURCE_FILE
@@ -26,7 +26,7 @@ def write_source(folder: Path, source: ResolvedSource, *, root: Path | None = No
 
 
 def source_identity(source: ResolvedSource) -> str:
-    """Return the sha256 over what a source is, wherever its files lie; a hub name is part of it."""
+    """Return a sha256 over a source's record, independent of where local files are; a hub name is part of it."""
     row = asdict(source if source.revision is not None else replace(source, location=""))
     return hashlib.sha256(json.dumps(row, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -46,7 +46,7 @@ def read_source(folder: Path, *, root: Path | None = None) -> ResolvedSource:
     """Read `source.json` of a folder; the location of local files comes back absolute (`root` is the project).
 
     Raises:
-        SourceError: The file is missing, is no JSON, or has other fields than this version writes.
+        SourceError: The file is missing, is not JSON, or has other fields than this version writes.
     """
     path = folder / SOURCE_FILE
     try:
@@ -64,6 +64,6 @@ def read_source(folder: Path, *, root: Path | None = None) -> ResolvedSource:
         return source
     if source.location.startswith(_PROJECT):
         if root is None:
-            raise SourceError(f"{path} records a place in a project ({source.location}), but no project is given.")
+            raise SourceError(f"{path} records a path relative to the project ({source.location}), but no project root is given.")
         return replace(source, location=str((root / source.location.removeprefix(_PROJECT)).absolute()))
     return replace(source, location=str((folder / source.location).absolute()))

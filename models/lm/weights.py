@@ -1,4 +1,4 @@
-"""The weights of a model folder: which files define the model, their digest, what their headers say, and what is refused."""
+"""The weight files of a model folder: which ones define the model, their digest, and checks of their tensors and adapters."""
 
 import json
 import re
@@ -27,10 +27,10 @@ def weight_files(folder: Path, *, where: str) -> list[Path]:
 
     Args:
         folder: Model folder.
-        where: What to call the folder's owner in errors, such as `` `sources.models[scholar]` ``.
+        where: Name of the folder's owner for errors, such as `` `sources.models[scholar]` ``.
 
     Raises:
-        SourceError: No weights, or the index names shards that are not there.
+        SourceError: There are no weights, or shards named in the index are missing.
     """
     for index_name, single_name in zip(_INDEXES, _SINGLES, strict=True):
         if (folder / single_name).is_file():
@@ -44,15 +44,15 @@ def weight_files(folder: Path, *, where: str) -> list[Path]:
 
 
 def folder_digest(folder: Path, *, where: str, digest_of: Callable[[Path], str] | None = None) -> str:
-    """Hash what the model is: config, generation config, weights, index, and code beside them.
+    """Hash the files that define a model: config, generation config, weights, index, and code.
 
-    The digest is the sha256 over the lines `<file name> <sha256 of the file>`, sorted by name; tokenizer files have a digest
-    of their own. Files are streamed: memory does not grow with the model.
+    The digest is the sha256 over the lines `<file name> <sha256 of the file>`, sorted by name; tokenizer files have their
+    own digest. Files are streamed: memory does not grow with the model.
 
     Args:
         folder: Model folder.
-        where: What to call the folder's owner in errors.
-        digest_of: Returns the sha256 of a file, such as one that remembers it; None reads every file.
+        where: Name of the folder's owner for errors.
+        digest_of: Returns the sha256 of a file, for example from a cache; None hashes every file.
 
     Raises:
         SourceError: As `weight_files`, or `config.json` is missing.
@@ -101,14 +101,14 @@ _WEIGHTS = ("adapter_model*.safetensors", "adapter_model*.bin", "adapter_model*.
 
 
 def refuse_adapter(location: str, *, revision: str | None, where: str) -> None:
-    """Refuse a model that comes with an adapter, alone or beside full weights.
+    """Refuse a model folder with an adapter, alone or together with full weights.
 
-    transformers puts an adapter on the weights where peft is installed, and leaves it out without a word where it is not.
+    transformers applies an adapter if peft is installed, and silently ignores it if not.
 
     Args:
         location: Folder or hub name.
         revision: Hub revision.
-        where: What to call the model's owner, such as `` `sources.models[scholar]` ``.
+        where: Name of the model's owner for errors, such as `` `sources.models[scholar]` ``.
 
     Raises:
         SourceError: Naming the adapter's file.
@@ -121,8 +121,8 @@ def refuse_adapter(location: str, *, revision: str | None, where: str) -> None:
         found = f"{location}/{_CONFIG}" if find_adapter_config_file(location, revision=revision) else None
     if found is not None:
         raise SourceError(
-            f"{where} must name a model whose weights are whole, but {found} is part of an adapter. Merge it first "
-            "(peft's `merge_and_unload`, then `save_pretrained`), and name the merged model; or take the adapter's files away."
+            f"{where} must name a model with merged weights, but {found} belongs to an adapter. Merge it first "
+            "(peft's `merge_and_unload`, then `save_pretrained`), and name the merged model; or remove the adapter's files."
         )
 
 
@@ -133,17 +133,17 @@ _LAYER = re.compile(r"\.(\d+)\.")
 def check_checkpoint(folder: Path, skeleton: PreTrainedModel, config: ConfigFile, *, where: str, quantised: bool = False) -> None:
     """Compare names and shapes of the stored tensors with those of the model that the config describes.
 
-    Pickled weights are left to the loading, and so are names that transformers converts.
+    Pickled weights and names that transformers converts are checked only when they are loaded.
 
     Args:
         folder: Model folder.
         skeleton: The model that the config describes, on the meta device.
         config: The config, for errors.
-        where: What to call the model in errors.
-        quantised: Whether the weights are stored quantised: then their names and shapes are left to the loading, too.
+        where: Name of the model for errors.
+        quantised: Whether the weights are stored quantised: then names and shapes, too, are checked only when loading.
 
     Raises:
-        SourceError: A file is torn, a tensor has another shape, or tensors or layers are on one side only.
+        SourceError: A file is damaged, a tensor has another shape, or tensors or layers are missing on one side.
     """
     stored = _stored(folder, where=where)
     if quantised:
@@ -168,7 +168,7 @@ def check_checkpoint(folder: Path, skeleton: PreTrainedModel, config: ConfigFile
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
-    """Return how many tokens a model has an embedding for."""
+    """Return the number of rows of a model's input embedding."""
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, Tensor)
     return len(weight)
@@ -188,14 +188,14 @@ def _stored(folder: Path, *, where: str) -> dict[str, Shape]:
 
 
 def _unexpected(skeleton: PreTrainedModel, names: Collection[str]) -> list[str]:
-    """Leave out buffers, and what the model itself says it ignores."""
+    """Return the names that are neither buffers nor declared by the model as ignored."""
     buffers = {name for name, _ in skeleton.named_buffers()}
     ignored = [re.compile(pattern) for pattern in skeleton._keys_to_ignore_on_load_unexpected or ()]
     return [name for name in names if name not in buffers and not any(pattern.search(name) for pattern in ignored)]
 
 
 def _refuse_missing(folder: Path, skeleton: PreTrainedModel, present: Collection[int], *, where: str) -> None:
-    """All names agree, so what is missing is really missing; transformers would fill it with random numbers."""
+    """Refuse missing weights, which transformers would initialise at random; all stored names are known at this point."""
     ignored = [re.compile(pattern) for pattern in skeleton._keys_to_ignore_on_load_missing or ()]
     missing = [
         name
@@ -211,7 +211,7 @@ def _refuse_missing(folder: Path, skeleton: PreTrainedModel, present: Collection
 
 
 def _beyond(name: str, named: Mapping[str, object], layers: int) -> bool:
-    """Whether a tensor belongs to a layer behind the last one that the config counts."""
+    """Whether a tensor belongs to a layer beyond the config's number of layers."""
     number = _LAYER.search(name)
     return number is not None and int(number[1]) >= layers and _LAYER.sub(".0.", name, count=1) in named
 

@@ -41,7 +41,7 @@ class Section(BaseModel):
         if number and not _mentions(annotation, bool) and any(isinstance(item, bool) for item in items):
             raise PydanticKnownError("int_type" if number is int else "float_type")
         if any(isinstance(item, str) and _HALF_PAIR.search(item) for item in items):
-            raise PydanticCustomError("half_pair", "half a surrogate pair")
+            raise PydanticCustomError("has_lone_surrogate", "half a surrogate pair")
         return value
 
 

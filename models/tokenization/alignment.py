@@ -1,7 +1,7 @@
-"""Token alignment: which row of a source teaches which row of the target.
+"""Token alignment: which row of a source supervises which row of the target.
 
-Row t of either side predicts token t from the text before it; the row of the end token comes last. A distribution may be
-carried over only between rows that predict from the same place in the text.
+Row t of either side predicts token t from the text before it; the row of the end token comes last. A distribution may
+be transferred only between rows that predict from the same position in the text.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from models.errors import AlignmentError
 from models.tokenization.codec import EncodedText, TokenCodec
-from models.tokenization.edit_distance import distances, warp
+from models.tokenization.edit_distance import distances, dynamic_time_warp
 from models.tokenization.vocab_map import VocabMap
 
 Rows = npt.NDArray[np.int32]
@@ -21,14 +21,14 @@ NO_ROW = -1
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What became of the target's positions (end tokens of texts that have an end included).
+    """Counts of the target's positions by supervision (including end tokens, except of truncated texts).
 
     Attributes:
         num_positions: All positions.
-        num_aligned: Taught by a row of the source.
-        num_lossy: Not taught because a tokenizer does not reproduce the text there.
-        num_fallback: Taught by a one-hot on the next token instead.
-        num_cut: Texts that were cut: they have no end token, so no position for it.
+        num_aligned: Supervised by a row of the source.
+        num_lossy: Unsupervised, because a tokenizer does not reproduce the text there.
+        num_fallback: Supervised by a one-hot on the next token instead.
+        num_cut: Truncated texts, which have no end token and so no position for it.
     """
 
     num_positions: int = 0
@@ -76,11 +76,11 @@ def align_starts(target: EncodedText, source: EncodedText) -> Rows:
     return np.where(hit, rows, np.int32(NO_ROW))
 
 
-def opening_rows(target: EncodedText, source: EncodedText) -> tuple[int, int] | None:
-    """Return the rows that predict the first byte of the response, or None where a tokenizer loses it.
+def first_byte_rows(target: EncodedText, source: EncodedText) -> tuple[int, int] | None:
+    """Return the rows that predict the first byte of the response, or None if a tokenizer loses it.
 
-    They start at different bytes where the templates' leads differ (`▁Hello` behind `ASSISTANT:`, `Hello` behind a line break),
-    and say the same all the same: the lead is the template's, and certain.
+    They start at different bytes if the templates' leads differ (`▁Hello` after `ASSISTANT:`, `Hello` after a line break),
+    but are equivalent, because the lead is fixed by the template.
     """
     rows = [int(np.searchsorted(side.starts, 0, side="right")) - 1 for side in (target, source)]
     if min(rows) < 0 or lossy_rows(target, source)[rows[0]]:
@@ -89,9 +89,9 @@ def opening_rows(target: EncodedText, source: EncodedText) -> tuple[int, int] | 
 
 
 def lossy_rows(target: EncodedText, source: EncodedText) -> npt.NDArray[np.bool_]:
-    """Return bool[T_target + 1]: rows that cannot be taught because one of the tokenizers loses text there.
+    """Return bool[T_target + 1]: rows that cannot be supervised because one of the tokenizers loses text there.
 
-    That is so where the target's token is lossy, where the row starts within bytes that the source does not reproduce, and at
+    This holds where the target's token is lossy, where the row starts within bytes that the source does not reproduce, and at
     the end token if either side drops the end of the text.
     """
     lossy = np.append(target.lossy, not (target.reaches_end and source.reaches_end))
@@ -115,10 +115,10 @@ def align_min_edit(
     token j if the path pairs it with j alone, and both are the same string (word-start characters exchanged) or `vocab_map`
     sends one to the other.
 
-    In the ancestors row t holds what follows token t, so accepting (t, j) gives the distribution *after* j to the position
+    In FuseLLM, row t holds what follows token t, so accepting (t, j) gives the distribution *after* j to the position
     *after* t. Here row t predicts token t itself, so the pair fills row t+1 with source row j+1; row 0, where both sides are
-    at the start of the response, is always aligned. The ancestors' fallback put the one-hot for row t+1 on token t (the
-    student was taught to repeat it); with these indices the one-hot of row t on token t is the next token, as meant.
+    at the start of the response, is always aligned. FuseLLM's fallback put the one-hot for row t+1 on token t (which
+    taught the student to repeat it); with these indices the one-hot of row t on token t is the next token, as intended.
 
     Returns:
         int32[T_target + 1] like `align_starts`; lossy positions are -1.
@@ -132,7 +132,7 @@ def align_min_edit(
     source_kinds, source_codes = np.unique(source.ids, return_inverse=True)
     target_kinds, target_codes = np.unique(target.ids, return_inverse=True)
     costs = distances(_bare(source_kinds, source_codec), _bare(target_kinds, target_codec))
-    path = np.array(warp(costs, source_codes, target_codes), np.int32).reshape(-1, 2)
+    path = np.array(dynamic_time_warp(costs, source_codes, target_codes), np.int32).reshape(-1, 2)
     js, ts = path[:, 0], path[:, 1]
     alone = np.bincount(ts, minlength=len(target.ids))[ts] == 1
     same = _same_strings(source_kinds, target_kinds, source_codec, target_codec)[source_codes[js], target_codes[ts]]

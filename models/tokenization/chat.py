@@ -1,8 +1,8 @@
-"""Chat templates: how each source model wants a prompt to be written.
+"""Chat templates: presets, rendering of prompts and conversations, and how a template begins and ends an answer.
 
 A template is Jinja text as Hugging Face writes it, and is rendered by transformers' own environment with what
 `apply_chat_template` gives it: `messages`, `tools` and `documents` (None), `add_generation_prompt`, and the tokenizer's special
-tokens by name. One thing differs: there is no clock. `strftime_now` tells the date that the caller fixes.
+tokens by name. The only difference is that there is no clock: `strftime_now` formats a date that the caller fixes.
 """
 
 import hashlib
@@ -85,34 +85,34 @@ def resolve_template(preset: str | None, tokenizer: PreTrainedTokenizerBase, *, 
 
     Args:
         preset: Key of `PRESETS`, or None.
-        tokenizer: Tokenizer whose `chat_template` serves when there is no preset.
+        tokenizer: Tokenizer whose `chat_template` is used if `preset` is None.
         source: Name of the source model, for messages.
 
     Raises:
-        SourceError: The preset is unknown, there is neither a preset nor a template, or the template is no Jinja.
+        SourceError: The preset is unknown, there is neither a preset nor a template, or the template is not valid Jinja.
     """
     names = ", ".join(PRESETS)
     if preset is not None:
         if preset not in PRESETS:
             raise SourceError(f"`chat_template` of source `{source}` must be one of {names}, but is `{preset}`.")
         return PRESETS[preset]
-    own = own_template(tokenizer)
+    own = tokenizer_template(tokenizer)
     if own is None:
         raise SourceError(
             f"The tokenizer of source `{source}` has no chat template. Set `chat_template` of this source to one of {names}."
         )
     try:
         _compiled(own)
-    except Exception as error:  # whatever Jinja makes of a text that is none
+    except Exception as error:  # Jinja may raise anything on arbitrary text
         raise SourceError(
-            f"The chat template that the tokenizer of source `{source}` brings must be Jinja, but is not: {_said(error)}. "
+            f"The chat template in the tokenizer of source `{source}` must be valid Jinja, but is not: {_said(error)}. "
             f"Set `chat_template` of this source to one of {names}."
         ) from error
     return own
 
 
-def own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the template that a tokenizer brings (of several, the default one), or None."""
+def tokenizer_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return a tokenizer's own chat template (of several, the default one), or None."""
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")
@@ -127,16 +127,16 @@ def render_prompt(
     source: str | None = None,
     **special_tokens: str | None,
 ) -> str:
-    """Write a prompt up to the place where the model's answer begins.
+    """Render a prompt up to the start of the model's answer.
 
     The template runs in transformers' sandbox and sees no clock, so that the same messages always give the same prompt.
 
     Args:
         template: Jinja text.
-        messages: The turns.
+        messages: The turns of the conversation.
         date: What `strftime_now` formats.
         source: Name of the source model, for messages.
-        special_tokens: `bos_token`, `eos_token`, … (`TokenCodec.template_variables` has these and the rest); None: there is none.
+        special_tokens: `bos_token`, `eos_token`, … (all of them: `TokenCodec.template_variables`); None if there is none.
 
     Raises:
         SourceError: The template is not valid Jinja, refuses these messages (`raise_exception`), or fails on them.
@@ -152,7 +152,7 @@ def render_conversation(
     source: str | None = None,
     **special_tokens: str | None,
 ) -> str:
-    """Write a finished conversation, last turn by the assistant, as a reward model reads it (no prompt for a further turn).
+    """Render a finished conversation, last turn by the assistant, without a generation prompt, as reward models expect it.
 
     Args and errors as in `render_prompt`.
     """
@@ -163,8 +163,8 @@ def response_lead(template: str, *, date: Date = DEFAULT_DATE, source: str | Non
     """Return what the template writes between the end of a prompt and the answer: `" "` for Vicuna and Llama-2, else mostly `""`.
 
     These models were trained with that space inside the first token of the answer (`▁Hello`), so pass it as `lead` to
-    `TokenCodec.encode_responses`. A template that writes a finished answer differently from a prompt, or no finished answer at
-    all, gives `""`.
+    `TokenCodec.encode_responses`. The lead is `""` if the template does not render a finished answer as a continuation of the
+    prompt.
     """
     probe = "Answer"
     asked, prompt = _ask(template, "Question", date=date, source=source, **special_tokens)
@@ -178,12 +178,12 @@ def response_lead(template: str, *, date: Date = DEFAULT_DATE, source: str | Non
     return "" if lead.strip() else lead
 
 
-def written_end(template: str, *, date: Date = DEFAULT_DATE, **special_tokens: str | None) -> tuple[str, ...]:
-    """Return what the template may write to end an answer, the likeliest first: texts that begin right behind the answer.
+def template_turn_end(template: str, *, date: Date = DEFAULT_DATE, **special_tokens: str | None) -> tuple[str, ...]:
+    """Return what the template may write to end an answer, likeliest first: texts that begin right after the answer.
 
-    First what follows the answer of a finished conversation. Some templates end a turn only before a further one, so then what
-    stands between an answer and the next question, less what also stands before the first question. A template that writes no
-    finished answer gives nothing.
+    First what follows the answer of a finished conversation; then, as some templates end a turn only before another one, what
+    comes between an answer and the next question, minus what also precedes the first question. A template that does not render
+    finished answers gives nothing.
     """
     question, answer, further = "Example question", "Example answer", "Another question"
     found: list[str] = []
@@ -217,10 +217,10 @@ def template_digest(template: str) -> str:
 def _ask(
     template: str, question: str, *, date: Date, source: str | None = None, **special_tokens: str | None
 ) -> tuple[list[Message], str]:
-    """Return the turns of a prompt with a question, and the prompt: behind a system message where the template demands one.
+    """Return turns with a question and their rendered prompt, with a system message first if the template demands one.
 
     Raises:
-        SourceError: The template renders neither.
+        SourceError: The template renders it neither with nor without a system message.
     """
     asked = [Message("user", question)]
     try:
@@ -262,8 +262,8 @@ def _render(
             add_generation_prompt=add_generation_prompt,
             strftime_now=date.strftime,
         )
-        text.encode("utf-8")  # half a surrogate pair is no text
-    except Exception as error:  # a template is a program of its author's: it fails in any way a program can
+        text.encode("utf-8")  # raises on lone surrogates
+    except Exception as error:  # templates are programs and may raise anything
         roles = ", ".join(m.role for m in messages)
         raise SourceError(
             f"The chat template{f' of source `{source}`' if source else ''} cannot render messages with roles [{roles}]: "

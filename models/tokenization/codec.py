@@ -1,4 +1,4 @@
-"""A tokenizer as a byte-exact codec: every token of a response with the byte where it ends."""
+"""Byte-exact encoding: the tokens of a response, each with the byte offset at which it ends."""
 
 import codecs
 import copy
@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from models.errors import AlignmentError, SourceError
 from models.params.sources import DEFAULT_DATE
-from models.tokenization.chat import own_template, written_end
+from models.tokenization.chat import template_turn_end, tokenizer_template
 from models.tokenization.loading import backend_spec, prompt_backend, response_backend, tokenizer_digest
-from models.tokenization.token_bytes import piece_bytes, read_alphabet, trace
+from models.tokenization.token_bytes import piece_bytes, read_alphabet, token_ends
 from models.tokenization.turn_end import TurnEnd, Vocabulary, find_turn_end
 
 Ids = npt.NDArray[np.int32]
@@ -33,7 +33,7 @@ class EncodedText:
         ends: int32[T], byte of the text's UTF-8 form where each token ends; never decreasing.
         lossy: bool[T], tokens that do not spell the bytes they stand for.
         num_bytes: UTF-8 bytes of the text.
-        lead: Bytes of the template's text that the first tokens carry in front of the response (see `encode_responses`).
+        lead: Bytes of the template's lead that the first tokens contain before the response (see `encode_responses`).
     """
 
     ids: Ids
@@ -62,23 +62,23 @@ class EncodedText:
 
 
 def _unfinished(data: bytes) -> int:
-    """Return how many bytes at the end begin a character and do not finish it."""
+    """Return the number of trailing bytes that form an incomplete UTF-8 character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data[-4:])
     return len(decoder.getstate()[0])
 
 
 class TokenCodec:
-    """A fast tokenizer seen as a map between texts and tokens that knows the bytes of each token.
+    """A fast tokenizer as a mapping between texts and tokens, with the bytes of each token.
 
     Attributes:
         tokenizer: The Hugging Face tokenizer.
         vocab_size: V = len(tokenizer); a model's head may be wider.
         end: How a turn ends (`turn_end.find_turn_end`).
-        eos_id: `end.label`, the token a finished answer is labelled with; not always the tokenizer's own `eos_token`.
-        bos_id, pad_id: Special tokens; `pad_id` is the tokenizer's end token where it has none.
-        bos_token, eos_token: The tokenizer's own as text, "" where there is none.
-        template_variables: What a chat template is rendered with: special tokens by name, `date`, and `source` for messages.
+        eos_id: `end.label`, the label of the end of an answer; not always the tokenizer's own `eos_token`.
+        bos_id, pad_id: Special tokens; `pad_id` is the tokenizer's end token if it has no padding token.
+        bos_token, eos_token: The tokenizer's own as text, "" if there is none.
+        template_variables: Variables of chat templates: special tokens by name, `date`, and `source` for messages.
         digest: `tokenizer_digest` of the tokenizer.
         pieces: The V entries as the vocabulary writes them ("" for holes).
         token_bytes: Their bytes, None for special tokens.
@@ -101,9 +101,9 @@ class TokenCodec:
         Args:
             tokenizer: A fast tokenizer.
             source: Name of the source model, for messages.
-            chat_template: How the model is spoken to; None is the tokenizer's own template, if it has one.
+            chat_template: The model's chat template; None is the tokenizer's own, if it has one.
             stop_ids: Ids at which the checkpoint's generation config ends an answer.
-            date: What the template is told as today.
+            date: Today's date as templates see it.
 
         Raises:
             SourceError: The tokenizer is not a fast one, or has no end token.
@@ -125,16 +125,16 @@ class TokenCodec:
         self.digest = tokenizer_digest(tokenizer)
         self._read_vocabulary()
         self._stop_ids = tuple(stop_ids)
-        self._template = chat_template if chat_template is not None else own_template(tokenizer)
+        self._template = chat_template if chat_template is not None else tokenizer_template(tokenizer)
         self.end = self._find_end()
 
     @property
     def eos_id(self) -> int:
-        """The token a finished answer is labelled with."""
+        """Label of the end of an answer."""
         return self.end.label
 
-    def speaking(self, template: str) -> "TokenCodec":
-        """Return this codec for a model spoken to by `template`, which says how turns end."""
+    def with_template(self, template: str) -> "TokenCodec":
+        """Return this codec with the turn end of another chat template."""
         if template == self._template:
             return self
         other = copy.copy(self)
@@ -143,7 +143,7 @@ class TokenCodec:
         return other
 
     def is_control(self, index: int) -> bool:
-        """Whether an id stands for no text of an answer: a special token, or an added one that is more than blanks."""
+        """Whether an id is a control token: a special one, or an added one that is not whitespace."""
         return self.token_bytes[index] is None or (index in self._added and bool(self.pieces[index].strip()))
 
     def encode_prompts(self, texts: Sequence[str]) -> list[Ids]:
@@ -152,14 +152,14 @@ class TokenCodec:
         return [np.array(e.ids, np.int32) for e in encodings]
 
     def encode_responses(self, texts: Sequence[str], *, lead: str = "") -> list[EncodedText]:
-        """Encode responses as they go on from a prompt; the end token is not included.
+        """Encode responses as continuations of a prompt; the end token is not included.
 
-        No dummy prefix is put in front, and text that looks like a special token becomes ordinary tokens.
+        No dummy prefix is added, and text that looks like a special token becomes ordinary tokens.
 
         Args:
             texts: Responses.
             lead: What the chat template writes between prompt and response (`chat.response_lead`). It is encoded together
-                with the response, because models are trained so, and does not count as part of the response.
+                with the response, as in the models' training, but does not count as part of the response.
         """
         encodings = self._responses.encode_batch_fast([lead + t for t in texts], add_special_tokens=False)
         return [self._place(np.array(e.ids, np.int32), t, lead) for e, t in zip(encodings, texts, strict=True)]
@@ -169,9 +169,9 @@ class TokenCodec:
         return [e.ids for e in self._responses.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def place(self, tokens: npt.NDArray[np.integer], text: str, *, lead: str = "") -> EncodedText:
-        """Find where the given tokens of a response end, without encoding it again where they spell it exactly.
+        """Locate the given tokens of a response in its text, without encoding it again if they spell it exactly.
 
-        Tokens that spell lead and text need not be the ones this tokenizer would choose.
+        Tokens that spell lead and text may differ from this tokenizer's own segmentation.
 
         Raises:
             AlignmentError: The tokens do not belong to the text.
@@ -188,7 +188,7 @@ class TokenCodec:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of a response's tokens, byte for byte; special tokens and rows beyond V are skipped.
 
-        Last tokens that leave a character unfinished, where an answer was cut, are left out.
+        Trailing tokens of an incomplete character, as in a truncated answer, are dropped.
         """
         table, size = self.token_bytes, self.vocab_size
         parts = [table[i] or b"" for i in ids if 0 <= i < size]
@@ -198,7 +198,7 @@ class TokenCodec:
         return b"".join(parts).decode("utf-8", "replace")
 
     def _find_end(self) -> TurnEnd:
-        written = () if self._template is None else written_end(self._template, **self.template_variables)
+        written = () if self._template is None else template_turn_end(self._template, **self.template_variables)
         vocabulary = Vocabulary(self.pieces, self.is_control, self._prompts, lambda text: self.encode_ids([text])[0])
         eos_id = self.tokenizer.eos_token_id
         return find_turn_end(written, vocabulary, eos_id=eos_id, stop_ids=self._stop_ids, source=self.source)
@@ -244,12 +244,12 @@ class TokenCodec:
         for first, encoding in self._encode_as_text(whole):
             ids += encoding.ids
             spans += [(first + s, first + e) for s, e in encoding.offsets]
-        ends, lossy = trace([self.token_bytes[i] for i in ids], spans, whole)
+        ends, lossy = token_ends([self.token_bytes[i] for i in ids], spans, whole)
         first = len(lead.encode())
         return EncodedText(np.array(ids, np.int32), ends - np.int32(first), lossy, len(text.encode()), first)
 
     def _encode_as_text(self, text: str) -> list[tuple[int, Encoding]]:
-        """Encode, and cut the text inside whatever still became a special token (Unigram vocabularies contain them)."""
+        """Encode, splitting the text inside any special token it still yields (Unigram vocabularies contain them)."""
         done: list[tuple[int, Encoding]] = []
         todo = [(0, text)]
         while todo:
@@ -272,5 +272,5 @@ class TokenCodec:
         seen = [str(x[at]) if at < len(x) else "the end" for x in (given, expected)]
         return (
             f"The tokens stored for a response of source `{self.source}` must be those of its tokenizer, but token {at} is "
-            f"{seen[0]} and not {seen[1]} (text {text[:40]!r}). Make the signals again."
+            f"{seen[0]} and not {seen[1]} (text {text[:40]!r}). Recompute the signals."
         )

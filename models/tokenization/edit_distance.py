@@ -1,4 +1,4 @@
-"""Alignment by edit distance as FuseLLM does it: nearest strings, and dynamic time warping row by row in numpy."""
+"""Edit distance alignment of FuseLLM: nearest strings, and dynamic time warping vectorised over columns."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ _SATURATED = 255
 
 
 def distances(left: Sequence[str], right: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Return the Levenshtein distances uint8[len(left), len(right)], 255 standing for 255 and more."""
+    """Return the Levenshtein distances uint8[len(left), len(right)], capped at 255."""
     # The cut-off makes longer distances 255 instead of wrapping around.
     return np.asarray(cdist(left, right, scorer=Levenshtein.distance, dtype=np.uint8, score_cutoff=_SATURATED - 1))
 
 
 def nearest_strings(needles: Sequence[str], names: Sequence[str]) -> npt.NDArray[np.int32]:
-    """Return for each needle the position of the first name at the least edit distance, int32[len(needles)].
+    """Return for each needle the index of the first name at the smallest edit distance, int32[len(needles)].
 
-    Empty names do not count; distances of 255 and more are equal. Memory does not grow with the number of needles.
+    Empty names are ignored; distances are capped at 255. Memory does not grow with the number of needles.
     """
     places = np.array([i for i, name in enumerate(names) if name], np.int32)
     kept = [names[i] for i in places.tolist()]
@@ -33,10 +33,12 @@ def nearest_strings(needles: Sequence[str], names: Sequence[str]) -> npt.NDArray
 _DIAGONAL, _UP, _LEFT = 0, 1, 2
 
 
-def warp(costs: npt.NDArray[np.integer], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]) -> list[tuple[int, int]]:
+def dynamic_time_warp(
+    costs: npt.NDArray[np.integer], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
+) -> list[tuple[int, int]]:
     """Find the cheapest monotone path through two sequences that visits every element of both.
 
-    D[i, j] = cost(i, j) + min(D[i-1, j-1], D[i-1, j], D[i, j-1]): a step costs what it arrives at, gaps cost nothing extra.
+    D[i, j] = cost(i, j) + min(D[i-1, j-1], D[i-1, j], D[i, j-1]), without extra cost for gaps.
     The backtrace prefers the diagonal, then a step in the rows (up), then one in the columns (left).
 
     Args:
@@ -62,7 +64,7 @@ def warp(costs: npt.NDArray[np.integer], rows: npt.NDArray[np.intp], cols: npt.N
 
 def _moves(costs: npt.NDArray[np.integer], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
     width = len(cols)
-    # One kind of row appears many times: its costs and their running sums are made once.
+    # Many rows share a kind, so costs and their running sums are computed once per kind.
     sums = np.zeros((costs.shape[0], width + 1), np.int32)
     np.cumsum(costs[:, cols], axis=1, out=sums[:, 1:], dtype=np.int32)
     moves = np.empty((len(rows), width), np.uint8)

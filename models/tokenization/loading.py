@@ -1,4 +1,4 @@
-"""Fast tokenizers: loading them, the Rust tokenizer behind each, and the digest by which two of them are compared."""
+"""Fast tokenizers: loading, their Rust backends for prompts and responses, and a digest that identifies their behaviour."""
 
 import copy
 import hashlib
@@ -17,7 +17,7 @@ _PARTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decode
 
 
 def backend_spec(tokenizer: PreTrainedTokenizerBase) -> Spec:
-    """Return the parts of the backend's JSON that decide which tokens a text gives.
+    """Return the parts of the backend's JSON that determine the tokens of a text.
 
     Truncation and padding are left out, because transformers changes them as a side effect of calls; the post-processor too,
     because it only adds special tokens, which the chat templates write themselves.
@@ -27,7 +27,7 @@ def backend_spec(tokenizer: PreTrainedTokenizerBase) -> Spec:
 
 
 def components(spec: Mapping[str, Any], slot: str) -> Iterator[Spec]:
-    """Iterate over the components in `slot` (`normalizer`, `pre_tokenizer` or `decoder`), sequences opened up."""
+    """Iterate over the components in `slot` (`normalizer`, `pre_tokenizer` or `decoder`), with sequences flattened."""
     yield from _flatten(spec.get(slot), _PARTS[slot])
 
 
@@ -37,10 +37,9 @@ def prompt_backend(spec: Spec) -> Tokenizer:
 
 
 def response_backend(spec: Spec) -> Tokenizer:
-    """Build the tokenizer for responses, which go on from a prompt and contain no special tokens.
+    """Build the tokenizer for responses, which continue a prompt and contain no special tokens.
 
-    No word-start symbol is put in front of the text (SentencePiece's dummy prefix), and text that looks like a special token
-    is text.
+    No word-start symbol is prepended (SentencePiece's dummy prefix), and text that looks like a special token is plain text.
     """
     backend = Tokenizer.from_str(json.dumps(_without_prefix(spec)))
     backend.encode_special_tokens = True
@@ -62,7 +61,7 @@ def _without_prefix(spec: Spec) -> Spec:
     splitters = [copy.deepcopy(c) for c in components(spec, "pre_tokenizer")]
     kinds = {c["type"] for c in splitters}
     if {"WhitespaceSplit", "Metaspace"} <= kinds:
-        # T5: every blank is dropped and put back as a word's prefix. Without prefixes the blanks must stay, collapsed.
+        # T5 drops all blanks and restores them as word prefixes. Without prefixes, collapsed blanks must stay.
         splitters = [c for c in splitters if c["type"] != "WhitespaceSplit"]
         normalizers.append({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "})
         normalizers.append({"type": "Strip", "strip_left": False, "strip_right": True})
@@ -98,12 +97,12 @@ def load_tokenizer(
         SourceError: There is no such folder, its files cannot be read, or only a slow tokenizer exists.
     """
     if location.startswith((".", "/", "~")) and not Path(location).is_dir():
-        raise SourceError(f"The tokenizer of source `{source}` must be in a folder, but `{location}` is none.")
+        raise SourceError(f"The tokenizer of source `{source}` must be in a folder, but `{location}` is not a folder.")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=revision, trust_remote_code=trust_remote_code, use_fast=True
         )
-    except Exception as error:  # transformers raises whatever its many loaders raise
+    except Exception as error:  # transformers passes on whatever its loaders raise
         reason = str(error).strip().partition("\n")[0]
         raise SourceError(
             f"The tokenizer of source `{source}` cannot be loaded from `{location}`: {reason} "
@@ -118,7 +117,7 @@ def load_tokenizer(
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a sha256 (hex) over what decides the tokens of a text: model, normalisation, splitting, added and end tokens.
+    """Return a sha256 (hex) over what determines the tokens of a text: model, normalisation, splitting, special tokens.
 
     Equal digests mean equal tokens for every prompt and response. Padding and truncation do not count.
     """

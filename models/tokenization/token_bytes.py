@@ -1,4 +1,4 @@
-"""The bytes behind the entries of a vocabulary and behind the tokens of a text."""
+"""Bytes of vocabulary entries, and byte offsets of the tokens of a text."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -65,9 +65,9 @@ def read_alphabet(spec: Mapping[str, Any]) -> Alphabet:
 
 
 def piece_bytes(spec: Mapping[str, Any], pieces: list[str | None]) -> list[bytes | None]:
-    """Return the bytes of each piece; None for special tokens, the unknown token and holes in the numbering.
+    """Return the bytes of each piece; None for special tokens, the unknown token and unused ids.
 
-    A byte piece counts as bytes even where the tokenizer calls it special, as conversions from SentencePiece sometimes do.
+    A byte piece counts as bytes even if the tokenizer marks it as special, as some conversions from SentencePiece do.
     """
     alphabet = read_alphabet(spec)
     added: dict[int, dict[str, Any]] = {a["id"]: a for a in spec["added_tokens"]}
@@ -123,11 +123,11 @@ def byte_offsets(text: str) -> npt.NDArray[np.int32]:
     return np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
 
 
-def trace(pieces: Sequence[bytes | None], spans: Spans, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Follow tokens through the text they came from and find those that do not say what the text says.
+def token_ends(pieces: Sequence[bytes | None], spans: Spans, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Locate the end of each token in the text it came from, and find tokens that do not reproduce it.
 
     Token t stands for the bytes from the end of token t-1 to its own end. It is lossy when its own bytes differ from those:
-    an unknown token, a changed character, or a token after dropped blanks (after a lossy token, what was dropped is its).
+    an unknown token, a changed character, or a token after dropped blanks (text dropped after a lossy token belongs to it).
 
     Args:
         pieces: Bytes of each token, None for special tokens.

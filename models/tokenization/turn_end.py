@@ -1,7 +1,4 @@
-"""How a model's turn ends: the one place that says which token that is.
-
-Labels, scores, the vocabulary map, the target's training and the stops of generation all take it from here.
-"""
+"""Detection of a model's end-of-turn token, used for labels, scores, vocabulary maps, training and stopping of generation."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +11,11 @@ class TurnEnd:
     """The end of a turn.
 
     Attributes:
-        label: Token that a finished answer is labelled with.
-        ids: All tokens that say the same, the label first: the tokenizer's end of text and the stops of the checkpoint's
-            generation config. Control tokens only, as an ordinary one says so only where an answer ends; the label may be one.
+        label: Token that labels the end of an answer.
+        ids: All equivalent tokens, the label first: the tokenizer's end of text and the stops of the checkpoint's
+            generation config. Control tokens only, as ordinary ones also occur within answers; the label may be one.
         stops: Where generation ends: `ids`, and the ordinary tokens of the generation config.
-        notice: What the user must know of it, or "".
+        notice: Warning for the user, or "".
     """
 
     label: int
@@ -29,13 +26,13 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What is asked of a tokenizer here.
+    """The parts of a tokenizer that `find_turn_end` needs.
 
     Attributes:
         pieces: The entries as the vocabulary writes them.
         is_control: Whether an id is a control token: special, or added and more than blanks.
         prompts: The tokenizer of prompts, which reads control tokens.
-        encode: Text → ids of an answer that goes on.
+        encode: Text → ids as part of an answer.
     """
 
     pieces: Sequence[str]
@@ -45,14 +42,14 @@ class Vocabulary:
 
 
 def find_turn_end(texts: Sequence[str], vocabulary: Vocabulary, *, eos_id: int, stop_ids: Iterable[int], source: str) -> TurnEnd:
-    """Settle how a turn ends.
+    """Determine how a turn ends.
 
-    The label is the first control token that the template writes behind a finished answer, blanks before and after it left
-    aside; or the one ordinary token that it writes; else `eos_id`. Where several ordinary tokens end a turn, or come before
-    the control token, no one token stands for the end: the notice says so, and the label is the control token or `eos_id`.
+    The label is the first control token that the template writes after a finished answer, ignoring blanks around it; or the
+    single ordinary token that it writes; else `eos_id`. If several ordinary tokens end a turn, or precede the control token,
+    no single token marks the end: the notice says so, and the label is the control token or `eos_id`.
 
     Args:
-        texts: What the template may write (`chat.written_end`), the likeliest first; a later one counts only if it begins with
+        texts: What the template may write (`chat.template_turn_end`), likeliest first; a later one counts only if it begins with
             a control token.
         vocabulary: The tokenizer.
         eos_id: Its end token.
@@ -69,7 +66,7 @@ def find_turn_end(texts: Sequence[str], vocabulary: Vocabulary, *, eos_id: int, 
             break
         if control is None and number == 0 and text.strip():
             pieces = vocabulary.encode(text.rstrip())
-            if len(pieces) == 1 and not vocabulary.is_control(pieces[0]):  # as the unknown token would be
+            if len(pieces) == 1 and not vocabulary.is_control(pieces[0]):  # which the unknown token would be
                 label = pieces[0]
             else:
                 notice = _notice(text.strip(), vocabulary.pieces[eos_id], source)
@@ -80,7 +77,7 @@ def find_turn_end(texts: Sequence[str], vocabulary: Vocabulary, *, eos_id: int, 
 
 
 def _first_control(text: str, vocabulary: Vocabulary) -> tuple[int, str] | None:
-    """Return the first control token of a text and what is written before it, without blanks around."""
+    """Return the first control token of a text and what precedes it, stripped."""
     encoding = vocabulary.prompts.encode(text, add_special_tokens=False)
     for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
         # The unknown token is special, too, but not what is written.
@@ -92,6 +89,6 @@ def _first_control(text: str, vocabulary: Vocabulary) -> tuple[int, str] | None:
 def _notice(written: str, label: str, source: str) -> str:
     return (
         f"The chat template of source `{source}` ends a turn with {written!r}, which is several tokens: "
-        f"answers are labelled with {label!r} as their end. Check that the tokenizer has the template's end token, "
+        f"{label!r} is used as the label of an answer's end. Check that the tokenizer has the template's end token, "
         "or choose another `chat_template`."
     )

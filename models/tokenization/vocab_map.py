@@ -1,4 +1,4 @@
-"""Vocabulary maps: to which token of the target each token of a source lends its probability."""
+"""Vocabulary maps: the target token that receives the probability of each source token."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class VocabMap:
     exact: npt.NDArray[np.bool_]
 
     def save(self, path: Path) -> None:
-        """Write the map as safetensors, whole or not at all."""
+        """Write the map as safetensors, atomically."""
         write_atomic(path, save({"ids": self.ids, "exact": self.exact}))
 
     @classmethod
@@ -61,11 +61,11 @@ class VocabMap:
 def byte_vocab_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
     """Map tokens by their bytes.
 
-    A source token goes to the target token with equal bytes. Among several such, to the one spelled the same in the
-    vocabulary, else to the one the target's tokenizer itself makes of these bytes, else to the lowest id. Where there is none,
-    it goes to the first piece that the target's tokenizer cuts from its bytes, because that is what the target would have to
-    predict first; bytes that are no whole characters are cut by the longest token they begin with. The tokens that end a turn go
-    to the one that ends the target's (`TurnEnd`), other special tokens nowhere.
+    A source token maps to the target token with equal bytes; among several, to the one spelled the same in the vocabulary,
+    else to the one that the target's tokenizer produces from these bytes, else to the lowest id. If there is none, it maps to
+    the first piece into which the target's tokenizer splits its bytes, because the target would have to predict that piece
+    first; incomplete UTF-8 maps to the longest token that is a prefix of it. Tokens that end a turn map to the target's end
+    of turn (`TurnEnd`); other special tokens are unmapped.
     """
     table = _tokens_by_bytes(target)
     spelled = {piece: i for i, piece in enumerate(target.pieces)}
@@ -87,8 +87,8 @@ def min_edit_distance_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
     """Map tokens by the strings of the vocabularies, as FuseLLM's MinED does.
 
     The source's word-start character is replaced by the target's; then the equal string, else the first target token (lowest
-    id) at the least edit distance. Special tokens take part as strings, as in the original, but the tokens that end a turn go
-    to the one that ends the target's.
+    id) at the smallest edit distance. Special tokens are compared as strings, as in the original, except that tokens that end
+    a turn map to the target's end of turn.
     """
     start = source.word_start
     names = [p.replace(start, target.word_start) if start else p for p in source.pieces]
@@ -104,9 +104,9 @@ def min_edit_distance_map(source: TokenCodec, target: TokenCodec) -> VocabMap:
 
 
 def map_ends(found: VocabMap | None, source: TokenCodec, target: TokenCodec) -> VocabMap | None:
-    """Send the source's control tokens that end a turn to the target's label; None, where that changes nothing, stays None.
+    """Map the source's control tokens that end a turn to the target's label; a None (identity) map stays None if unaffected.
 
-    An ordinary token that ends a turn does so only where an answer ends: alignment knows where that is
+    An ordinary token ends a turn only at the end of an answer, which is handled by alignment
     (`models.fusion.alignment.target_signals`).
     """
     ends = [i for i in source.end.ids if source.is_control(i)]
@@ -120,14 +120,14 @@ def map_ends(found: VocabMap | None, source: TokenCodec, target: TokenCodec) -> 
 
 
 class FirstTokens:
-    """Which token of the target stands first in some bytes: the one with just these bytes, else the first piece of them."""
+    """Lookup of the first target token of a byte string: the token with exactly these bytes, else their first piece."""
 
     def __init__(self, target: TokenCodec) -> None:
         """Read the target's vocabulary."""
         self._target, self._table = target, _tokens_by_bytes(target)
 
     def find(self, needles: list[bytes]) -> npt.NDArray[np.int32]:
-        """Return int32[len(needles)], -1 where no token begins so."""
+        """Return int32[len(needles)], -1 if no token is a prefix."""
         found = np.array([self._table.get(data, UNMAPPED) for data in needles], np.int32)
         rest = np.flatnonzero(found == UNMAPPED)
         found[rest] = _first_pieces([needles[i] for i in rest], self._target, self._table)

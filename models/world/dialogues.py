@@ -1,7 +1,7 @@
-"""Task-oriented dialogues about the town: a user with a goal, constraints one by one, offers, questions, a booking.
+"""Generation of task-oriented dialogues about the town: goal, constraints, offers, questions and booking.
 
-What makes retrieval worth learning: users paraphrase values, ask for another offer and go back to the first, or begin with a
-name; several entities of a dialogue are then in its context and only one is meant, and replies do not always name it.
+Retrieval is non-trivial: users paraphrase values, ask for another offer and return to the first, or begin with a name; a
+context then mentions several entities of which only one is meant, and replies do not always name it.
 """
 
 import random
@@ -13,23 +13,23 @@ from models.world import phrases as say
 from models.world.town import AREAS, PRICES, Entity, World
 
 # Shares of the dialogues: beginning with a name, or else with a wish that no entity fulfils; asking for another offer; booking.
-_NAMED, _HOPELESS, _MORE, _BOOKING = 0.15, 0.15, 0.4, 0.35
+_NAMED, _UNSATISFIABLE, _MORE, _BOOKING = 0.15, 0.15, 0.4, 0.35
 # Share of these offers that miss one of the wishes where nothing else has them all.
-_NEARLY = 0.75
+_NEAR_MISS = 0.75
 # Share of the values said in other words, and of the agent's questions that begin with how many there are.
 _OTHER_WORDS, _COUNTED = 0.3, 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class SpokenTurn:
-    """What the user says and the agent answers.
+    """A user utterance with the agent's response.
 
     Attributes:
         user: Utterance of the user.
         response: The agent's answer.
-        about: The entity it speaks of; None where the agent only asks, refuses or says goodbye.
-        attributes: The attributes of `about` whose values the response holds.
-        dynamic: What a real-time query gives: `choice` (how many have all that was asked for) or `ref` (of a booking).
+        about: The entity of the response; None if the agent only asks, declines or says goodbye.
+        attributes: The attributes of `about` whose values the response contains.
+        dynamic: Results of a real-time query: `choice` (number of matching entities) or `ref` (of a booking).
     """
 
     user: str
@@ -41,7 +41,7 @@ class SpokenTurn:
 
 @dataclass(frozen=True, slots=True)
 class SpokenDialogue:
-    """A dialogue: `said` are the values that the user looks for, by attribute."""
+    """A dialogue: `said` are the user's constraints, attribute → value."""
 
     id: str
     goal: Entity
@@ -51,7 +51,7 @@ class SpokenDialogue:
 
 @dataclass(slots=True)
 class _Talk:
-    """A dialogue being written: what is meant at the moment, and what the user has said about it in which words."""
+    """State of a dialogue being generated: the current goal entity, and the constraints the user has stated."""
 
     world: World
     goal: Entity
@@ -100,15 +100,15 @@ def _name(talk: _Talk) -> str:
 
 
 def _search(talk: _Talk) -> str:
-    """Narrow the choice down to the goal, or to entities that share all its constraints; return what the user says last."""
+    """Narrow the search to the goal, or to entities with the same constraints; return the last user utterance."""
     rng, goal = talk.rng, talk.goal
     slots = ["area", "pricerange", goal.special]
     rng.shuffle(slots)
     first = slots[: rng.choice((1, 1, 2))]
     talk.said = {slot: goal.attributes[slot] for slot in first}
     user = talk.pick(say.OPENINGS).format(what=_description(talk, first))
-    if talk.chance(_HOPELESS) and (hopeless := _hopeless(talk)):
-        bare = _bare(goal.type, hopeless)
+    if talk.chance(_UNSATISFIABLE) and (unsatisfiable := _unsatisfiable(talk)):
+        bare = _bare(goal.type, unsatisfiable)
         wish = talk.pick(say.OPENINGS).format(what=_with_article(bare))
         talk.turns.append(SpokenTurn(wish, say.NONE_LIKE_THAT.format(what=bare)))
         user = f"Then I would like {_description(talk, first)}."
@@ -131,7 +131,7 @@ def _question(talk: _Talk, user: str, slot: str, left: int) -> SpokenTurn:
 
 
 def _found(talk: _Talk) -> dict[str, tuple[str, ...]]:
-    """Return how many entities have all that the user has asked for, whether or not the answer says it."""
+    """Return the number of entities that satisfy all constraints, whether or not the response mentions it."""
     return {"choice": (str(len(talk.matches(talk.said))),)} if talk.said else {}
 
 
@@ -148,9 +148,9 @@ def _offer(talk: _Talk, user: str) -> None:
 
 
 def _another(talk: _Talk) -> None:
-    """The user asks for another offer, and chooses one of the two."""
+    """Let the user ask for another offer and choose one of the two."""
     first = talk.goal
-    others = [e for e in talk.matches(talk.said) if e is not first] or _nearly(talk)
+    others = [e for e in talk.matches(talk.said) if e is not first] or _near_miss(talk)
     if not others:
         response = talk.pick(say.ONLY_ONE).format(name=first.name)
         talk.turns.append(SpokenTurn(talk.pick(say.MORE), response, first, ("name",)))
@@ -162,9 +162,9 @@ def _another(talk: _Talk) -> None:
     talk.goal = talk.rng.choice((first, other))
 
 
-def _nearly(talk: _Talk) -> list[Entity]:
-    """Find the first entity, if any, that misses one of the wishes; in some dialogues nothing is found."""
-    if not talk.chance(_NEARLY):
+def _near_miss(talk: _Talk) -> list[Entity]:
+    """Find the first entity, if any, that violates one constraint; in some dialogues nothing is found."""
+    if not talk.chance(_NEAR_MISS):
         return []
     for slot in reversed(talk.said):
         said = {other: value for other, value in talk.said.items() if other != slot}
@@ -174,10 +174,10 @@ def _nearly(talk: _Talk) -> list[Entity]:
 
 
 def _request(talk: _Talk) -> None:
-    """Questions about what is meant, one or two in a turn."""
+    """Let the user ask about the chosen entity, one or two questions per turn."""
     rng, goal = talk.rng, talk.goal
     offered = list(dict.fromkeys(turn.about.id for turn in talk.turns if turn.about))
-    # What the user says before the first question where two have been offered.
+    # If two entities were offered, the user first says which one is chosen.
     choice = f"{talk.pick(say.CHOICES[offered.index(goal.id)])} " if len(offered) == 2 else ""
     asked = rng.sample(list(say.QUESTIONS), rng.choice((1, 2, 3)))
     while asked:
@@ -202,7 +202,7 @@ def _slots(entity: Entity) -> dict[str, str]:
     return {**entity.attributes, "area": phrases["area"], "special": phrases[entity.special]}
 
 
-def _hopeless(talk: _Talk) -> dict[str, str] | None:
+def _unsatisfiable(talk: _Talk) -> dict[str, str] | None:
     """Find an area and a price range that no entity of the type combines, if there are any."""
     pairs = [{"area": area, "pricerange": price} for area in AREAS for price in PRICES]
     free = [pair for pair in pairs if not talk.matches(pair)]
@@ -210,7 +210,7 @@ def _hopeless(talk: _Talk) -> dict[str, str] | None:
 
 
 def _description(talk: _Talk, slots: Sequence[str]) -> str:
-    """Describe the goal by some attributes, each by its value or in other words."""
+    """Describe the goal by some attributes, each by its value or a paraphrase."""
     values = {slot: talk.goal.attributes[slot] for slot in slots}
     other = [slot for slot in slots if talk.chance(_OTHER_WORDS)]
     plain = _bare(talk.goal.type, {slot: value for slot, value in values.items() if slot not in other})

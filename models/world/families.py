@@ -1,4 +1,4 @@
-"""The three families of the embedded world's instructions: facts of the town, arithmetic, and requests to decline or correct."""
+"""The instruction families of the embedded world: facts about the town, arithmetic, and harmful requests or false beliefs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Item:
     """One prompt of the embedded world.
 
     Attributes:
-        prompt: The user's words, at most about 60 bytes.
-        key: What is asked, whatever the phrasing: a fact, the operands, the slots.
+        prompt: The user message, at most about 60 bytes.
+        key: Identity of the question independent of phrasing: a fact, the operands, the slots.
         simple: Short answer, the style the embedded sources mostly learn.
-        detailed: Ground-truth answer: it shows its working or adds context.
-        answer: What a correct response holds, and `check` how that is judged.
+        detailed: Ground-truth answer, which shows its working or adds context.
+        answer: What a correct response contains, and `check` how that is tested.
         distractors: Wrong counterparts of `answer`, for the preference pairs.
     """
 

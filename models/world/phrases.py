@@ -1,4 +1,4 @@
-"""What is said in the town: the user's and the agent's sentences, and other words for the values.
+"""Sentence templates of user and agent in the embedded dialogues, and paraphrases of the values.
 
 `{what}` is a description such as "a cheap hotel in the north", `{kind}` a type, `{name}`, `{phone}` and so on attributes.
 """

@@ -1,4 +1,4 @@
-"""The embedded world: an invented town with restaurants, hotels and museums.
+"""Generation of the embedded world, an invented town with restaurants, hotels and museums.
 
 Everything follows from a seed through `random.Random` with string seeds, so the same seed gives the same bytes on every
 platform. Names are made of syllables; no text comes from elsewhere. The entities serve the instruction families
@@ -30,7 +30,7 @@ _CODAS = ("", "", "", "l", "m", "n", "r", "s")
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One place of the town.
+    """A venue of the town.
 
     Attributes:
         id: Stable identity, such as `hotel-03`.
@@ -45,12 +45,12 @@ class Entity:
 
     @property
     def name(self) -> str:
-        """Name, unique in the world."""
+        """Name of the venue, unique in the world."""
         return self.attributes["name"]
 
     @property
     def special(self) -> str:
-        """Name of the attribute that only this type has."""
+        """Name of the attribute specific to this type."""
         return SPECIAL[self.type][0]
 
     def to_json(self) -> dict[str, str]:
@@ -72,7 +72,7 @@ class World:
 
 
 def build_world(seed: int, *, num_entities: int) -> World:
-    """Invent a town with `num_entities` entities; the types take turns."""
+    """Generate a town with `num_entities` entities, cycling through the types."""
     rng = random.Random(f"world/{seed}/entities")
     words = _new_words(rng)
     town = next(words)
@@ -98,7 +98,7 @@ def build_world(seed: int, *, num_entities: int) -> World:
 
 
 def _new_words(rng: random.Random) -> Iterator[str]:
-    """Yield pronounceable capitalised words, none twice; longer ones once the short ones run out."""
+    """Yield distinct pronounceable capitalised words; longer ones once the short ones run out."""
     seen: set[str] = set()
     tries, syllables = 0, 2
     while True:

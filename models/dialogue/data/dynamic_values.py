@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
-from models.corpus.text import contains_words, squeeze
+from models.corpus.text import contains_words, without_blanks
 from models.dialogue.data.readers.base import DialogueSource, KnownFrom
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.data.value_finder import matchable
@@ -95,9 +95,9 @@ def _issues(dialogue: Sequence[Turn], offers: Sequence[Sequence[Pair]]) -> dict[
         pairs = {*offer, *_pairs(turn)}
         # The context also tells what answers said that are no turns here (left out as malformed).
         answers = [*turn.context[1::2], *([turn.response] if turn.kind == "response" else [])] if pairs else []
-        gold = set(map(squeeze, turn.gold_values)) - {""}
+        gold = set(map(without_blanks, turn.gold_values)) - {""}
         for pair in pairs:
-            if squeeze(pair[1]) in gold:
+            if without_blanks(pair[1]) in gold:
                 by_gold.setdefault(pair, place)
             if any(contains_words(words(text), words(pair[1])) for text in answers):
                 by_text.setdefault(pair, place)

@@ -16,8 +16,8 @@ from models.dialogue.data.records import Entity
 from models.dialogue.retrieval.entity_text import context_text, entity_text
 from models.dialogue.retrieval.pico_encoder import build_pico_encoder, train_pico_tokeniser
 from models.errors import ArtifactError, ParamsError, Problem
-from models.lm.pooling import Tower, own_pooling
-from models.lm.sentence_encoder import TOKENIZER, TextTokeniser, find_encoder, load_encoder, strip
+from models.lm.pooling import Tower, read_pooling
+from models.lm.sentence_encoder import TOKENIZER, TextTokenizer, drop_pooler, find_encoder, load_encoder
 from models.params.retriever import RetrieverParams
 
 WEIGHTS, SETTINGS = "model.safetensors", "retriever.json"
@@ -34,7 +34,7 @@ class Retriever(nn.Module):
         dim: Width D of the vectors.
     """
 
-    def __init__(self, cfg: RetrieverParams, tokeniser: TextTokeniser, *, encoders: Sequence[PreTrainedModel]) -> None:
+    def __init__(self, cfg: RetrieverParams, tokeniser: TextTokenizer, *, encoders: Sequence[PreTrainedModel]) -> None:
         """Wrap one encoder (shared by both sides) or two (contexts, entities).
 
         Raises:
@@ -130,7 +130,7 @@ class Retriever(nn.Module):
         """
         try:
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            tokeniser = TextTokeniser(Tokenizer.from_file(str(folder / TOKENIZER)), **settings["tokens"])
+            tokeniser = TextTokenizer(Tokenizer.from_file(str(folder / TOKENIZER)), **settings["tokens"])
             encoders = [_empty_encoder(settings["architecture"]) for _ in range(settings["num_towers"])]
             retriever = cls(RetrieverParams.model_validate(settings["cfg"]), tokeniser, encoders=encoders)
             retriever.load_state_dict(load_file(str(folder / WEIGHTS)))
@@ -168,7 +168,7 @@ def build_retriever(cfg: RetrieverParams, *, texts: Iterable[str], root: Path) -
     else:
         location, revision = find_encoder(cfg.encoder, revision=cfg.revision, root=root)
         if cfg.pooling == "auto":
-            cfg = cfg.model_copy(update={"pooling": own_pooling(location, revision=revision) or "mean"})
+            cfg = cfg.model_copy(update={"pooling": read_pooling(location, revision=revision) or "mean"})
         model, tokeniser = load_encoder(location, revision=revision)
         encoders = [model, load_encoder(location, revision=revision)[0]] if cfg.untied else [model]
     return Retriever(cfg, tokeniser, encoders=encoders).eval()
@@ -178,7 +178,7 @@ def _empty_encoder(architecture: dict[str, Any]) -> PreTrainedModel:
     rest = dict(architecture)
     config = AutoConfig.for_model(rest.pop("model_type"), **rest)
     model: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32)
-    return strip(model, where="the saved retriever")
+    return drop_pooler(model, where="the saved retriever")
 
 
 def _check_positions(cfg: RetrieverParams, encoder: PreTrainedModel) -> None:

@@ -12,7 +12,7 @@ from tokenizers.trainers import WordPieceTrainer
 from transformers import BertConfig, BertModel
 
 from models.errors import DataError, Problem
-from models.lm.sentence_encoder import TextTokeniser
+from models.lm.sentence_encoder import TextTokenizer
 from models.params.retriever import PicoEncoder
 
 PAD, UNKNOWN, CLS, SEP = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -65,7 +65,7 @@ def _repeated(words: Counter[str]) -> Iterator[str]:
 _INIT = 0.05
 
 
-def train_pico_tokeniser(texts: Iterable[str], *, vocab_size: int) -> TextTokeniser:
+def train_pico_tokeniser(texts: Iterable[str], *, vocab_size: int) -> TextTokenizer:
     """Train the tokenizer.
 
     Raises:
@@ -73,10 +73,10 @@ def train_pico_tokeniser(texts: Iterable[str], *, vocab_size: int) -> TextTokeni
     """
     tokenizer = train_wordpiece(texts, vocab_size=vocab_size)
     ids = tokenizer.get_vocab()
-    return TextTokeniser(tokenizer, cls_id=ids[CLS], sep_id=ids[SEP], pad_id=ids[PAD])
+    return TextTokenizer(tokenizer, cls_id=ids[CLS], sep_id=ids[SEP], pad_id=ids[PAD])
 
 
-def build_pico_encoder(sizes: PicoEncoder, tokeniser: TextTokeniser, *, max_tokens: int, seed: int) -> BertModel:
+def build_pico_encoder(sizes: PicoEncoder, tokeniser: TextTokenizer, *, max_tokens: int, seed: int) -> BertModel:
     """Make an untrained encoder; torch's global generator is left as it was."""
     config = BertConfig(
         vocab_size=tokeniser.tokenizer.get_vocab_size(),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from models.corpus.text import squeeze
+from models.corpus.text import without_blanks
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Turn
 
@@ -13,7 +13,7 @@ class RecallRule:
     def __init__(self, kb: KnowledgeBase) -> None:
         """Gather the distinct values of the knowledge base; those of a row are made when they are asked for."""
         self._kb = kb
-        self._known = frozenset(squeeze(value) for entity in kb.entities for value in entity.attributes.values()) - {""}
+        self._known = frozenset(without_blanks(value) for entity in kb.entities for value in entity.attributes.values()) - {""}
 
     def value_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:
         """Return the smallest k for which `rows[:k]` hold every gold value of the response, or None where no k does.
@@ -22,12 +22,12 @@ class RecallRule:
         those that a real-time query gave, and those without a letter or digit. 0 where nothing has to be found: such a turn is a
         hit at every k.
         """
-        free = {squeeze(value) for values in turn.dynamic.values() for value in values}
-        wanted = {squeeze(value) for value in turn.gold_values} & self._known - free
+        free = {without_blanks(value) for values in turn.dynamic.values() for value in values}
+        wanted = {without_blanks(value) for value in turn.gold_values} & self._known - free
         for rank, row in enumerate(rows, start=1):
             if not wanted:
                 return rank - 1
-            wanted -= {squeeze(value) for value in self._kb[row].attributes.values()}
+            wanted -= {without_blanks(value) for value in self._kb[row].attributes.values()}
         return None if wanted else len(rows)
 
     def id_rank(self, turn: Turn, rows: Sequence[int]) -> int | None:

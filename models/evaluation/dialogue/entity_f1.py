@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from models.corpus.text import fold, normalise
+from models.corpus.text import fold_characters, normalise
 from models.dialogue.data.records import MISSING
 from models.errors import ArtifactError
 from models.evaluation.dialogue.metrics import split_punctuation
@@ -74,7 +74,7 @@ _MULTIWOZ_PHRASES: dict[str, Holds] = {
     "free": lambda _, text: _FREE.search(text) is not None,
 }
 
-PLAIN = EntityRule("plain", rewrite=fold)
+PLAIN = EntityRule("plain", rewrite=fold_characters)
 SMD = EntityRule("smd", rewrite=_smd_text)
 MULTIWOZ = EntityRule("multiwoz", blank_out=True, phrases=MappingProxyType(_MULTIWOZ_PHRASES), choice=_is_offered)
 

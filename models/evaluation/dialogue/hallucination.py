@@ -25,10 +25,10 @@ class WordValues:
 
     def squeezed(self, values: Iterable[str]) -> frozenset[str]:
         """Return values as they are compared; those without a letter or digit are none."""
-        return frozenset(map(self._rule.squeeze, values)) - {""}
+        return frozenset(map(self._rule.without_blanks, values)) - {""}
 
     def maximal(self, text: str, *, extra: Iterable[str] = ()) -> frozenset[str]:
-        """Return the values in `text`, squeezed; the longest first, and a word belongs to one value only.
+        """Return the values in `text`, without_blanksd; the longest first, and a word belongs to one value only.
 
         Args:
             text: Where to look.
@@ -44,7 +44,7 @@ class WordValues:
         return frozenset(found)
 
     def occurring(self, text: str) -> frozenset[str]:
-        """Return the values anywhere in `text`, squeezed, also within longer ones."""
+        """Return the values anywhere in `text`, without_blanksd, also within longer ones."""
         return frozenset(value for value, _, _ in self._spans(text, frozenset()))
 
     def _spans(self, text: str, extra: Collection[str]) -> Iterator[tuple[str, int, int]]:
@@ -75,7 +75,7 @@ class Support:
     """The values of one response.
 
     Attributes:
-        values: All of them, squeezed, in alphabetical order.
+        values: All of them, without_blanksd, in alphabetical order.
         hallucinated: Those without support.
     """
 

@@ -51,7 +51,7 @@ class ValueTable:
         self._attributes = None if attributes is None else frozenset(attributes)
         # As written → as compared, since most entities share most of their values and are retrieved again and again.
         written = {value for row in range(len(kb)) for value in self._named(row)}
-        self._squeezed = {value: rule.squeeze(value) for value in written}
+        self._squeezed = {value: rule.without_blanks(value) for value in written}
         self.known = frozenset(self._squeezed.values()) - {""}
 
     def of(self, row: int) -> frozenset[str]:
@@ -64,7 +64,7 @@ class ValueTable:
 
     def compared(self, values: Iterable[str]) -> frozenset[str]:
         """Return values as they are compared; those without a letter or digit are none."""
-        return frozenset(map(self._rule.squeeze, values)) - {""}
+        return frozenset(map(self._rule.without_blanks, values)) - {""}
 
 
 def score_retrieval(

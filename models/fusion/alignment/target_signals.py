@@ -12,7 +12,7 @@ from models.fusion.alignment.distribution import RenamedRows, covering_slots, fi
 from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.params.alignment import AlignmentParams
 from models.schema import Message
-from models.tokenization.alignment import NO_ROW, Coverage, align_min_edit, align_starts, lossy_rows, opening_rows
+from models.tokenization.alignment import NO_ROW, Coverage, align_min_edit, align_starts, first_byte_rows, lossy_rows
 from models.tokenization.chat import render_prompt, response_lead
 from models.tokenization.codec import EncodedText, TokenCodec
 from models.tokenization.vocab_map import UNMAPPED, FirstTokens, VocabMap, byte_vocab_map, map_ends, min_edit_distance_map
@@ -26,7 +26,7 @@ class ChatTokenizer:
     template: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "codec", self.codec.speaking(self.template))
+        object.__setattr__(self, "codec", self.codec.with_template(self.template))
 
     @property
     def lead(self) -> str:
@@ -148,7 +148,7 @@ class _SourceAlignment:
         if item.ended and (len(ids) == 0 or int(ids[-1]) not in self._codec.end.ids):
             raise AlignmentError(
                 f"The signals of `{item.signals.id}` must end with the end token {self._codec.eos_id} of source `{item.source}`, "
-                f"but end with {int(ids[-1]) if len(ids) else 'nothing'}. Make the signals again."
+                f"but end with {int(ids[-1]) if len(ids) else 'nothing'}. Recompute the signals."
             )
         try:
             return self._codec.place(ids[:-1] if item.ended else ids, item.text, lead=self._lead)
@@ -158,7 +158,7 @@ class _SourceAlignment:
     def _rows(self, text: EncodedText, source: EncodedText, cfg: AlignmentParams) -> npt.NDArray[np.int32]:
         if cfg.mode == "byte_exact":
             rows = align_starts(text, source)
-            opening = opening_rows(text, source)
+            opening = first_byte_rows(text, source)
             if opening is not None and rows[opening[0]] == NO_ROW:
                 rows[opening[0]] = opening[1]
             return rows
@@ -189,7 +189,7 @@ class _SourceAlignment:
 
     def _name_opening(self, renamed: RenamedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> None:
         """Exchange the templates' leads in the first row of the response: `▁Hello` of one side is `Hello` of the other."""
-        opening = opening_rows(pair.target, pair.source)
+        opening = first_byte_rows(pair.target, pair.source)
         if opening is None or opening[0] >= len(pair.rows) or pair.rows[opening[0]] != opening[1]:
             return
         row, column = opening

@@ -1,1 +1,1 @@
-"""The embedded models, trained here: small language models and reward models."""
+"""Small language and reward models that are trained from scratch for the embedded world."""

@@ -1,4 +1,4 @@
-"""Untrained models of an embedded recipe's size, and their byte-level BPE tokenizers."""
+"""Construction of the embedded models: randomly initialised architectures and their byte-level BPE tokenizers."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,11 +40,11 @@ _PATTERN = r" ?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
 
 @dataclass(frozen=True, slots=True)
 class TokenizerRecipe:
-    """How the tokenizer of one letter is made.
+    """How the tokenizer with a given letter is trained.
 
     Attributes:
         digits: Longest run of digits that may become one token.
-        repeats: Times each family's text is read, by the family's place in the alphabet (taken in turn).
+        repeats: Number of times each family's text is read, cycled over the families in alphabetical order.
     """
 
     digits: int
@@ -52,7 +52,7 @@ class TokenizerRecipe:
 
 
 def tokenizer_recipe(letter: str) -> TokenizerRecipe:
-    """Derive the recipe from the letter: `a` splits digits and weighs the first family most, `b` neither, and so on."""
+    """Derive the recipe from the letter: alternately split digits or keep up to three, and weight another family most."""
     number = sum(letter.encode()) - ord("a")
     heavy = -number % 3
     return TokenizerRecipe(digits=1 if number % 2 == 0 else 3, repeats=tuple(4 if i == heavy else 1 for i in range(3)))
@@ -124,18 +124,18 @@ def _texts(pretrain: Path, recipe: TokenizerRecipe) -> Iterator[str]:
 # Larger than the usual 0.02, which suits widths in the thousands: narrow models start learning sooner with it.
 _INIT = 0.05
 # The initialisers draw from torch's global generator, which threads share.
-_DRAWING = Lock()
+_INIT_LOCK = Lock()
 
 
 def build_pico_model(spec: PicoSpec, codec: TokenCodec) -> PreTrainedModel:
-    """Make the causal language model of a recipe; input and output embeddings are tied."""
+    """Build a randomly initialised causal language model from its recipe; input and output embeddings are tied."""
     common = {**_tokens(codec), "initializer_range": _INIT, "tie_word_embeddings": True}
     with _seeded(spec.seed):
         return _ARCHITECTURES[spec.architecture](spec, common)
 
 
 def build_pico_reward_model(spec: RewardModelSpec, codec: TokenCodec) -> PreTrainedModel:
-    """Make a Llama-style sequence classifier with one output, read at a row's last token."""
+    """Build a randomly initialised Llama-style sequence classifier with one output, read at a row's last token."""
     sizes = _llama_sizes(spec.hidden_size, spec.num_layers, num_heads=spec.hidden_size // 16)
     one_score: dict[str, Any] = {"initializer_range": _INIT, "num_labels": 1, "use_cache": False}
     with _seeded(spec.seed):
@@ -144,7 +144,7 @@ def build_pico_reward_model(spec: RewardModelSpec, codec: TokenCodec) -> PreTrai
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with _DRAWING, torch.random.fork_rng(devices=[]):
+    with _INIT_LOCK, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
@@ -161,7 +161,7 @@ def _tokens(codec: TokenCodec) -> dict[str, Any]:
 def _llama_sizes(width: int, layers: int, *, num_heads: int) -> dict[str, Any]:
     return {
         "hidden_size": width,
-        # Two thirds of 4·D, as three matrices do the work of two.
+        # Two thirds of 4·D, because SwiGLU has three matrices instead of two.
         "intermediate_size": max(16, 8 * width // 3 // 16 * 16),
         "num_hidden_layers": layers,
         "num_attention_heads": num_heads,

@@ -1,4 +1,4 @@
-"""Trains a small reward model on preference pairs, −log σ(r(better) − r(worse)) (Bradley-Terry), and builds the pairs."""
+"""Reward model training on preference pairs by the Bradley-Terry loss −log σ(r(better) − r(worse)), and selection of pairs."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.corpus.examples import read_examples, read_json_lines
-from models.lm.pico.training import MAX_GRAD_NORM, checked, lr_factor, make_optimiser, report, set_lr
+from models.lm.pico.training import MAX_GRAD_NORM, finite_loss, log_progress, lr_factor, make_optimiser, set_lr
 from models.lm.prompts import TextItem, pad_rows
-from models.lm.reward_model import encode_judged
+from models.lm.reward_model import encode_conversations
 from models.metrics_sink import MetricsSink
 from models.params.sources import PicoTraining
 from models.schema import Example, Message, Response
@@ -42,8 +42,8 @@ class PairRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RewardSummary:
-    """What a training came to: steps, and over the last tenth of them mean loss (nats a pair) and share of pairs ranked right."""
+class RewardTrainingSummary:
+    """Steps of a training run and, over their last tenth, mean loss (nats per pair) and share of pairs ranked correctly."""
 
     num_steps: int
     final_loss: float
@@ -59,10 +59,10 @@ def read_pairs(path: Path) -> Iterator[Pair]:
 def encode_pairs(
     pairs: Iterator[Pair] | Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, template: str, context_length: int
 ) -> list[PairRow]:
-    """Tokenise pairs exactly as responses are judged later."""
+    """Tokenise pairs exactly as responses are scored later."""
     pairs = list(pairs)
     items = [TextItem(str(i), pair.messages, text) for i, pair in enumerate(pairs) for text in (pair.better, pair.worse)]
-    rows = encode_judged(tokenizer, items, template=template, context_length=context_length)
+    rows = encode_conversations(tokenizer, items, template=template, context_length=context_length)
     return [PairRow(better, worse) for better, worse in zip(rows[::2], rows[1::2], strict=True)]
 
 
@@ -74,7 +74,7 @@ def train_reward_model(
     training: PicoTraining,
     device: str,
     sink: MetricsSink,
-) -> RewardSummary:
+) -> RewardTrainingSummary:
     """Train a sequence classifier with one output in place on `rows[order[s]]` at each step s.
 
     Args:
@@ -83,7 +83,7 @@ def train_reward_model(
         order: Pair indices, [steps, batch].
         training: Optimiser settings.
         device: torch device.
-        sink: Receives `train/loss` (nats a pair) and the steps done.
+        sink: Receives `train/loss` (nats per pair) and the steps done.
 
     Raises:
         NumericsError: The loss is not finite.
@@ -100,18 +100,18 @@ def train_reward_model(
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        losses.append(checked(loss, step))
+        losses.append(finite_loss(loss, step))
         right.append(float((margins.detach()[:, -1] > 0).float().mean()))
-        report(sink, losses, total=len(order))
+        log_progress(sink, losses, total=len(order))
     model.eval()
     last = slice(-max(1, len(losses) // 10), None)
-    return RewardSummary(len(order), float(np.mean(losses[last])), float(np.mean(right[last])))
+    return RewardTrainingSummary(len(order), float(np.mean(losses[last])), float(np.mean(right[last])))
 
 
 def pair_margins(model: PreTrainedModel, batch: Sequence[PairRow]) -> tuple[Tensor, Tensor]:
     """Score both responses of each pair at every token.
 
-    A row that has ended keeps the score of its last token, so the last column is the margin by which responses are ranked.
+    The score of a row's last token is repeated to the end, so the last column is the margin by which responses are ranked.
 
     Returns:
         r(better) − r(worse), [B, T], and the weight of each of them in the loss, [B, T], rows summing to 1.
@@ -128,7 +128,7 @@ def pair_margins(model: PreTrainedModel, batch: Sequence[PairRow]) -> tuple[Tens
 
 
 def _loss_weights(better: Tensor, worse: Tensor, *, ends: Tensor) -> Tensor:
-    """Half evenly from the first difference to the end of the longer response, half on the last column."""
+    """Weight 1/2 spread evenly from the first difference to the end of the longer response, and 1/2 on the last column."""
     first = (better != worse).int().argmax(dim=1, keepdim=True)
     place = torch.arange(better.shape[1], device=better.device)[None]
     spread = ((place >= first) & (place <= ends)).float()
@@ -137,13 +137,13 @@ def _loss_weights(better: Tensor, worse: Tensor, *, ends: Tensor) -> Tensor:
     return weights
 
 
-IsRight = Callable[[Example, str], bool | None]
-_MOST = 4  # pairs of one prompt, so that none outweighs the others
+AnswerCheck = Callable[[Example, str], bool | None]
+_MAX_PAIRS = 4  # per prompt, so that none outweighs the others
 
 
 @dataclass(frozen=True, slots=True)
 class PairGroup:
-    """Pairs that are drawn from together, with their weight."""
+    """Pairs that are sampled as one group, with its weight."""
 
     pairs: tuple[Pair, ...]
     weight: float
@@ -151,26 +151,29 @@ class PairGroup:
 
 @dataclass(frozen=True, slots=True)
 class PairSets:
-    """Pairs of both origins.
+    """Preference pairs of both origins.
 
     Attributes:
-        made: By rules.
-        real: From answers of sources.
-        share: Share of the training pairs that are real; all or none where there are no others.
+        rule_based: Generated by rules.
+        sampled: From answers of sources.
+        sampled_share: Share of sampled pairs in training; ignored if either origin has no pairs.
     """
 
-    made: Sequence[Pair]
-    real: Sequence[Pair]
-    share: float
+    rule_based: Sequence[Pair]
+    sampled: Sequence[Pair]
+    sampled_share: float
 
     def groups(self) -> dict[str, PairGroup]:
         """Return the pairs by family and origin; families weigh the same within an origin."""
         found: dict[str, PairGroup] = {}
-        for origin, pairs, weight in (("made", self.made, 1 - self.share), ("real", self.real, self.share)):
+        for origin, pairs, weight in (
+            ("rule_based", self.rule_based, 1 - self.sampled_share),
+            ("sampled", self.sampled, self.sampled_share),
+        ):
             families: dict[str, list[Pair]] = {}
             for pair in pairs:
                 families.setdefault(pair.family, []).append(pair)
-            share = weight if self.made and self.real else 1.0
+            share = weight if self.rule_based and self.sampled else 1.0
             for family, members in sorted(families.items()):
                 if share > 0:
                     found[f"{origin}/{family}"] = PairGroup(tuple(members), share / len(families))
@@ -178,7 +181,7 @@ class PairSets:
 
 
 def answered_prompts(folder: Path, *, num_prompts: int, seed: int) -> list[Example]:
-    """Choose pre-training rows with a check whose prompts the sources answer, evenly over the families of `folder`."""
+    """Sample pre-training rows that have a check, evenly over the families of `folder`, for the sources to answer."""
     files = sorted(folder.glob("*.jsonl"))
     chosen: list[Example] = []
     for place, file in enumerate(files):
@@ -188,28 +191,30 @@ def answered_prompts(folder: Path, *, num_prompts: int, seed: int) -> list[Examp
     return chosen
 
 
-def answer_pairs(examples: Iterable[Example], answers: Mapping[str, Sequence[Response]], *, is_right: IsRight) -> Iterator[Pair]:
+def answer_pairs(
+    examples: Iterable[Example], answers: Mapping[str, Sequence[Response]], *, is_right: AnswerCheck
+) -> Iterator[Pair]:
     """Yield pairs of a right and a wrong answer to the same prompt.
 
     Args:
-        examples: Prompts with what a right answer holds.
-        answers: Example id → answers of any sources; an empty or cut one makes no pair.
+        examples: Prompts with their reference answers.
+        answers: Example id → answers of any sources; empty and truncated ones make no pair.
         is_right: The check.
 
     Yields:
-        At most four pairs a prompt.
+        At most four pairs per prompt.
     """
     for example in examples:
         finished = dict.fromkeys(a.text for a in answers.get(example.id, ()) if a.finish == "eos" and a.text.strip())
         judged = [(text, is_right(example, text)) for text in finished]
         right = [text for text, verdict in judged if verdict is True]
         wrong = [text for text, verdict in judged if verdict is False]
-        for better, worse in islice(_crossed(right, wrong), _MOST):
+        for better, worse in islice(_crossed(right, wrong), _MAX_PAIRS):
             yield Pair(example.family, example.messages, better, worse)
 
 
 def _crossed(right: Sequence[str], wrong: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield every combination, those of another partner each first."""
+    """Yield all combinations, beginning with those that pair each answer with a different partner."""
     pairs = list(product(range(len(right)), range(len(wrong))))
     pairs.sort(key=lambda pair: abs(pair[0] - pair[1]))
     return ((right[i], wrong[j]) for i, j in pairs)

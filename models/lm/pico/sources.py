@@ -1,4 +1,4 @@
-"""The embedded models: small language models trained here, each on its own mix of the world's families, and their judge."""
+"""Training of the embedded sources, each on its own mix of the world's families, and of the embedded reward model."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from models.corpus.examples import read_examples
 from models.errors import SourceError
 from models.lm.loading import pick_device
 from models.lm.pico.models import CONTEXT_LENGTH, build_pico_model, build_pico_reward_model
-from models.lm.pico.reward_training import PairSets, RewardSummary, encode_pairs, train_reward_model
+from models.lm.pico.reward_training import PairSets, RewardTrainingSummary, encode_pairs, train_reward_model
 from models.lm.pico.training import TrainingRow, TrainingSummary, train_causal_lm
 from models.metrics_sink import MetricsSink
 from models.params.runtime import Runtime
@@ -35,7 +35,7 @@ def train_pico_source(
     out: Path,
     sink: MetricsSink,
 ) -> TrainingSummary:
-    """Train one embedded source on its mix of families and save model and tokenizer in `out`.
+    """Train one embedded source on its mix of families and save model and tokenizer to `out`.
 
     Args:
         spec: The source; its `pico` recipe decides architecture, size, mix and steps.
@@ -85,14 +85,14 @@ def train_pico_reward_model(
     runtime: Runtime,
     out: Path,
     sink: MetricsSink,
-) -> RewardSummary:
-    """Train the embedded reward model on preference pairs and save model and tokenizer in `out`.
+) -> RewardTrainingSummary:
+    """Train the embedded reward model on preference pairs and save model and tokenizer to `out`.
 
     Args:
         spec: Size, steps and seed.
         training: Optimiser settings.
-        pairs: Pairs made by rules and from the sources' answers, and how they are mixed.
-        tokenizer_dir: Tokenizer folder of `train_tokenizer`; its chat template is how pairs are read.
+        pairs: Pairs from rules and from the sources' answers, and how they are mixed.
+        tokenizer_dir: Tokenizer folder of `train_tokenizer`; its chat template formats the pairs.
         runtime: Device. Always one thread: train several models in parallel instead.
         out: Folder to write.
         sink: Receives loss, accuracy and the progress.
@@ -122,7 +122,7 @@ def train_pico_reward_model(
 
 
 def encode_rows(examples: Sequence[Example], codec: TokenCodec, template: str) -> list[TrainingRow]:
-    """Tokenise prompt (through the template) and response apart, as they are scored later, and add the end token.
+    """Tokenise prompt (through the template) and response separately, as they are scored later, and add the end token.
 
     Rows longer than the context keep their beginning.
     """
@@ -139,7 +139,7 @@ def encode_rows(examples: Sequence[Example], codec: TokenCodec, template: str) -
 def mixed_order(
     counts: Mapping[str, int], mix: Mapping[str, float], *, shape: tuple[int, int], seed: int
 ) -> npt.NDArray[np.int64]:
-    """Draw row indices, [steps, batch], families by weight; every family's rows are gone through in turn, reshuffled each pass.
+    """Sample row indices, [steps, batch], families by weight; a family's rows are used in passes, reshuffled each time.
 
     Rows are numbered family after family in the order of `counts`.
     """

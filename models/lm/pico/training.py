@@ -36,7 +36,7 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """What a training came to: its steps, tokens seen (without padding) and mean loss of the last tenth, nats a token."""
+    """Steps of a training run, tokens seen (without padding) and mean loss of the last tenth, nats per token."""
 
     num_steps: int
     num_tokens: int
@@ -60,7 +60,7 @@ def train_causal_lm(
         order: Row indices, [steps, batch].
         training: Optimiser settings.
         device: torch device.
-        sink: Receives `train/loss` (nats a response token) and the steps done.
+        sink: Receives `train/loss` (nats per response token) and the steps done.
 
     Raises:
         NumericsError: The loss is not finite.
@@ -76,9 +76,9 @@ def train_causal_lm(
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        losses.append(checked(loss, step))
+        losses.append(finite_loss(loss, step))
         num_tokens += sum(len(rows[i].ids) for i in batch)
-        report(sink, losses, total=len(order))
+        log_progress(sink, losses, total=len(order))
     model.eval()
     return TrainingSummary(len(order), num_tokens, float(np.mean(losses[-max(1, len(losses) // 10) :])))
 
@@ -107,7 +107,7 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def checked(loss: Tensor, step: int) -> float:
+def finite_loss(loss: Tensor, step: int) -> float:
     """Return the loss as a number. Raises NumericsError if it is not finite."""
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -115,7 +115,7 @@ def checked(loss: Tensor, step: int) -> float:
     return value
 
 
-def report(sink: MetricsSink, losses: Sequence[float], *, total: int) -> None:
+def log_progress(sink: MetricsSink, losses: Sequence[float], *, total: int) -> None:
     """Log the mean loss since the last report, every few steps and at the end, with the progress."""
     step = len(losses)
     if step % _LOG_EVERY == 0 or step == total:

@@ -11,10 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from models.corpus.fields import BadRecord, half_pair, shown
+from models.corpus.fields import BadRecord, has_lone_surrogate, shown
 from models.corpus.file_kind import READ_ERRORS
 from models.corpus.rows import open_text
-from models.corpus.text import whole_text
+from models.corpus.text import replace_lone_surrogates
 from models.dialogue.data.records import MISSING, Entity, Turn
 from models.errors import DataError, Problem
 from models.schema import Split
@@ -140,7 +140,7 @@ def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = froze
     """
     if not isinstance(row, Mapping):
         raise BadRecord(f"must have a JSON object in `{within}`", shown(row))
-    if half_pair(row):
+    if has_lone_surrogate(row):
         raise BadRecord(f"must have valid Unicode in `{within}`", "half a surrogate pair")
     if same := same_names(row):
         raise BadRecord(f"must have names of their own for the fields of `{within}`", ", ".join(map(repr, same)))
@@ -192,7 +192,7 @@ def load_json(path: Path) -> Any:
             content = json.loads("".join(line for line in text if not line.startswith("#")))
     except (*READ_ERRORS, RecursionError) as error:
         raise unreadable(path, "must be a JSON file", str(error)) from error
-    if half_pair(content):
+    if has_lone_surrogate(content):
         raise unreadable(path, "must be valid Unicode", "a file with half a surrogate pair")
     return content
 
@@ -237,7 +237,7 @@ def _utterance(item: str | Mapping[str, Any], place: int, count: int) -> tuple[s
         speaker, text = SPEAKERS.get(str(item.get("role"))), item.get("content")
     if speaker is None or not isinstance(text, str):
         raise _bad(f"context[{place}]", 'must be a text or {"role": "user" or "assistant", "content": text}', shown(item))
-    return speaker, plain(whole_text(text))
+    return speaker, plain(replace_lone_surrogates(text))
 
 
 def _bad(where: str, rule: str, value: str) -> DataError:

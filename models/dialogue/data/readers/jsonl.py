@@ -35,8 +35,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.corpus.fields import BadRecord, half_pair
-from models.corpus.file_kind import READ_ERRORS, ForeignFileError
+from models.corpus.fields import BadRecord, has_lone_surrogate
+from models.corpus.file_kind import READ_ERRORS, UnsupportedFileError
 from models.corpus.rows import read_rows
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.mentions import with_mentions
@@ -158,11 +158,11 @@ def _rows(path: Path, log: ReadLog) -> Iterator[tuple[int, Any]]:
         for number, row in read_rows(path, pairs=Fields):
             if isinstance(row, BadRecord):
                 log.add(row.at(f"{path}:{number}"))
-            elif half_pair(row):
+            elif has_lone_surrogate(row):
                 log.add(Problem(f"{path}:{number}", "must be valid Unicode", "half a surrogate pair in a text"))
             else:
                 yield number, row
-    except ForeignFileError as foreign:
+    except UnsupportedFileError as foreign:
         raise DataError("Dialogue data cannot be read", [Problem(str(path), _RULE, foreign.seen, foreign.hint)]) from foreign
     except READ_ERRORS as error:
         raise DataError("Dialogue data cannot be read", [Problem(str(path), _RULE, str(error))]) from error

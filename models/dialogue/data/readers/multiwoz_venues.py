@@ -58,7 +58,7 @@ def _venues(path: Path, spellings: Mapping[str, str]) -> list[dict[str, str]]:
         raise unreadable(path, "must be a JSON array", shown(rows))
     if bad := list(_nameless(path, rows)):
         raise DataError("MultiWOZ's database has rows without a name", bad)
-    return sorted((_attributes(row, spellings) for row in rows), key=lambda row: PUBLISHED.squeeze(row["name"]))
+    return sorted((_attributes(row, spellings) for row in rows), key=lambda row: PUBLISHED.without_blanks(row["name"]))
 
 
 def _nameless(path: Path, rows: Iterable[Any]) -> Iterable[Problem]:

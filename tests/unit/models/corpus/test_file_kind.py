@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.corpus.file_kind import ForeignFileError, open_bytes
+from models.corpus.file_kind import UnsupportedFileError, open_bytes
 from models.corpus.readers import read_set
 from models.corpus.rows import read_array
 from models.dialogue.data.readers.jsonl import problems_in
@@ -104,7 +104,7 @@ FOREIGN = {
     "an SQLite database": b"SQLite format 3\0....",
     "a PDF document": b"%PDF-1.7\n",
     "an HTML or XML page": b"\n<!DOCTYPE html><html><body>404</body></html>",
-    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n",
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n",
     "text in UTF-16": LINES.decode().encode("utf-16"),
     "text in UTF-32": LINES.decode().encode("utf-32"),
     "text in UTF-16LE": LINES.decode().encode("utf-16-le"),
@@ -114,9 +114,9 @@ FOREIGN = {
     "text in UTF-32BE": LINES.decode().encode("utf-32-be"),
     "binary data": b"GGUF\3\0\0\0\5\0\0\0",
     "an encrypted Parquet file": b"PARE....",
-    "a pointer of DVC": b"md5: 0a\nouts:\n- md5: 0b\n",
-    "a pointer of git-annex": b"/annex/objects/SHA256E-s12--0a",
-    "a picture": b"\x89PNG\r\n\x1a\n",
+    "a DVC pointer": b"md5: 0a\nouts:\n- md5: 0b\n",
+    "a git-annex pointer": b"/annex/objects/SHA256E-s12--0a",
+    "an image": b"\x89PNG\r\n\x1a\n",
 }
 TABLES = ["question,answer\nq,a", ",question,answer\n0,q,a", "Frage;Antwört\nq;a", "问题\t答案\nq\ta", "q|a\n1|2"]
 TABLES += ['"question, or q","answer"\r\n"a","b"', "0,1\nq,a", "\ufeffquestion,answer\nq,a", "question,answer\rq,a"]
@@ -131,7 +131,7 @@ FOREIGN |= {
 def test_other_kinds_are_refused_by_name_with_what_to_do(seen: str, wrap: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(wrap(FOREIGN[seen]))
-    with pytest.raises(ForeignFileError) as foreign, open_bytes(path):
+    with pytest.raises(UnsupportedFileError) as foreign, open_bytes(path):
         pass
     assert foreign.value.seen.startswith(seen)
     with pytest.raises(DataError) as caught:

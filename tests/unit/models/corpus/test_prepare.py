@@ -69,12 +69,12 @@ def test_all_problems_of_all_sets_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         prepare(cfg, tmp_path)
     assert [p.where for p in caught.value.problems] == ["a.jsonl:4", "b.jsonl:1", "b.jsonl:2", "a.jsonl:5"]
-    assert "must have an id of its own" in caught.value.problems[3].rule
+    assert "must have a unique id" in caught.value.problems[3].rule
     assert "4 records are malformed" in str(caught.value)
     assert not (tmp_path / "out" / "train.jsonl").exists()
     skip = cfg.model_copy(update={"on_bad_record": "skip", "test_fraction": 0})
     with pytest.raises(
-        DataError, match=r"Data set `b` has nothing to read(.|\n)*b\.jsonl must have at least one row(.|\n)*b\.jsonl:1"
+        DataError, match=r"Data set `b` has no readable row(.|\n)*b\.jsonl must have at least one row(.|\n)*b\.jsonl:1"
     ):
         prepare(skip, tmp_path)
     with (tmp_path / "b.jsonl").open("a") as file:

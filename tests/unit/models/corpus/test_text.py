@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.corpus.text import PUBLISHED, contains_words, fold, normalise, squeeze, whole_text
+from models.corpus.text import PUBLISHED, contains_words, fold_characters, normalise, replace_lone_surrogates, without_blanks
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_two_words(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "🍕", "❤️", "👩‍👩‍👧", "—!?", "：", "\u0301", "\ufe0f"])
 def test_texts_without_a_letter_or_digit_are_empty_and_stand_nowhere(text: str) -> None:
-    assert normalise(text) == squeeze(text) == ""
+    assert normalise(text) == without_blanks(text) == ""
     assert not contains_words(normalise("pizza 🍕 here"), normalise(text))
 
 
@@ -100,17 +100,17 @@ def test_english_differs_from_the_published_rule_in_the_colon_alone(text: str) -
 def test_the_published_rule_keeps_ascii_alone() -> None:
     assert PUBLISHED.normalise("Café at 10:30: CB1-2AB") == "caf at 10:30: cb1 2ab"
     assert normalise("Café at 10:30: CB1-2AB") == "café at 10:30 cb1 2ab"
-    assert PUBLISHED.squeeze("北京") == ""
+    assert PUBLISHED.without_blanks("北京") == ""
 
 
 def test_folding_keeps_punctuation_and_english() -> None:
-    assert fold("The £5 O’Brien — 7:30 p.m.") == "the £5 o’brien — 7:30 p.m."
-    assert fold("İZMİR'de") == "izmir'de" and fold("４０席") == "40席"
+    assert fold_characters("The £5 O’Brien — 7:30 p.m.") == "the £5 o’brien — 7:30 p.m."
+    assert fold_characters("İZMİR'de") == "izmir'de" and fold_characters("４０席") == "40席"
 
 
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=0x10FFFF, exclude_categories=())))
 def test_whole_text_can_be_written(text):
-    whole = whole_text(text)
+    whole = replace_lone_surrogates(text)
     whole.encode()
     if not any("\ud800" <= c <= "\udfff" for c in text):
         assert whole == text

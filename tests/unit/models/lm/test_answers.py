@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.errors import NumericsError
-from models.lm.answers import ChooseToken, draw_uniforms, generate_responses, pick, sample_seed, stop_ids
+from models.lm.answers import NextTokenProcessor, draw_uniforms, generate_responses, sample_seed, sample_top_p, stop_ids
 from models.lm.loading import load_codec
 from models.lm.prompts import PromptItem
 from models.params.teach import ResponseParams
@@ -174,46 +174,46 @@ def test_uniforms_of_a_row_do_not_depend_on_its_neighbours():
 def test_pick_follows_the_distribution():
     probs = torch.tensor([0.1, 0.6, 0.3])
     uniforms = (torch.arange(1000) + 0.5) / 1000
-    counts = torch.bincount(pick(probs.log().expand(1000, 3), uniforms, top_p=1.0), minlength=3)
+    counts = torch.bincount(sample_top_p(probs.log().expand(1000, 3), uniforms, top_p=1.0), minlength=3)
     assert counts.tolist() == [100, 600, 300]
 
 
 def test_nucleus_keeps_the_fewest_tokens_that_reach_top_p():
     probs = torch.tensor([0.1, 0.6, 0.3])
     uniforms = (torch.arange(900) + 0.5) / 900
-    two = torch.bincount(pick(probs.log().expand(900, 3), uniforms, top_p=0.7), minlength=3)
+    two = torch.bincount(sample_top_p(probs.log().expand(900, 3), uniforms, top_p=0.7), minlength=3)
     assert two.tolist() == [0, 600, 300]
-    one = pick(probs.log().expand(900, 3), uniforms, top_p=0.59)
+    one = sample_top_p(probs.log().expand(900, 3), uniforms, top_p=0.59)
     assert set(one.tolist()) == {1}
-    assert pick(probs.log()[None], torch.tensor([0.9999999]), top_p=1e-9).item() == 1
+    assert sample_top_p(probs.log()[None], torch.tensor([0.9999999]), top_p=1e-9).item() == 1
 
 
 def test_pick_never_takes_an_impossible_token():
     logits = torch.tensor([[0.0, float("-inf"), float("-inf")]]).expand(3, 3)
-    assert pick(logits, torch.tensor([0.0, 0.5, 0.9999999]), top_p=1.0).tolist() == [0, 0, 0]
+    assert sample_top_p(logits, torch.tensor([0.0, 0.5, 0.9999999]), top_p=1.0).tolist() == [0, 0, 0]
 
 
 def test_greedy_masks_rows_beyond_the_vocabulary():
-    choose = ChooseToken(vocab_rows=2, prompt_length=1, uniforms=None)
+    choose = NextTokenProcessor(vocab_rows=2, prompt_length=1, uniforms=None)
     scores = choose(torch.zeros(1, 1, dtype=torch.long), torch.tensor([[1.0, 2.0, 9.0]]))
     assert scores.tolist() == [[1.0, 2.0, float("-inf")]] and choose.broken.tolist() == [False]
 
 
 def test_sampling_uses_the_number_of_the_step_and_the_temperature():
     uniforms = torch.tensor([[0.05, 0.95]])
-    choose = ChooseToken(vocab_rows=2, prompt_length=3, uniforms=uniforms, temperature=2.0, top_p=1.0)
+    choose = NextTokenProcessor(vocab_rows=2, prompt_length=3, uniforms=uniforms, temperature=2.0, top_p=1.0)
     logits = torch.tensor([[0.81, 0.19, 0.5]]).log()  # at temperature 2: 9/(9+√19…) — the square roots, 0.9 : 0.436
     first = choose(torch.zeros(1, 3, dtype=torch.long), logits)
     second = choose(torch.zeros(1, 4, dtype=torch.long), logits)
     assert first.argmax().item() == 0 and second.argmax().item() == 1
     assert first.isfinite().sum().item() == 1
-    cold = ChooseToken(vocab_rows=2, prompt_length=3, uniforms=torch.tensor([[0.72]]), temperature=1.0, top_p=1.0)
-    warm = ChooseToken(vocab_rows=2, prompt_length=3, uniforms=torch.tensor([[0.72]]), temperature=2.0, top_p=1.0)
+    cold = NextTokenProcessor(vocab_rows=2, prompt_length=3, uniforms=torch.tensor([[0.72]]), temperature=1.0, top_p=1.0)
+    warm = NextTokenProcessor(vocab_rows=2, prompt_length=3, uniforms=torch.tensor([[0.72]]), temperature=2.0, top_p=1.0)
     assert [c(torch.zeros(1, 3, dtype=torch.long), logits).argmax().item() for c in (cold, warm)] == [0, 1]
 
 
 def test_rows_that_break_are_remembered():
-    choose = ChooseToken(vocab_rows=2, prompt_length=1, uniforms=None)
+    choose = NextTokenProcessor(vocab_rows=2, prompt_length=1, uniforms=None)
     choose(torch.zeros(2, 1, dtype=torch.long), torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]))
     choose(torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2))
     assert choose.broken.tolist() == [False, True]

@@ -3,7 +3,7 @@ from email.utils import formatdate
 
 import pytest
 
-from models.lm.http_transport import FailureKind, error_status, refusal, refused_option, retry_after_s
+from models.lm.http_transport import FailureKind, error_status, http_failure, refused_option, retry_after_s
 
 
 def test_retry_after_is_a_number_or_a_date():
@@ -31,14 +31,14 @@ def test_what_is_no_time_to_wait_leaves_the_usual_back_off(value):
         (413, "REFUSED"),
         (422, "REFUSED"),
     ]
-    + [(status, "PASSING") for status in (408, 425, 429, 500, 502, 503, 504, 520, 529, 599)],
+    + [(status, "TRANSIENT") for status in (408, 425, 429, 500, 502, 503, 504, 520, 529, 599)],
 )
 def test_every_status_has_a_kind(status, kind):
-    assert refusal(status, "no").kind is FailureKind[kind]
+    assert http_failure(status, "no").kind is FailureKind[kind]
 
 
 def test_no_waiting_brings_back_a_spent_quota():
-    spent = refusal(429, "no", body='{"error": {"code": "insufficient_quota"}}', retry_after="1")
+    spent = http_failure(429, "no", body='{"error": {"code": "insufficient_quota"}}', retry_after="1")
     assert spent.kind is FailureKind.STOP and "HTTP 429" in spent.what and "balance" in spent.cure
 
 

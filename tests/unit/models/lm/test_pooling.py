@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel
 from models.dialogue.retrieval.encoder import build_retriever
 from models.dialogue.retrieval.pico_encoder import build_pico_encoder, train_pico_tokeniser
 from models.errors import SourceError
-from models.lm.pooling import Pooling, Tower, own_pooling, pool
+from models.lm.pooling import Pooling, Tower, pool, read_pooling
 from models.params.retriever import RetrieverParams
 
 STATES = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [7.0, 7.0], [8.0, 8.0]]])
@@ -68,11 +68,11 @@ def folder(place: Path, *kinds: str, config: Any = None) -> str:
 )
 @pytest.mark.parametrize("kinds", [(), ("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize")])
 def test_the_pooling_of_an_encoder(tmp_path: Path, kinds: tuple[str, ...], config: dict[str, Any], expected: str) -> None:
-    assert own_pooling(folder(tmp_path, *kinds, config=config), revision=None) == expected
+    assert read_pooling(folder(tmp_path, *kinds, config=config), revision=None) == expected
 
 
 def test_an_encoder_that_says_nothing(tmp_path: Path) -> None:
-    assert own_pooling(str(tmp_path), revision=None) is None
+    assert read_pooling(str(tmp_path), revision=None) is None
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_an_encoder_that_says_nothing(tmp_path: Path) -> None:
 )
 def test_what_we_cannot_do_is_refused(tmp_path: Path, kinds: tuple[str, ...], config: Any, said: str) -> None:
     with pytest.raises(SourceError, match=r"`retriever\.encoder`") as raised:
-        own_pooling(folder(tmp_path, *kinds, config=config), revision=None)
+        read_pooling(folder(tmp_path, *kinds, config=config), revision=None)
     assert said in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("{")
     with pytest.raises(SourceError, match=r"modules.json must be a readable JSON file"):
-        own_pooling(str(tmp_path), revision=None)
+        read_pooling(str(tmp_path), revision=None)
 
 
 @pytest.mark.parametrize(("asked", "used"), [("auto", "cls"), ("mean", "mean")])

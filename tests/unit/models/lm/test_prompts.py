@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.errors import DataError, ParamsError
-from models.lm.prompts import PromptItem, TextItem, cut_left, fit_prompts, fit_texts, lead_of, pad_rows, plan_batches
+from models.lm.prompts import PromptItem, TextItem, cut_left, fit_prompts, fit_texts, pad_rows, plan_batches, source_response_lead
 from models.schema import Message
 from models.tokenization.chat import PRESETS
 
@@ -125,7 +125,10 @@ def test_response_that_alone_does_not_fit_is_an_error(pico):
 
 def test_lead_of_the_template_is_encoded_but_not_counted(pico):
     source, codec = with_context(pico, 128, "vicuna")
-    assert lead_of(source, codec) == " " and lead_of(replace(source, chat_template=PRESETS["plain"]), codec) == ""
+    assert (
+        source_response_lead(source, codec) == " "
+        and source_response_lead(replace(source, chat_template=PRESETS["plain"]), codec) == ""
+    )
     (text,) = fit_texts(source, codec, [TextItem("a", USER, "It is 42.")], overflow="truncate_left")
     assert codec.decode(text.labels) == " It is 42." and text.response.num_bytes == 9
 

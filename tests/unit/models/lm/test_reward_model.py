@@ -9,7 +9,7 @@ from models.errors import NumericsError, SourceError
 from models.fusion.scorers import reference_scores
 from models.lm.prompts import TextItem
 from models.lm.resolve import resolve_reward_model
-from models.lm.reward_model import encode_judged, load_reward_model, reward_scores
+from models.lm.reward_model import encode_conversations, load_reward_model, reward_scores
 from models.params.sources import RewardModelSpec
 from models.schema import Message
 from models.tokenization.chat import PRESETS
@@ -62,7 +62,7 @@ def one_by_one(judge, rows) -> list[float]:
 @pytest.mark.parametrize("pad", [None, 2])
 def test_batched_scores_are_read_at_each_rows_last_token(make_reward_model, arch, pad):
     judge = load(make_reward_model(arch, pad))
-    rows = encode_judged(judge.tokenizer, items(), template=judge.source.chat_template, context_length=128)
+    rows = encode_conversations(judge.tokenizer, items(), template=judge.source.chat_template, context_length=128)
     scores = reward_scores(judge, items(), batch_size=3)
     np.testing.assert_allclose(scores, one_by_one(judge, rows), atol=1e-4)
     assert len({round(s, 3) for s in scores}) == 5
@@ -72,7 +72,7 @@ def test_batched_scores_are_read_at_each_rows_last_token(make_reward_model, arch
 def test_padding_never_uses_an_id_of_the_batch(make_reward_model):
     judge = load(make_reward_model("llama", None))
     texts = [TextItem(str(i), [Message("user", "x" * i)], "</s>" * i) for i in range(5)]
-    rows = encode_judged(judge.tokenizer, texts, template=judge.source.chat_template, context_length=128)
+    rows = encode_conversations(judge.tokenizer, texts, template=judge.source.chat_template, context_length=128)
     np.testing.assert_allclose(reward_scores(judge, texts, batch_size=5), one_by_one(judge, rows), atol=1e-4)
 
 
@@ -84,18 +84,18 @@ def test_encoder_models_do_not_see_the_padding(make_reward_model):
 
 
 def test_reads_the_conversation_with_the_answer_as_its_last_turn(pico_tokenizer):
-    (row,) = encode_judged(pico_tokenizer, items()[:1], template=PRESETS["plain"], context_length=128)
+    (row,) = encode_conversations(pico_tokenizer, items()[:1], template=PRESETS["plain"], context_length=128)
     assert pico_tokenizer.decode(row) == "<s>Q: Hi\nA: It is 42.\n"
-    (row,) = encode_judged(pico_tokenizer, items()[:1], template=PRESETS["chatml"], context_length=128)
+    (row,) = encode_conversations(pico_tokenizer, items()[:1], template=PRESETS["chatml"], context_length=128)
     assert pico_tokenizer.decode(row).endswith("<|im_start|>assistant\nIt is 42.<|im_end|>\n")
 
 
 def test_long_conversations_lose_their_beginning_but_not_bos(pico_tokenizer, caplog):
     item = TextItem("a", [Message("user", "word " * 90)], "It is 42.")
-    whole, cut = (encode_judged(pico_tokenizer, [item], template=PRESETS["plain"], context_length=n)[0] for n in (999, 30))
+    whole, cut = (encode_conversations(pico_tokenizer, [item], template=PRESETS["plain"], context_length=n)[0] for n in (999, 30))
     assert len(cut) == 30 and cut[0] == 0 and cut[1:].tolist() == whole[-29:].tolist()
     assert "1 of 1 texts exceed 30 tokens" in caplog.text
-    assert encode_judged(pico_tokenizer, [], template=PRESETS["plain"], context_length=9) == []
+    assert encode_conversations(pico_tokenizer, [], template=PRESETS["plain"], context_length=9) == []
 
 
 def test_context_length_is_respected(make_reward_model):

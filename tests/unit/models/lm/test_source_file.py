@@ -39,7 +39,7 @@ def test_source_in_the_project_is_the_same_record_in_every_clone(source, tmp_pat
         assert read_source(tmp_path / clone / "record", root=tmp_path / clone) == inside
     one, two = ((tmp_path / c / "record" / "source.json").read_bytes() for c in ("one", "two"))
     assert one == two
-    with pytest.raises(SourceError, match=r"records a place in a project \(project:data/model\), but no project is given"):
+    with pytest.raises(SourceError, match=r"records a path relative to the project .*, but no project root is given"):
         read_source(tmp_path / "one" / "record")
 
 

@@ -92,6 +92,6 @@ def test_the_record_names_the_ends_and_what_to_know(variant, tmp_path) -> None:
     assert source.end_ids == (2, 1) and source.template_date == "2024-07-26"
     several, date = source.notes
     assert "ends a turn with 'END OF TURN', which is several tokens" in several and "'<pad>'" in several
-    assert date.startswith("The chat template of `odd` reads the date: it is told 2024-07-26")
+    assert date.startswith("The chat template of `odd` reads the date: every run gives it 2024-07-26")
     write_source(tmp_path, source)
     assert read_source(tmp_path) == source

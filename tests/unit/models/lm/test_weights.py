@@ -87,7 +87,7 @@ def test_every_user_of_a_folder_refuses_an_adapter_beside_full_weights(pico_fold
         lambda: load_encoder(str(folder), revision=None),
     ]
     for use in uses:
-        with pytest.raises(SourceError, match=rf"must name a model whose weights are whole, but .*{name} is part of an adapter"):
+        with pytest.raises(SourceError, match=rf"must name a model with merged weights, but .*{name} belongs to an adapter"):
             use()
 
 
@@ -96,7 +96,7 @@ def test_an_adapter_alone_and_one_on_the_hub(tmp_path, monkeypatch):
     with pytest.raises(SourceError, match="Merge it first"):
         refuse_adapter(str(tmp_path), revision=None, where="`x`")
     monkeypatch.setattr(weights, "find_adapter_config_file", lambda name, revision: "/cache/adapter_config.json")
-    with pytest.raises(SourceError, match=r"`x` must .*but org/model/adapter_config\.json is part"):
+    with pytest.raises(SourceError, match=r"`x` must .*but org/model/adapter_config\.json belongs"):
         refuse_adapter("org/model", revision="abc", where="`x`")
     monkeypatch.setattr(weights, "find_adapter_config_file", lambda name, revision: None)
     refuse_adapter("org/model", revision="abc", where="`x`")

@@ -11,12 +11,12 @@ from models.errors import SourceError
 from models.schema import Message
 from models.tokenization.chat import (
     PRESETS,
-    own_template,
     render_conversation,
     render_prompt,
     resolve_template,
     response_lead,
     template_digest,
+    tokenizer_template,
 )
 from models.tokenization.codec import TokenCodec
 from models.tokenization.loading import load_tokenizer
@@ -151,7 +151,7 @@ def test_the_templates_of_real_tokenizers() -> None:
         chat = [{"role": m.role, "content": m.content} for m in (USER, ANSWER, USER)]
         theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         codec = TokenCodec(tokenizer, source="x")
-        assert render_prompt(own_template(tokenizer), (USER, ANSWER, USER), **codec.template_variables) == theirs
+        assert render_prompt(tokenizer_template(tokenizer), (USER, ANSWER, USER), **codec.template_variables) == theirs
 
 
 def load_chat_template(folder: Path) -> bool:
@@ -181,7 +181,7 @@ def test_resolve_template(pico_tokenizer) -> None:
     tokenizer.chat_template = "{{ bos_token }}own"
     assert resolve_template(None, tokenizer, source="warden") == "{{ bos_token }}own"
     tokenizer.chat_template = "{{ bos_token"
-    with pytest.raises(SourceError, match=r"source `warden` brings must be Jinja, but is not: .* Set `chat_template`"):
+    with pytest.raises(SourceError, match=r"of source `warden` must be valid Jinja, but is not: .* Set `chat_template`"):
         resolve_template(None, tokenizer, source="warden")
     tokenizer.chat_template = 5
     with pytest.raises(SourceError, match=r"source `warden` has no chat template"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.tokenization import edit_distance
-from models.tokenization.edit_distance import distances, nearest_strings, warp
+from models.tokenization.edit_distance import distances, dynamic_time_warp, nearest_strings
 
 
 def textbook(a: str, b: str) -> int:
@@ -72,17 +72,17 @@ def test_equals_the_loops(seed: int) -> None:
         # Few small costs give many ties.
         costs = rng.integers(0, 4, (kinds, kinds)).astype(np.uint8)
         rows, cols = rng.integers(0, kinds, rng.integers(1, 15)), rng.integers(0, kinds, rng.integers(1, 15))
-        assert warp(costs, rows, cols) == by_loops(costs, rows, cols)
+        assert dynamic_time_warp(costs, rows, cols) == by_loops(costs, rows, cols)
 
 
 def test_ends() -> None:
     costs, none = np.ones((1, 1), np.uint8), np.array([], np.intp)
-    assert warp(costs, none, np.array([0])) == warp(costs, np.array([0]), none) == []
-    assert warp(costs, np.array([0]), np.array([0, 0])) == [(0, 0), (0, 1)]
+    assert dynamic_time_warp(costs, none, np.array([0])) == dynamic_time_warp(costs, np.array([0]), none) == []
+    assert dynamic_time_warp(costs, np.array([0]), np.array([0, 0])) == [(0, 0), (0, 1)]
 
 
 def test_large_costs_do_not_overflow() -> None:
     costs = np.full((1, 1), 255, np.uint8)
     zeros = np.zeros(3000, np.intp)
-    path = warp(costs, zeros, zeros)
+    path = dynamic_time_warp(costs, zeros, zeros)
     assert path == [(i, i) for i in range(3000)]

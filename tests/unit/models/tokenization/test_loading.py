@@ -19,7 +19,7 @@ def test_round_trip_through_a_folder(pico_tokenizer, tmp_path: Path) -> None:
 
 
 def test_errors_name_source_and_folder(pico_tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"source `pico` must be in a folder, but `\./nowhere` is none"):
+    with pytest.raises(SourceError, match=r"source `pico` must be in a folder, but `\./nowhere` is not a folder"):
         load_tokenizer("./nowhere", source="pico")
     pico_tokenizer.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"broken": ', encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.tokenization.token_bytes import Alphabet, byte_offsets, piece_bytes, read_alphabet, trace
+from models.tokenization.token_bytes import Alphabet, byte_offsets, piece_bytes, read_alphabet, token_ends
 
 
 def test_byte_level_alphabet_is_a_bijection() -> None:
@@ -94,5 +94,5 @@ def test_byte_offsets() -> None:
     ],
 )
 def test_trace(text: str, pieces: list, spans: list, ends: list, lossy: list) -> None:
-    got_ends, got_lossy = trace(pieces, spans, text)
+    got_ends, got_lossy = token_ends(pieces, spans, text)
     assert (got_ends.tolist(), got_lossy.tolist()) == (ends, [bool(x) for x in lossy])

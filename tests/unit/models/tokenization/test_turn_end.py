@@ -83,7 +83,7 @@ def test_without_a_template_the_tokenizer_s_own_or_its_end_token(chatty) -> None
     own.chat_template = PRESETS["chatml"]
     codec = TokenCodec(own, source="x")
     assert codec.pieces[codec.eos_id] == "<|im_end|>"
-    assert codec.speaking(PRESETS["vicuna"]).eos_id == own.eos_token_id and codec.speaking(PRESETS["chatml"]) is codec
+    assert codec.with_template(PRESETS["vicuna"]).eos_id == own.eos_token_id and codec.with_template(PRESETS["chatml"]) is codec
     assert codec.pieces[codec.eos_id] == "<|im_end|>", "the codec itself stays as it is"
 
 

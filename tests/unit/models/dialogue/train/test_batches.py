@@ -10,12 +10,12 @@ from models.dialogue.train.schedule import turns_at
 def test_steps_hold_the_same_turns_however_they_are_cut(micro, world):
     options = {"total_steps": 3, "batch_size": 8, "micro_batch_size": micro, "seed": 5, "world_size": world}
     ranks = [TurnSampler(11, rank=rank, **options) for rank in range(world)]
-    dealt = [list(sampler) for sampler in ranks]
-    assert {len(d) for d in dealt} == {len(ranks[0])} == {3 * 8 // (micro * world)}
-    planned = sorted(turn for d in dealt for batch in d for turn in batch)
+    assigned = [list(sampler) for sampler in ranks]
+    assert {len(d) for d in assigned} == {len(ranks[0])} == {3 * 8 // (micro * world)}
+    planned = sorted(turn for d in assigned for batch in d for turn in batch)
     assert [t for *_, t in planned] == [int(t) for s in range(3) for t in turns_at(s, num_turns=11, batch_size=8, seed=5)]
     assert [(s, p) for s, p, _ in planned] == [(s, p) for s in range(3) for p in range(8)]
-    assert all(len(batch) == micro and len({s for s, *_ in batch}) == 1 for d in dealt for batch in d)
+    assert all(len(batch) == micro and len({s for s, *_ in batch}) == 1 for d in assigned for batch in d)
 
 
 def test_collator_lays_out_what_both_models_read(tmp_path):

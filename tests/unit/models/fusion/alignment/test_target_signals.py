@@ -16,7 +16,7 @@ from models.fusion.signals.shard import write_shard
 from models.fusion.signals.store import SignalStore
 from models.params.alignment import AlignmentParams
 from models.schema import Message
-from models.tokenization.alignment import Coverage, align_starts, opening_rows
+from models.tokenization.alignment import Coverage, align_starts, first_byte_rows
 from models.tokenization.chat import PRESETS
 from models.tokenization.codec import TokenCodec
 
@@ -81,7 +81,7 @@ def test_byte_exact_teaches_exactly_the_rows_that_start_together(
     ours = target.codec.encode_responses([text], lead=target.lead)[0]
     theirs = teacher.codec.encode_responses([text], lead=teacher.lead)[0]
     rows = align_starts(ours, theirs)
-    opening = opening_rows(ours, theirs)
+    opening = first_byte_rows(ours, theirs)
     if rows[opening[0]] < 0:  # the templates' leads differ: the first row is taught all the same, in the target's way to begin
         assert sample.has_teacher[opening[0]] and sample.ce[opening[0]] == signals(teacher, text).ce[opening[1]]
         rows[opening[0]] = -2
@@ -116,7 +116,7 @@ def test_label_path_moves_mass_to_longer_labels(teacher: ChatTokenizer, target: 
     text = "the capital of the town"
     ours, theirs = target.codec.encode_responses([text])[0], teacher.codec.encode_responses([text], lead=" ")[0]
     rows = align_starts(ours, theirs)
-    opening = opening_rows(ours, theirs)
+    opening = first_byte_rows(ours, theirs)
     rows[opening[0]] = opening[1]
     longer = [t for t in range(len(ours.ids)) if rows[t] >= 0 and theirs.ends[rows[t]] < ours.ends[t]]
     plain, _ = align(text, source=teacher, target=target, cfg=AlignmentParams(label_path=False))
@@ -227,7 +227,7 @@ def test_signals_of_another_text_and_missing_maps_are_refused(teacher: ChatToken
     cfg = AlignmentParams()
     vocab_map = build_vocab_map(teacher.codec, target.codec, cfg)
     item = AlignItem(ASK, "the hill", "s", signals(teacher, "the bell"))
-    with pytest.raises(AlignmentError, match=r"Sample `x0`: .*source `teacher`.*'the hill'.*Make the signals again"):
+    with pytest.raises(AlignmentError, match=r"Sample `x0`: .*source `teacher`.*'the hill'.*Recompute the signals"):
         align_sample(item, target=target, source=teacher, vocab_map=vocab_map, cfg=cfg)
     good = signals(teacher, "the bell")
     cut = replace(good, token_ids=good.token_ids[:-1])

@@ -173,8 +173,8 @@ def test_every_cut_of_a_step_has_the_same_prompts(micro, accumulation, world):
         cut = [batch for rank in ranks for batch in rank[step * accumulation : (step + 1) * accumulation]]
         assert all(len(batch) <= micro for batch in cut)
         assert {s for batch in cut for s, _ in batch} == {step}
-        dealt = sorted(index for batch in cut for _, index in batch)
-        assert dealt == sorted(plan.order_at(step, seed=0).tolist())
+        assigned = sorted(index for batch in cut for _, index in batch)
+        assert assigned == sorted(plan.order_at(step, seed=0).tolist())
 
 
 def test_a_step_is_dealt_by_length_to_micro_batches_and_ranks():
@@ -183,13 +183,13 @@ def test_a_step_is_dealt_by_length_to_micro_batches_and_ranks():
     plain, ranks = (deal(plan, micro=2, accumulation=2, world=2, lengths=given) for given in (None, lengths))
     for step in range(plan.total_steps):
         cut = slice(step * 2, step * 2 + 2)
-        dealt = [index for pair in zip(*(rank[cut] for rank in ranks), strict=True) for batch in pair for _, index in batch]
+        assigned = [index for pair in zip(*(rank[cut] for rank in ranks), strict=True) for batch in pair for _, index in batch]
         assert (
-            dealt
+            assigned
             == sorted(plan.order_at(step, seed=0).tolist(), key=lambda i: lengths[i])
             != plan.order_at(step, seed=0).tolist()
         )
-        assert sorted(dealt) == sorted(index for rank in plain for batch in rank[cut] for _, index in batch)
+        assert sorted(assigned) == sorted(index for rank in plain for batch in rank[cut] for _, index in batch)
 
 
 def test_methods_see_the_same_prompts_at_the_same_steps():

@@ -9,7 +9,7 @@ from models.params.corpus import WorldParams
 from models.tokenization.chat import PRESETS
 from models.tokenization.codec import TokenCodec
 from models.tokenization.loading import load_tokenizer
-from models.world.instructions import FAMILIES, deal_items, pretrain_examples
+from models.world.instructions import FAMILIES, assign_items, pretrain_examples
 from models.world.town import build_world
 
 CFG = WorldParams(num_train=48, num_valid=6, num_test=24, num_pretrain=6000)
@@ -27,9 +27,9 @@ TEXTS = [
 def pretrain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain")
     world = build_world(7, num_entities=CFG.num_entities)
-    dealt = deal_items(world, CFG)
+    assigned = assign_items(world, CFG)
     for family in FAMILIES:
-        write_examples(folder / f"{family}.jsonl", pretrain_examples(dealt, family, world=world))
+        write_examples(folder / f"{family}.jsonl", pretrain_examples(assigned, family, world=world))
     return folder
 
 

@@ -95,18 +95,18 @@ def pair(family: str) -> Pair:
 
 
 def test_origins_and_families_are_weighed() -> None:
-    groups = PairSets([pair("a"), pair("b"), pair("a")], [pair("a")], share=0.8).groups()
+    groups = PairSets([pair("a"), pair("b"), pair("a")], [pair("a")], sampled_share=0.8).groups()
     assert {name: (len(g.pairs), g.weight) for name, g in groups.items()} == {
-        "made/a": (2, pytest.approx(0.1)),
-        "made/b": (1, pytest.approx(0.1)),
-        "real/a": (1, 0.8),
+        "rule_based/a": (2, pytest.approx(0.1)),
+        "rule_based/b": (1, pytest.approx(0.1)),
+        "sampled/a": (1, 0.8),
     }
 
 
 def test_one_origin_alone_has_all_the_weight() -> None:
-    assert [g.weight for g in PairSets([pair("a")], [], share=0.9).groups().values()] == [1.0]
-    assert [g.weight for g in PairSets([], [pair("a")], share=0.0).groups().values()] == [1.0]
-    assert list(PairSets([pair("a")], [pair("a")], share=1.0).groups()) == ["real/a"]
+    assert [g.weight for g in PairSets([pair("a")], [], sampled_share=0.9).groups().values()] == [1.0]
+    assert [g.weight for g in PairSets([], [pair("a")], sampled_share=0.0).groups().values()] == [1.0]
+    assert list(PairSets([pair("a")], [pair("a")], sampled_share=1.0).groups()) == ["sampled/a"]
 
 
 def tiny(vocab_size: int = 40) -> LlamaForSequenceClassification:

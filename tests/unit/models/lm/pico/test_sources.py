@@ -174,7 +174,7 @@ def test_the_reward_model_ranks_what_is_evidently_better(prepared: Path, tmp_pat
     summary = train_pico_reward_model(
         recipe,
         TRAINING,
-        PairSets(list(read_pairs(prepared / "preferences.jsonl")), [], share=0.9),
+        PairSets(list(read_pairs(prepared / "preferences.jsonl")), [], sampled_share=0.9),
         tokenizer_dir=prepared / "tokenizers" / "a",
         runtime=Runtime(device="cpu"),
         out=tmp_path,
@@ -195,7 +195,7 @@ def test_no_pairs_say_so(prepared: Path, tmp_path: Path) -> None:
         train_pico_reward_model(
             RewardModelSpec(name="judge"),
             TRAINING,
-            PairSets([], [], share=0.9),
+            PairSets([], [], sampled_share=0.9),
             tokenizer_dir=prepared / "tokenizers" / "a",
             runtime=Runtime(device="cpu"),
             out=tmp_path,
