@@ -45,7 +45,7 @@ def each_field_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRecord(f"must have the field `{twice}` once", f"{names.count(twice)} times", "Keep the right one.")
+        raise BadRecord(f"must have the field `{twice}` once", f"there {names.count(twice)} times", "Keep the right one.")
     return row
 
 
