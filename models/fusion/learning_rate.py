@@ -1,15 +1,14 @@
 """Learning rates of a schedule's steps: one curve over all of them, one a phase, or one over the steps on the ground truth."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from models.params.fusion import FusionParams
+from models.training.learning_rate import Decay, rate_curve
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,7 +18,7 @@ class LrCurve:
     """Linear warm-up, then decay; what of `fusion` decides learning rates."""
 
     lr: float
-    decay: Literal["cosine", "linear", "constant"]
+    decay: Decay
     warmup_ratio: float
     restart: bool
 
@@ -29,15 +28,8 @@ class LrCurve:
         return cls(cfg.lr, cfg.lr_schedule, cfg.warmup_ratio, cfg.optimiser_at_switch == "restart")
 
     def over(self, num_steps: int) -> Floats:
-        """Return the curve over a span, float64[num_steps + 1], peak 1; the last entry is what the decay comes down to.
-
-        Warm-up takes `warmup_ratio` of the steps and reaches the peak at its last one; no step of the span has rate 0.
-        """
-        done = np.arange(num_steps + 1)
-        warmup = math.ceil(self.warmup_ratio * num_steps - 1e-9)
-        progress = np.maximum(done - warmup, 0) / max(num_steps - warmup, 1)
-        shape = {"constant": np.ones(num_steps + 1), "linear": 1 - progress, "cosine": 0.5 + 0.5 * np.cos(np.pi * progress)}
-        return np.where(done < warmup, (done + 1) / max(warmup, 1), shape[self.decay])
+        """Return `rate_curve` over a span, float64[num_steps + 1], read-only."""
+        return rate_curve(num_steps, warmup_ratio=self.warmup_ratio, decay=self.decay)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,5 @@
 """When what is trained in a joint training, at which rate, and when the index is made again."""
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.params.dialogue import JointParams
+from models.training.learning_rate import rate_curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,7 @@ class DialogueSchedule:
         return done % self.cfg.every_checkpoint == 0 and done < self.total_steps
 
     def _linear(self, step: int, total: int) -> float:
-        warmup = math.ceil(self.cfg.warmup_ratio * total - 1e-9)
-        if step < warmup:
-            return (step + 1) / warmup
-        return max(0.0, 1 - (step - warmup) / max(total - warmup, 1))
+        return float(rate_curve(total, warmup_ratio=self.cfg.warmup_ratio, decay="linear")[step])
 
 
 def turns_at(step: int, *, num_turns: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:

@@ -13,12 +13,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.corpus.examples import read_examples, read_json_lines
-from models.lm.pico.training import MAX_GRAD_NORM, finite_loss, log_progress, lr_factor, make_optimiser, set_lr
+from models.lm.pico.training import MAX_GRAD_NORM, finite_loss, log_progress, make_optimiser
 from models.lm.prompts import TextItem, pad_rows
 from models.lm.reward_model import encode_conversations
 from models.metrics_sink import MetricsSink
 from models.params.sources import PicoTraining
 from models.schema import Example, Message, Response
+from models.training.learning_rate import cosine_schedule
 
 Ids = npt.NDArray[np.int32]
 
@@ -90,15 +91,16 @@ def train_reward_model(
     """
     torch.nn.Module.to(model, device).train()
     optimiser = make_optimiser(model, training)
+    schedule = cosine_schedule(optimiser, num_steps=len(order), warmup=training.warmup_steps)
     losses: list[float] = []
     right: list[float] = []
     for step, batch in enumerate(order):
-        set_lr(optimiser, training.lr * lr_factor(step, total=len(order), warmup=training.warmup_steps))
         margins, weights = pair_margins(model, [rows[i] for i in batch])
         loss = -(torch.nn.functional.logsigmoid(margins) * weights).sum(dim=1).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
+        schedule.step()
         optimiser.zero_grad(set_to_none=True)
         losses.append(finite_loss(loss, step))
         right.append(float((margins.detach()[:, -1] > 0).float().mean()))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from models.errors import NumericsError
 from models.metrics_sink import MetricsSink
 from models.params.sources import PicoTraining
+from models.training.learning_rate import cosine_schedule
 
 # Weight of a prompt token's loss against a response token's 1: reading prompts helps a little at this size.
 PROMPT_WEIGHT = 0.1
@@ -67,14 +68,15 @@ def train_causal_lm(
     """
     torch.nn.Module.to(model, device).train()
     optimiser = make_optimiser(model, training)
+    schedule = cosine_schedule(optimiser, num_steps=len(order), warmup=training.warmup_steps)
     losses: list[float] = []
     num_tokens = 0
     for step, batch in enumerate(_grouped_by_length(order, rows)):
-        set_lr(optimiser, training.lr * lr_factor(step, total=len(order), warmup=training.warmup_steps))
         loss = _batch_loss(model, [rows[i] for i in batch], device=device)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimiser.step()
+        schedule.step()
         optimiser.zero_grad(set_to_none=True)
         losses.append(finite_loss(loss, step))
         num_tokens += sum(len(rows[i].ids) for i in batch)
@@ -91,20 +93,6 @@ def make_optimiser(model: PreTrainedModel, training: PicoTraining) -> torch.opti
         {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.98), fused=True)
-
-
-def lr_factor(step: int, *, total: int, warmup: int) -> float:
-    """Linear warm-up over `warmup` steps, then a cosine down to a twentieth at the end."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, total - warmup)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimiser.param_groups:
-        group["lr"] = lr
 
 
 def finite_loss(loss: Tensor, step: int) -> float:

@@ -35,6 +35,7 @@ from models.params.retriever import RetrieverParams
 from models.params.runtime import Runtime
 from models.training.checkpoints import CheckpointFolder, Execution, place_folder
 from models.training.guard import use_threads
+from models.training.learning_rate import linear_factor
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ class _WarmStart:
     def _step(self, step: int) -> None:
         cfg, retriever = self._cfg, self._retriever.train()
         torch.manual_seed(self._batches.dropout_seed(step))
-        lr = cfg.lr * lr_factor(step, total=cfg.steps, warmup=round(cfg.warmup_ratio * cfg.steps))
+        lr = cfg.lr * linear_factor(step, num_steps=cfg.steps, warmup=round(cfg.warmup_ratio * cfg.steps))
         for group in self._optimiser.param_groups:
             group["lr"] = lr
         turns = self._batches.turns_at(step)
@@ -252,13 +253,6 @@ class _WarmStart:
         )
         record.write(out)
         return record
-
-
-def lr_factor(step: int, *, total: int, warmup: int) -> float:
-    """Linear warm-up over `warmup` steps, then linear decay to 0 at `total`; `step` counts from 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
 
 
 def _fingerprint(cfg: RetrieverParams, digests: list[str], setting: Setting) -> str:

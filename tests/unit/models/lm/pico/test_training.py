@@ -1,6 +1,5 @@
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.errors import NumericsError
-from models.lm.pico.training import PROMPT_WEIGHT, TrainingRow, _batch_loss, _grouped_by_length, lr_factor, train_causal_lm
+from models.lm.pico.training import PROMPT_WEIGHT, TrainingRow, _batch_loss, _grouped_by_length, train_causal_lm
 from models.metrics_sink import NullSink
 from models.params.sources import PicoTraining
 
@@ -97,17 +96,6 @@ def test_the_same_call_gives_the_same_weights() -> None:
     for model in (first, second):
         train_causal_lm(model, rows, order=order, training=PicoTraining(), device="cpu", sink=NullSink())
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
-
-
-def test_the_learning_rate_warms_up_and_decays() -> None:
-    factors = [lr_factor(s, total=100, warmup=10) for s in range(100)]
-    assert factors[0] == pytest.approx(1 / 11)
-    assert factors[10] == 1.0
-    assert all(a < b for a, b in pairwise(factors[:11]))
-    assert all(a > b for a, b in pairwise(factors[10:]))
-    assert factors[55] == pytest.approx(0.525)
-    assert 0.05 <= factors[-1] < 0.052
-    assert math.isfinite(lr_factor(3, total=3, warmup=20))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:

@@ -11,7 +11,7 @@ import torch
 from models.dialogue.data.records import Entity, Turn, write_kb, write_turns
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.train.warm_start import run as module
-from models.dialogue.train.warm_start.run import lr_factor, warm_start
+from models.dialogue.train.warm_start.run import warm_start
 from models.dialogue.train.warm_start.state import WarmRecord
 from models.errors import DataError, NumericsError
 from models.params.retriever import PicoEncoder, RetrieverParams, WarmStartParams
@@ -176,8 +176,3 @@ def test_torn_checkpoint_is_passed_over(data: Path, tmp_path: Path) -> None:
     assert "checkpoint-10" in kept
     shutil.rmtree(tmp_path / "resume" / "checkpoint-10" / "best")
     assert _run(short, data, tmp_path) == expected
-
-
-@pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (12, 0.5), (19, 1 / 16)])
-def test_rate_rises_and_falls(step: int, factor: float) -> None:
-    assert lr_factor(step, total=20, warmup=4) == pytest.approx(factor)
