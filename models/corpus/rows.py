@@ -121,7 +121,14 @@ def _elements(text: TextIO) -> Iterator[Any]:
         raise ValueError("not a JSON array")
     buffer.skip()
     if buffer.next_sign() == "]":
-        return
+        buffer.skip()
+    else:
+        yield from _until_bracket(buffer)
+    if rest := buffer.next_sign():
+        raise ValueError(f"{rest!r} behind the array")
+
+
+def _until_bracket(buffer: "_Buffer") -> Iterator[Any]:
     while True:
         yield buffer.value()
         sign = buffer.next_sign()
@@ -177,10 +184,11 @@ class _Buffer:
 
 
 def _after_comments(text: TextIO) -> str:
-    for line in text:
-        if not line.startswith("#"):
-            return line
-    return ""
+    # In blocks: an array is often one line.
+    while (line := text.readline(_BLOCK)).startswith("#"):
+        while line and not line.endswith("\n"):
+            line = text.readline(_BLOCK)
+    return line
 
 
 def _unreadable(path: Path, member: str, number: int, error: Exception) -> DataError:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from ahocorasick import Automaton
+
 from models.corpus.text import fold_characters, normalise
 from models.dialogue.data.records import MISSING
 from models.errors import ArtifactError
@@ -86,30 +88,21 @@ def rule_for(data_set: str) -> EntityRule:
     return _RULES.get(data_set, PLAIN)
 
 
-_PREFIX = 3
-
-
 class SubstringIndex:
-    """Values by their first characters and length; each has the numbers under which it was given."""
+    """Values that are looked for anywhere in a text, all in one pass (an Aho-Corasick automaton)."""
 
     def __init__(self, values: Iterable[str]) -> None:
         """Index the values that are not empty; a value's numbers are its places in `values`."""
-        self._numbers: dict[str, tuple[int, ...]] = {}
-        lengths: dict[str, set[int]] = {}
+        self._automaton = Automaton()
         for number, value in enumerate(values):
             if value:
-                self._numbers[value] = (*self._numbers.get(value, ()), number)
-                lengths.setdefault(value[:_PREFIX], set()).add(len(value))
-        self._lengths = {prefix: tuple(sorted(found)) for prefix, found in lengths.items()}
+                self._automaton.add_word(value, (*self._automaton.get(value, ()), number))
+        self._automaton.make_automaton()
 
     def occurring(self, text: str) -> set[int]:
         """Return the numbers of all values that are substrings of `text`."""
-        found: set[int] = set()
-        for start in range(len(text)):
-            for size in range(1, _PREFIX + 1):
-                for length in self._lengths.get(text[start : start + size], ()):
-                    found.update(self._numbers.get(text[start : start + length], ()))
-        return found
+        # A search in an automaton without words raises.
+        return {number for _, numbers in self._automaton.iter(text) for number in numbers} if len(self._automaton) else set()
 
 
 Counts = tuple[float, float, float]

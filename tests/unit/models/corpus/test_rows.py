@@ -1,5 +1,6 @@
 import gzip
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -35,6 +36,23 @@ def test_comment_lines_at_the_beginning_are_dropped(tmp_path: Path) -> None:
     assert list(read_array(tmp_path / "a.json")) == [(1, 3)]
 
 
+def test_memory_holds_one_element_at_a_time_of_an_array_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(["x" * 1000] * 5000))
+    tracemalloc.start()
+    try:
+        assert sum(len(row) for _, row in read_array(path)) == 5_000_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_deep_nesting_is_an_error_of_the_element(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[1, " + "[" * 100_000 + "]" * 100_000 + "]")
+    with pytest.raises(DataError, match=r"a\.json.*element 2 "):
+        list(read_array(tmp_path / "a.json"))
+
+
 @pytest.mark.parametrize("text", ["[]", " [ ] \n"])
 def test_an_empty_array_has_no_elements(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
@@ -43,7 +61,18 @@ def test_an_empty_array_has_no_elements(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "element"),
-    [("", 1), ('{"a": 1}', 1), ("[1, 2", 3), ("[1, 2 3]", 3), ('[1, {"a": }]', 2), ("[1,]", 2), ("[123", 2), ("[1, 2}", 3)],
+    [
+        ("[1][2]", 2),
+        ("[] x", 1),
+        ("", 1),
+        ('{"a": 1}', 1),
+        ("[1, 2", 3),
+        ("[1, 2 3]", 3),
+        ('[1, {"a": }]', 2),
+        ("[1,]", 2),
+        ("[123", 2),
+        ("[1, 2}", 3),
+    ],
 )
 def test_a_damaged_file_is_named_with_the_element(tmp_path: Path, text: str, element: int) -> None:
     (tmp_path / "a.json").write_text(text)
