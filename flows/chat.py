@@ -3,8 +3,10 @@
 Retrieved entities are shown next to each answer, and each exchange becomes an MLflow trace of the agent's run.
 """
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,7 +16,7 @@ from rich.table import Table
 from flows.context import StageContext
 from flows.dialogue_systems import run_name
 from models.errors import ArtifactError, FusedialError
-from tasks.dialogue import JOINT
+from tasks.dialogue import JOINT, SCORES
 
 if TYPE_CHECKING:
     from models.dialogue.agent.agent import AgentReply, DialogueAgent
@@ -109,6 +111,28 @@ def _table(agent: "DialogueAgent", entities: Sequence["RetrievedEntity"], *, val
     return table
 
 
+def doubts(variant: str, *, trained: Path, scores: Path) -> str:
+    """Return why a trained agent cannot be expected to answer sensibly, as it was measured; empty if it can.
+
+    Args:
+        variant: Its name.
+        trained: Its folder; `history.jsonl` has the F1 of entity values on the validation split at every evaluation.
+        scores: `dialogue_scores.json` of `evaluate_dialogue`; need not exist.
+    """
+    with (trained / "history.jsonl").open(encoding="utf-8") as file:
+        found = [row["valid/value_f1"] for row in map(json.loads, file) if "valid/value_f1" in row]
+    if found and not max(found):
+        return "on the validation split it named no value of an entity correctly (F1 0)"
+    if not scores.is_file():
+        return ""
+    rows = [r for r in json.loads(scores.read_text(encoding="utf-8"))["table"] if r["metric"] == "entity_f1"]
+    f1 = {(r["kind"], r["system"]): float(r["value"]) for r in rows if r["domain"] == "all"}
+    own, null = f1.get(("variant", variant)), f1.get(("response_floor", "null"))
+    if own is None or null is None or own > null:
+        return ""
+    return f"its Entity F1 on held-out turns ({own:.1%}) is no better than that of one constant answer ({null:.1%})"
+
+
 def open_session(ctx: StageContext, *, run: str, record: bool, out: Console) -> None:
     """Talk with the agent of a variant in the terminal.
 
@@ -148,4 +172,7 @@ def open_session(ctx: StageContext, *, run: str, record: bool, out: Console) -> 
         return record_exchange(reply, context, tracking=tracking, session=session, run_id=run_id, tags={"variant": variant})
 
     out.print(f"[bold]{variant}[/] of profile {ctx.params.profile}", highlight=False)
+    if why := doubts(variant, trained=trained.path, scores=ctx.out("evaluate_dialogue", "comparison") / SCORES):
+        line = f"[yellow]Too small, or too little trained, to answer sensibly:[/yellow] {why}."
+        out.print(line, highlight=False, soft_wrap=True)
     chat(agent, out, record=trace if record else None)

@@ -115,6 +115,11 @@ def test_flows_commands_exist(document: str, words: list[str]) -> None:
     assert check_flows_command(words[3:]) is None, f"{document}: {' '.join(words)}"
 
 
+def test_no_document_shows_a_chat_with_models_that_cannot_answer() -> None:
+    shown = [words for _, words in documented("python -m flows chat")]
+    assert shown and not [words for words in shown if "smoke" in words]
+
+
 def test_the_check_finds_mistakes() -> None:
     assert check_flows_command(["run", "pipeline", "--profile", "smoke", "-S", "a=1"]) is None
     wrong = [["rum"], ["run", "teech"], ["run", "fuse", "--methods", "sft"], ["plan", "--profile", "smok"], ["stages", "teach"]]

@@ -1,11 +1,12 @@
 import io
+import json
 import re
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from flows.chat import chat
+from flows.chat import chat, doubts
 from models.dialogue.agent.agent import AgentReply
 from models.dialogue.data.records import Entity
 from models.dialogue.generators.base import Answer, RetrievedEntity
@@ -104,3 +105,31 @@ def test_an_interrupt_ends_it(talk, monkeypatch):
 
     monkeypatch.setattr(Console, "input", interrupted)
     assert talk("hello\n").count == 0
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """`measured(F1 by evaluation on validation, Entity F1 of the variant and of the constant answer)`: why it is doubted."""
+
+    def judge(*validation: float, held_out: tuple[float, float] | None = None) -> str:
+        rows = [{"step": 0, "train/loss": 1.0}, *({"step": i, "valid/value_f1": f1} for i, f1 in enumerate(validation))]
+        (tmp_path / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        scores = tmp_path / "dialogue_scores.json"
+        if held_out is not None:
+            row = {"metric": "entity_f1", "domain": "all"}
+            systems = (("variant", "prompt"), ("response_floor", "null"))
+            table = [row | {"kind": k, "system": s, "value": v} for (k, s), v in zip(systems, held_out, strict=True)]
+            other = [r | {"domain": "hotel", "value": 1.0} for r in table] + [r | {"metric": "bleu", "value": 0.0} for r in table]
+            scores.write_text(json.dumps({"table": [*other, *table]}))
+        return doubts("prompt", trained=tmp_path, scores=scores)
+
+    return judge
+
+
+def test_an_agent_that_learned_nothing_is_announced(measured):
+    assert "named no value of an entity correctly" in measured(0.0, 0.0)
+    assert "(3.0%) is no better than that of one constant answer (3.0%)" in measured(0.0, 0.1, held_out=(0.03, 0.03))
+
+
+def test_an_agent_better_than_nothing_is_not_doubted(measured):
+    assert measured(0.0, 0.01) == measured() == measured(0.0, 0.1, held_out=(0.031, 0.03)) == ""
