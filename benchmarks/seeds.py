@@ -26,7 +26,6 @@ from flows.context import StageContext, git_commit
 from flows.results_files import renew_tables, rows_of
 from flows.stages import STAGES
 from models.reporting.results import Result, ResultRow, write_result
-from tasks.code_closure import module_path
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIED = {"fusion": ("corpus.world.seed", "fusion.seed"), "dialogue": ("dialogues.town.seed", "retriever.seed", "dialogue.seed")}
@@ -82,9 +81,9 @@ def main() -> None:
 
 @functools.cache
 def code_digest(half: str) -> str:
-    """Return a digest of all modules that the half's result depends on."""
-    modules = {name for stage in STAGES if half in stage.halves for name in stage.code()}
-    return hashlib.sha256(b"".join(module_path(name).read_bytes() for name in sorted(modules))).hexdigest()
+    """Return a digest of all code that the half's result depends on."""
+    code = {stage.name: stage.code() for stage in STAGES if half in stage.halves}
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
 
 
 def parse() -> argparse.Namespace:

@@ -9,11 +9,12 @@ from ruamel.yaml import YAML
 
 from flows.stages import STAGES, Stage
 from models.files import write_atomic
-from tasks.code_closure import module_path
+from tasks.code_identity import module_path, package_files
 from tasks.workspace import project_root
 
 HEADER = """# Derived from flows/stages.py by `python -m flows dvc --write`; a test keeps the two equal. Do not edit by hand.
-# `profile`, `methods` and `variants` come from params.yaml. Stages depend on the import closure of their code.
+# `profile`, `methods` and `variants` come from params.yaml. A stage depends on the code it reaches;
+# a folder is named where the stage reaches every module below it.
 """
 
 
@@ -30,8 +31,7 @@ def _definition(stage: Stage) -> dict[str, Any]:
     if stage.matrix:
         body["matrix"] = {stage.item: f"${{{stage.matrix}}}"}
     body["cmd"] = f"python -m flows run {stage.name}{option}"
-    code = [module_path(name).relative_to(project_root()).as_posix() for name in stage.code()]
-    body["deps"] = [*(f"artifacts/${{profile}}/{name}" for name in stage.inputs), "profiles/${profile}.yaml", *code]
+    body["deps"] = [*(f"artifacts/${{profile}}/{name}" for name in stage.inputs), "profiles/${profile}.yaml", *code_places(stage)]
     body["params"] = [*stage.sections]
     body["outs"] = [out]
     reports = [f"reports/${{profile}}/{name}" for name in stage.metrics]
@@ -40,6 +40,20 @@ def _definition(stage: Stage) -> dict[str, Any]:
     if stage.plots:
         body["outs"] += [{f"reports/${{profile}}/{name}": {"cache": False}} for name in stage.plots]
     return body
+
+
+def code_places(stage: Stage) -> list[str]:
+    """Return the files and folders, relative to the project, that hold what a stage reaches.
+
+    A folder stands for its modules where the stage reaches all modules below it, the files of packages aside: those hold no code.
+    """
+    root = project_root()
+    reached = {path for name in stage.code() for path in (module_path(name), *package_files(name))}
+    modules = {path for path in reached if path.name != "__init__.py" and path.suffix == ".py"}
+    folders = {folder for path in modules for folder in path.parents if root in folder.parents}
+    whole = {f for f in folders if {p for p in f.rglob("*.py") if p.name != "__init__.py"} <= modules}
+    places = {next((f for f in [*path.parents][::-1] if f in whole), path) for path in reached}
+    return sorted(place.relative_to(root).as_posix() for place in places)
 
 
 PLOTS: Mapping[str, Mapping[str, str]] = {

@@ -14,7 +14,6 @@ from models.errors import ArtifactError
 from models.files import read_record, write_atomic
 from models.redaction import redacted
 from tasks.artifact import file_digest, published_bytes
-from tasks.code_closure import module_digest
 from tasks.manifest import MANIFEST, parse_manifest, read_manifest, unlisted
 from tasks.tracking_log import flatten
 
@@ -118,7 +117,7 @@ def snapshot(ctx: StageContext, stage: Stage, *, item: str = "") -> dict[str, di
     return {
         "params": redacted(chosen),
         "inputs": _inputs(ctx, stage),
-        "code": {name: module_digest(name) for name in stage.code()},
+        "code": stage.code(),
         "outputs": _manifests(ctx.out(stage.name, *([item] if item else []))),
     }
 

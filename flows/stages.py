@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tasks.code_closure import closure
-from tasks.step_code import INFRASTRUCTURE
+from tasks.code_identity import INFRASTRUCTURE, reach
 
 # Which cache, which tracker, which engine, how params are read: editing these changes no result.
-MACHINERY = INFRASTRUCTURE | {"flows", "flows.context", "flows.parallel", "flows.stages"}
+MACHINERY = INFRASTRUCTURE | {"flows.context", "flows.parallel", "flows.stages"}
 
 
 Half = Literal["fusion", "dialogue"]
@@ -56,9 +55,9 @@ class Stage:
         """Module of the flow."""
         return self.entry.partition(":")[0]
 
-    def code(self) -> tuple[str, ...]:
-        """Modules its result depends on: the import closure of its flow, without the machinery that runs and records."""
-        return closure((self.module,), without=MACHINERY)
+    def code(self) -> dict[str, str]:
+        """Return module → sha256 of what its body reaches in it, without the machinery that runs and records."""
+        return reach(self.entry, without=MACHINERY).code
 
     def body(self) -> Callable[..., Any]:
         """Import and return the stage's body."""

@@ -1,6 +1,6 @@
 """The one cache policy: a step is identified by its typed params, the digests of its inputs, and its code.
 
-key = sha256 of canonical JSON {step, params sections, input sha256s, digest of the code's import closure}. Execution
+key = sha256 of canonical JSON {step, params sections, input sha256s, digest of the code it reaches}. Execution
 choices (`Runtime`, `Tracking`, `StageRun`) are excluded by type; values without a stable identity raise. Paths never enter: a
 param that names a file or folder counts by what lies there.
 """
@@ -30,9 +30,9 @@ from models.params.base import Section, with_places
 from models.params.runtime import Runtime, Tracking
 from models.redaction import hide_address
 from tasks.artifact import Artifact, publish, tree_digest
+from tasks.code_identity import step_code_digest
 from tasks.locking import FolderOf, ProcessLocks
 from tasks.secrets import guard_secrets
-from tasks.step_code import step_code_digest
 from tasks.workspace import project_root, work_dir
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What was found in source files, kept across processes for as long as they do not change.
 
-Reading the whole project's syntax trees takes a second of every process; a file's size and times of change tell whether to.
+Parsing the whole project takes a second of every process; a file's size and times of change tell whether it is needed.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from models.files import read_record, write_atomic
 
 
 class CodeMemo:
-    """A JSON file {head, files: {path: [stamp, found]}}, read when first asked and written by `save`.
+    """A JSON file {head, files: {path: [stamp, found]}}, read on the first `get` and written by `save`.
 
-    Another Python or an edit of the module that fills it makes it worthless: both stand in its head.
+    It is discarded under another Python, and after an edit of the module that fills it: both are in its head.
     """
 
     def __init__(self, path: Path, *, filled_by: Path) -> None:
@@ -32,25 +32,24 @@ class CodeMemo:
         return row[1] if row is not None and row[0] == [*stamp] else None
 
     def put(self, path: Path, stamp: Sequence[int], found: Any) -> None:
-        """Remember something JSON-ready."""
+        """Keep `found`, which must be JSON-ready, for this state of the file."""
         self._read()[str(path)] = [[*stamp], found]
         self._new = True
 
     def save(self) -> None:
-        """Write what is new; a place that cannot be written is no harm."""
+        """Write what is new; where the place cannot be written, the next process parses again."""
         with self._guard:
-            if not self._new:
-                return
-            self._new = False
-            with contextlib.suppress(OSError):
-                write_atomic(self._path, json.dumps({"head": self._head(), "files": dict(self._read())}))
+            if self._new:
+                self._new = False
+                with contextlib.suppress(OSError):
+                    write_atomic(self._path, json.dumps({"head": self._head(), "files": dict(self._read())}))
 
     def _read(self) -> dict[str, list[Any]]:
         if self._files is None:
             content = read_record(self._path) or {}
-            files = content.get("files")
-            kept = files if isinstance(files, dict) and content.get("head") == self._head() else {}
-            self._files = {path: row for path, row in kept.items() if isinstance(row, list) and len(row) == 2}
+            files = content.get("files") if content.get("head") == self._head() else None
+            rows = files.items() if isinstance(files, dict) else ()
+            self._files = {path: row for path, row in rows if isinstance(row, list) and len(row) == 2}
         return self._files
 
     def _head(self) -> list[Any]:
@@ -58,6 +57,6 @@ class CodeMemo:
 
 
 def stamp_of(path: Path) -> tuple[int, int, int]:
-    """Return what tells one state of a file from another: size, time of its content, time of any change."""
+    """Return size, time of the last write and time of the last change of any kind (both in ns)."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,13 +1,16 @@
 """dvc.yaml, the stage table and what stages depend on."""
 
+import ast
+import shutil
 from pathlib import Path
 
 import pytest
 
-from flows.dvc_file import render
-from flows.stages import STAGES
+from flows.dvc_file import code_places, render
+from flows.stages import MACHINERY, STAGES, Stage
 from models.params.root import Params
-from tasks.code_closure import module_path
+from tasks.code_identity import PACKAGES, module_path, package_files, reach
+from tasks.workspace import project_root
 
 _BY_NAME = {stage.name: stage for stage in STAGES}
 
@@ -35,33 +38,104 @@ def test_sections_exist() -> None:
         assert {s.partition(".")[0] for s in one.sections} <= set(known)
 
 
+MODULES = sorted(p.relative_to(project_root()) for package in PACKAGES for p in (project_root() / package).rglob("*.py"))
+CODE = [path for path in MODULES if path.name != "__init__.py"]
+
+
+def test_package_files_hold_no_code() -> None:
+    """Stages depend on folders and modules, not on the files of packages."""
+    for path in set(MODULES) - set(CODE):
+        body = ast.parse((project_root() / path).read_text(encoding="utf-8")).body
+        assert len(body) <= 1 and all(isinstance(node, ast.Expr) for node in body), f"{path} must hold a docstring only"
+
+
+def _covered(path: Path, places: list[str]) -> bool:
+    return any(path == Path(place) or Path(place) in path.parents for place in places)
+
+
+@pytest.mark.parametrize("one", STAGES, ids=lambda one: one.name)
+def test_a_module_is_a_dependency_of_a_stage_if_and_only_if_the_stage_reaches_it(one: Stage) -> None:
+    reached, places = {module_path(name).relative_to(project_root()) for name in one.code()}, code_places(one)
+    assert {path for path in CODE if _covered(path, places)} == reached & set(CODE)
+    assert not any(_covered(Path(a), [b]) for a in places for b in places if a != b), "no place lies in another"
+
+
+def test_the_other_files_of_a_package_are_dependencies_of_the_stages_that_reach_it() -> None:
+    templates = package_files("models.reporting")
+    assert len(templates) >= 5
+    for one in STAGES:
+        places = code_places(one)
+        found = [_covered(path.relative_to(project_root()), places) for path in templates]
+        assert found == [one.name == "report"] * len(templates)
+
+
+def _reaches(one: Stage, *folders: str) -> list[Path]:
+    places = code_places(one)
+    return [path for path in CODE if _covered(path, [*folders]) and _covered(path, places)]
+
+
 @pytest.mark.parametrize(
     ("name", "never"),
     [
-        ("fuse", "models.params.evaluation"),
-        ("fuse", "models.evaluation.fusion.comparison"),
-        ("teach", "models.fusion.train.run"),
-        ("prepare", "models.params.fusion"),
-        ("sources", "models.fusion.losses"),
+        ("prepare", ["models/lm", "models/fusion", "models/evaluation", "models/training", "models/params/fusion.py"]),
+        ("sources", ["models/fusion", "models/training", "models/dialogue", "models/params/fusion.py"]),
+        ("teach", ["models/dialogue", "models/world", "models/training", "models/fusion/train", "models/params/fusion.py"]),
+        ("fuse", ["models/evaluation", "models/dialogue", "models/world", "models/params/evaluation.py"]),
+        ("evaluate_fusion", ["models/dialogue", "models/world", "models/training", "models/reporting"]),
+        ("train_dialogue", ["models/fusion", "models/evaluation", "models/world", "models/params/dialogue_evaluation.py"]),
+        ("evaluate_dialogue", ["models/fusion/train", "models/dialogue/train", "models/training", "models/reporting"]),
+        ("report", ["models/fusion/train", "models/dialogue/train", "models/training", "models/dialogue/generators"]),
     ],
 )
-def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: str) -> None:
-    assert never not in _BY_NAME[name].code()
+def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: list[str]) -> None:
+    assert not _reaches(_BY_NAME[name], *never)
 
 
 @pytest.mark.parametrize(
     ("name", "always"),
     [
-        ("fuse", "models.fusion.losses"),
-        ("fuse", "models.tokenization.alignment"),
-        ("teach", "models.fusion.teacher_forcing"),
-        ("teach", "models.lm.answers"),
-        ("prepare", "models.corpus.split"),
-        ("evaluate_fusion", "models.evaluation.bootstrap"),
+        ("fuse", "models/fusion/losses.py"),
+        ("fuse", "models/tokenization/alignment.py"),
+        ("teach", "models/fusion/teacher_forcing.py"),
+        ("teach", "models/lm/answers.py"),
+        ("teach", "models/lm/source_file.py"),
+        ("prepare", "models/corpus/split.py"),
+        ("evaluate_fusion", "models/evaluation/bootstrap.py"),
+        ("report", "models/reporting/canvas.py"),
     ],
 )
 def test_code_of_a_stage_is_among_its_dependencies(name: str, always: str) -> None:
-    assert always in _BY_NAME[name].code()
+    assert _reaches(_BY_NAME[name], always)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "dirty"),
+    [
+        ("models/fusion/losses.py", "\n\n\n", "\n\n\n# a comment\n", set()),
+        ("models/fusion/losses.py", '"""', '"""Edited. ', set()),
+        ("models/fusion/losses.py", "\n\n\n", "\n\n\nEDITED = 1\n", {"fuse"}),
+        ("models/evaluation/fusion/comparison.py", "\n\n\n", "\n\n\nEDITED = 1\n", {"evaluate_fusion", "report"}),
+        ("tasks/evaluation.py", 'SCORES = "', 'SCORES = "x', {"evaluate_fusion", "report"}),
+        ("models/reporting/style.css.j2", "{", "{ ", {"report"}),
+    ],
+)
+def test_which_stages_an_edit_dirties(copied: Path, file: str, old: str, new: str, dirty: set[str]) -> None:
+    before = {one.name: one.code() for one in STAGES}
+    text = (copied / file).read_text(encoding="utf-8")
+    assert old in text
+    (copied / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    after = {one.name: reach(one.entry, without=MACHINERY, root=copied).code for one in STAGES}
+    (copied / file).write_text(text, encoding="utf-8")
+    assert {name for name in before if before[name] != after[name]} == dirty
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three packages in a folder where they may be edited."""
+    folder = tmp_path_factory.mktemp("copied")
+    for package in PACKAGES:
+        shutil.copytree(project_root() / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 def test_runtime_is_no_section_of_any_stage() -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import stage_record
 from flows.context import StageContext
 from flows.params.file import load_params
 from flows.stage_record import StageCost, changes, record_path, took, write_record
-from flows.stages import STAGES
+from flows.stages import STAGES, Stage
 from models.params.corpus import CorpusSet
 from tasks import workspace
 from tasks.artifact import materialise, publish
@@ -27,7 +26,7 @@ COST = StageCost(seconds=3.0, peak_bytes=5, stored_bytes=7, cpu_seconds=2.0)
 def ctx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
     monkeypatch.setenv(workspace.ROOT_VARIABLE, str(tmp_path))
     workspace.project_root.cache_clear()
-    monkeypatch.setattr(stage_record, "module_digest", lambda name: "code")
+    monkeypatch.setattr(Stage, "code", lambda self: {"models.some": "digest"})
     made = StageContext(root=tmp_path, params=load_params(PROJECT, profile="smoke").params)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.txt").write_text("one")

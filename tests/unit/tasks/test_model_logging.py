@@ -5,7 +5,7 @@ from importlib.metadata import packages_distributions, version
 
 import pytest
 
-from tasks.code_closure import closure, module_path
+from tasks.code_identity import module_path, reach
 from tasks.model_logging import requirements
 
 
@@ -13,7 +13,7 @@ from tasks.model_logging import requirements
 def test_every_import_of_the_shipped_code_is_required(module: str) -> None:
     listed = {line.partition("==")[0] for line in requirements(module)}
     owners = packages_distributions()
-    for name in closure([module]):
+    for name in reach(module, by_name=False).code:
         for node in ast.walk(ast.parse(module_path(name).read_text(encoding="utf-8"))):
             named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             named += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
