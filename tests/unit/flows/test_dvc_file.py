@@ -78,7 +78,7 @@ def _reaches(one: Stage, *folders: str) -> list[Path]:
     ("name", "never"),
     [
         ("prepare", ["models/lm", "models/fusion", "models/evaluation", "models/training", "models/params/fusion.py"]),
-        ("sources", ["models/fusion", "models/training", "models/dialogue", "models/params/fusion.py"]),
+        ("sources", ["models/fusion", "models/training/trainer.py", "models/dialogue", "models/params/fusion.py"]),
         ("teach", ["models/dialogue", "models/world", "models/training", "models/fusion/train", "models/params/fusion.py"]),
         ("fuse", ["models/evaluation", "models/dialogue", "models/world", "models/params/evaluation.py"]),
         ("evaluate_fusion", ["models/dialogue", "models/world", "models/training", "models/reporting"]),
