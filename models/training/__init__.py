@@ -1,1 +1,1 @@
-"""What both wings' trainings share: trainer, checkpoints, guard, history, processes."""
+"""What both wings' trainings share: Trainer, its arguments, learning rates, report window, checkpoints, locks, history."""

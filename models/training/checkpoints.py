@@ -2,8 +2,8 @@
 
 A folder of resume state holds `execution.json` (how the first run was executed), `history.jsonl` (the curves so far),
 `checkpoint-<step>/` (Hugging Face Trainer format plus `complete.json`, written last, with the digest of every file) and
-`phases-<fingerprint>/` (models of finished phases, each with its digest beside it). A checkpoint that was being written when the
-process died lies under `writing/` and is never read.
+`phases-<fingerprint>/` (models of finished phases, each with a `.sha256` file). A checkpoint that was being written when the
+process died is under `writing/` and is never read.
 """
 
 import hashlib
@@ -49,24 +49,24 @@ def fingerprint(cfg: Section, *, method: str, target_digest: str, store_digests:
 
 
 def write_json(path: Path, row: Mapping[str, Any]) -> None:
-    """Write JSON beside its place, force it to disk and rename it."""
+    """Write indented JSON with sorted keys, whole or not at all."""
     write_atomic(path, json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def place_folder(source: Path, final: Path) -> None:
-    """Put a copy of a finished folder at `final`: hard links where the file system allows, else copies."""
+    """Replace `final` with a copy of a finished folder: hard links where the file system allows, else copies."""
     with replacing_folder(final) as temporary:
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
             link_or_copy(path, temporary / path.relative_to(source))
 
 
 def seal(folder: Path) -> None:
-    """Keep the digest of a finished folder beside it."""
+    """Write the digest of a finished folder to `<folder>.sha256`."""
     write_atomic(_seal_of(folder), tree_digest(folder))
 
 
 def is_whole(folder: Path) -> bool:
-    """Say whether a folder is there as it was when it was sealed."""
+    """Return whether a folder exists and is unchanged since `seal`."""
     seal = _seal_of(folder)
     return folder.is_dir() and seal.is_file() and seal.read_bytes() == tree_digest(folder).encode()
 
@@ -117,39 +117,39 @@ class CheckpointFolder:
 
     Attributes:
         root: The folder of resume state.
-        fingerprint: Of the training; foreign checkpoints are never resumed.
+        fingerprint: Of the training; checkpoints of another one are never resumed.
     """
 
     def __init__(self, root: Path, *, fingerprint: str, keep: int) -> None:
-        """Bind to a folder; nothing is read or written."""
+        """Use `root`, and keep the newest `keep` checkpoints; nothing is read or written yet."""
         self.root = root
         self.fingerprint = fingerprint
         self._keep = keep
 
     @property
     def writing(self) -> Path:
-        """Where a checkpoint is being written."""
+        """Folder of the checkpoint that is being written."""
         return self.root / _WRITING
 
     @property
     def phases(self) -> Path:
-        """Where the models of finished phases wait for the end of the training."""
+        """Folder of the models of finished phases, until the training ends."""
         return self.root / f"phases-{self.fingerprint[:12]}"
 
     def discard_torn(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove the checkpoint that a killed process left incomplete."""
         if self.writing.exists():
-            logger.info("Removing a half-written checkpoint under `%s`.", self.writing)
+            logger.info("Removing an incomplete checkpoint under `%s`.", self.writing)
             shutil.rmtree(self.writing)
 
     def newest(
         self, *, phase_ends: Mapping[int, int] | None = None, lacks: Callable[[Path], Sequence[str]] | None = None
     ) -> Path | None:
-        """Return the newest checkpoint of this training that is whole, or None; why others are passed over is logged.
+        """Return the newest intact checkpoint of this training, or None; the reason for skipping one is logged.
 
         Args:
-            phase_ends: Step at which a phase ends → its number: a checkpoint from there on needs that phase's model.
-            lacks: Names what else a checkpoint needs and has not.
+            phase_ends: Step at which a phase ends → its number: checkpoints from that step on need the phase's model.
+            lacks: Returns the names of what else a checkpoint needs and does not have.
         """
         for path in reversed(self._numbered()):
             reason = self._objection(path) or self._damage(path)
@@ -164,11 +164,11 @@ class CheckpointFolder:
         return None
 
     def phase(self, number: int) -> Path:
-        """Where the model of a finished phase is kept."""
+        """Return the folder of the model of a finished phase, counted from 1."""
         return self.phases / f"phase-{number}"
 
     def commit(self, step: int) -> Path:
-        """Declare the checkpoint under `writing` complete, and drop the oldest beyond `keep`."""
+        """Move the checkpoint of a step from `writing` to its place, delete the oldest beyond `keep`, and return the place."""
         source, final = self.writing / f"checkpoint-{step}", self.root / f"checkpoint-{step}"
         _sync(source)
         files = {
@@ -181,7 +181,7 @@ class CheckpointFolder:
         if final.exists():
             shutil.rmtree(final)
         source.replace(final)
-        # Checkpoints of other trainings, and later steps than this one, are overtaken.
+        # Checkpoints of other trainings, and of later steps than this one, are obsolete.
         ours = [p for p in self._numbered() if _step_of(p) < step and self._objection(p) is None]
         kept = {final, *ours[len(ours) - min(len(ours), self._keep - 1) :]}
         for path in self._numbered():
@@ -190,7 +190,7 @@ class CheckpointFolder:
         return final
 
     def execution(self, present: Execution) -> Execution:
-        """Return the first run's way of execution if it was this training, else record `present`; differences are logged."""
+        """Return how the first run of this training was executed, or record `present` if this is the first; log differences."""
         path = self.root / EXECUTION
         first = read_record(path)
         if first is None or first.get("fingerprint") != self.fingerprint or first.keys() != asdict(present).keys():
@@ -199,18 +199,18 @@ class CheckpointFolder:
         kept = Execution(**first)
         changed = [k for k in ("threads", "micro_batch_size", "world_size", "dtype", "device") if first[k] != asdict(present)[k]]
         if changed:
-            told = ", ".join(f"{k} {first[k]} (now {asdict(present)[k]})" for k in changed)
+            changes = ", ".join(f"{k} {first[k]} (now {asdict(present)[k]})" for k in changed)
             logger.warning(
-                "This training was begun with %s. Threads and micro-batch of the first run are kept, so that it ends with the "
+                "This training was started with %s. Threads and micro-batch of the first run are kept, so that it ends with the "
                 "same bits; device and number of processes cannot be, and then it agrees within rounding only. "
-                "Delete `%s` to go on with the present values.",
-                told,
+                "Delete `%s` to continue with the present values.",
+                changes,
                 path,
             )
         return kept
 
     def record(self, execution: Execution) -> None:
-        """Write `execution.json`."""
+        """Write `execution.json`, which later runs of the training read."""
         self.root.mkdir(parents=True, exist_ok=True)
         write_json(self.root / EXECUTION, asdict(execution))
 
@@ -219,7 +219,7 @@ class CheckpointFolder:
         return sorted(found, key=_step_of)
 
     def _objection(self, path: Path) -> str | None:
-        """Say what is wrong with a checkpoint as far as names and sizes tell."""
+        """Return what is wrong with a checkpoint, judging by names and sizes; None if nothing is."""
         marker = read_record(path / MARKER)
         if marker is None or not _is_marker(marker):
             return f"it has no readable {MARKER} (the process was killed while writing it, or another version wrote it)"
@@ -232,7 +232,7 @@ class CheckpointFolder:
         return None
 
     def _damage(self, path: Path) -> str | None:
-        """Say what was altered in a checkpoint to which `_objection` has none: one flipped bit would go into the result."""
+        """Return what was altered in a checkpoint that passed `_objection`, or None: one flipped bit would reach the result."""
         marker = read_record(path / MARKER) or {}
         for name, file in marker["files"].items():
             if (found := file_digest(path / name)) != file["sha256"]:

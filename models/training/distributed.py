@@ -1,4 +1,4 @@
-"""Several processes: the job they are told, the torchrun command, and the way back of metrics, results and errors.
+"""Training in several processes: the job file, the torchrun command, and the way back of metrics, results and errors.
 
 A flow runs in one process with its tracking; the training runs in others, started by torchrun. They share `resume_dir`: the job
 goes there as `job.json`, rank 0 appends metrics to `events.jsonl`, every rank leaves its error in `error-<rank>.json`.
@@ -64,7 +64,7 @@ class FusionJob:
 
     @classmethod
     def read(cls, path: Path) -> "FusionJob":
-        """Read what `write` wrote."""
+        """Return the job of a file that `write` wrote."""
         row = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             cfg=FusionParams(**row["cfg"]),
@@ -80,7 +80,7 @@ class FusionJob:
 
 
 def launched() -> bool:
-    """Say whether this process was started by torchrun."""
+    """Return whether torchrun started this process."""
     return torch.distributed.is_torchelastic_launched()
 
 
@@ -98,7 +98,7 @@ def launch(job: FusionJob, sink: MetricsSink) -> None:
     """Train a job in `runtime.nproc` processes and wait for them; metrics reach `sink` as they come.
 
     Raises:
-        FusedialError: What the first failing rank raised; or the end of its log, if it raised none of ours.
+        FusedialError: What the first failing rank raised; if it was another kind of error, one with the end of the log.
     """
     path = job.write()
     folder = job.resume_dir
@@ -122,7 +122,7 @@ def launch(job: FusionJob, sink: MetricsSink) -> None:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the launcher if it still runs; it ends its ranks."""
+    """Terminate the launcher, if it is still running; it terminates its ranks."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -145,7 +145,7 @@ def _failure(folder: Path, code: int) -> FusedialError:
 
 
 def leave_error(folder: Path, rank: int, error: FusedialError) -> None:
-    """Leave an error for the process that waits in `launch`."""
+    """Write `error-<rank>.json`, which the process that waits in `launch` raises."""
     write_json(folder / f"error-{rank}.json", {"kind": type(error).__name__, "message": str(error)})
 
 
@@ -157,11 +157,11 @@ class EventSink:
         self._path = folder / _EVENTS
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Pass metrics on."""
+        """Append a line with the metrics of a step."""
         self._append({"metrics": dict(metrics), "step": step})
 
     def progress(self, done: int, total: int, *, unit: str) -> None:
-        """Pass progress on."""
+        """Append a line with the progress."""
         self._append({"done": done, "total": total, "unit": unit})
 
     def _append(self, event: Mapping[str, object]) -> None:
@@ -170,7 +170,7 @@ class EventSink:
 
 
 class _EventReader:
-    """Hands whole lines of the events file to a sink; a line being written waits for its end."""
+    """Passes complete lines of the events file to a sink; a line that is still being written is left for the next call."""
 
     def __init__(self, file: TextIO, sink: MetricsSink) -> None:
         self._file, self._sink, self._rest = file, sink, ""

@@ -18,10 +18,14 @@ _LOCK_WAIT_S = 10.0
 
 @contextmanager
 def exclusive(folder: Path, *, wanted: bool = True) -> Iterator[None]:
-    """Keep `folder` to this process: what a killed launcher left running must not write beside us.
+    """Lock `folder` for this process: processes that a killed launcher left running must not write to it as well.
+
+    Args:
+        folder: Resume state; created if absent.
+        wanted: False = do nothing (the ranks that do not write).
 
     Raises:
-        ArtifactError: Another process has it.
+        ArtifactError: Another process has held the lock for 10 seconds.
     """
     if not wanted:
         yield
@@ -42,7 +46,7 @@ def exclusive(folder: Path, *, wanted: bool = True) -> Iterator[None]:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    """Compute with this many torch threads."""
+    """Compute with `number` torch threads inside the block, and restore the previous number."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -52,6 +56,6 @@ def use_threads(number: int) -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Wait until all processes of the group are here."""
+    """Return once all processes of the group, if there is one, have called this."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()

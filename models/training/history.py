@@ -8,7 +8,7 @@ from typing import Any
 from models.files import write_atomic
 from models.metrics_sink import MetricsSink
 
-# They tell about the machine, not about the training, so they would make equal runs differ.
+# Properties of the machine, not of the training: they would make equal runs differ.
 _PER_RUN = frozenset({"train/tokens_per_s"})
 
 
@@ -16,14 +16,14 @@ class HistorySink:
     """Passes everything on to another sink and keeps the metrics in a file."""
 
     def __init__(self, sink: MetricsSink, scratch: Path) -> None:
-        """Append to `scratch` (JSON lines), which survives a kill; a line torn by one is closed, so that it spoils no other."""
+        """Append to `scratch` (JSON lines), which survives a kill; a line that a kill truncated is ended first."""
         self._sink, self._scratch = sink, scratch
         if scratch.is_file() and not scratch.read_bytes().endswith(b"\n"):
             with scratch.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Keep the row and pass it on."""
+        """Append the row to the file, without metrics that vary from run to run, and pass everything on."""
         row = {"step": step, **{k: float(v) for k, v in metrics.items() if k not in _PER_RUN}}
         with self._scratch.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -35,10 +35,10 @@ class HistorySink:
 
 
 def write_history(scratch: Path, path: Path) -> int:
-    """Write one row for every step, in order; returns the number of rows.
+    """Write one row per step to `path`, in order of steps, and return the number of rows.
 
-    Of a metric logged twice at a step (before and after a kill) the last value counts. What is no row (a kill or a full disk can
-    tear one) is dropped.
+    If a metric was logged twice at a step (before and after a kill), the last value counts. Lines that are not rows (a kill or a
+    full disk can truncate one) are dropped.
     """
     rows: dict[int, dict[str, Any]] = {}
     for line in scratch.read_bytes().splitlines() if scratch.is_file() else []:

@@ -30,7 +30,7 @@ def warmup_steps(ratio: float, num_steps: int) -> int:
 def rate_curve(num_steps: int, *, warmup_ratio: float, decay: Decay) -> npt.NDArray[np.float64]:
     """Return the factor at each step and after the last, float64[num_steps + 1], read-only, peak 1.
 
-    Warm-up takes `warmup_steps` and reaches the peak at the last of them; the step after it is at the peak, too. The last entry
+    Warm-up takes `warmup_steps` and reaches the peak at the last of them; so is the step after it. The last entry
     is what the decay comes down to: 0, or 1 under `constant`.
     """
     done = np.arange(num_steps + 1)

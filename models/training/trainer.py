@@ -185,7 +185,7 @@ class MemoryKeeper(TrainerCallback):
     """Returns freed memory to the system after each step on a CPU: batches of varying length fragment glibc's heap."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Return it."""
+        """Trim the heap."""
         give_back_after(args.device.type)
 
 

@@ -106,7 +106,7 @@ def test_killed_teach_keeps_its_shards(outcome: Callable[[str], Any], smoke: San
 def test_killed_fuse_goes_on_from_its_checkpoint(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
     resumed: Resumed = outcome("killed fuse")
     assert resumed.outputs == smoke.manifests("fuse"), "the earlier outputs stay until there are new ones"
-    told = re.search(r"Going on from `checkpoint-(\d+)` of (\d+) steps", resumed.done.err)
+    told = re.search(r"Resuming from `checkpoint-(\d+)` of (\d+) steps", resumed.done.err)
     assert told, resumed.done.err
     assert int(told[1]) == max(resumed.checkpoints) < int(told[2]) == STEPS
     (history,) = resumed.project.out("fuse", "profuser").glob("*/history.jsonl")

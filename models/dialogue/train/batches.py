@@ -25,8 +25,8 @@ class DialogueBatch:
         response_mask: True at response tokens, bool[B, R].
         within: KB rows that each turn may retrieve; None = the whole knowledge base.
         turns: Index of each turn.
-        places: Place of each turn in the step; with it and the step, what is drawn for a turn does not depend on how the
-            step is cut into micro-batches.
+        places: Place of each turn in the step. Draws are seeded by step and place, so that they do not depend on how the step is
+            cut into micro-batches.
         step: Optimiser step, from 0.
         num_tokens: Response tokens.
     """
@@ -98,7 +98,7 @@ class TurnSampler(Sampler[list[PlannedTurn]]):
 
 
 class DialogueCollator:
-    """Lays turns out as tensors."""
+    """Makes the tensors of a micro-batch."""
 
     def __init__(self, turns: DialogueTurns, *, retriever: Retriever, pad_id: int) -> None:
         """Pad queries as the retriever does, responses with `pad_id`."""

@@ -29,9 +29,9 @@ def negative_rows(
 ) -> list[int | None]:
     """Return the KB row of each turn's negative entity, or None where it has none.
 
-    It is chosen among what the turn could have retrieved: the whole knowledge base or its session. A session of which everything
-    was retrieved leaves no entity; then one from elsewhere in the knowledge base is drawn. Where that, too, is exhausted (K is
-    the size of the knowledge base), the turn goes without: the paper is silent on this.
+    It is chosen among the entities that the turn could have retrieved: the whole knowledge base or its session. If all of a
+    session was retrieved, one from elsewhere in the knowledge base is drawn. If that is exhausted as well (K is the size of the
+    knowledge base), the turn has none. The paper does not cover this case.
 
     Args:
         kind: `lowest` score, `next_rank` (rank K + 1), a `random` one, or `none`.
@@ -40,7 +40,7 @@ def negative_rows(
         retrieved: KB rows given to the generator, for each turn.
         wider: For `next_rank`: hits of at least K + 1.
         within: Sessions; None = the whole knowledge base.
-        seeds: Of what is drawn, for each turn.
+        seeds: Seed of the random draws, for each turn.
     """
     if kind == "none":
         return [None] * len(retrieved)
@@ -97,7 +97,7 @@ class Choice:
 
 
 class EntityChooser:
-    """Chooses by search; the index is given anew each time, for it is refreshed."""
+    """Chooses entities by search, in the index given to each call: a refresh replaces it."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class EntityChooser:
         negative: NegativeKind,
         seed: int,
     ) -> None:
-        """Keep what does not change in a training."""
+        """Take what stays the same throughout a training."""
         self._kb, self._builder, self._meta, self._values = kb, builder, meta, value_index
         self._k, self._negative, self._seed = num_retrieved, negative, seed
 
@@ -131,8 +131,8 @@ class EntityChooser:
             q_reps: float32[B, D].
             contexts: Utterances, for the co-occurrence test.
             within: Sessions; None = the whole knowledge base.
-            seeds: Of what is drawn for each turn.
-            positives: KB rows that must be among a turn's entities, None = none; empty = for no turn.
+            seeds: Seed of the random draws, for each turn.
+            positives: KB row that must be among each turn's entities, None = no such row; empty = none for any turn.
         """
         wider = index.search(q_reps, self._k + (self._negative == "next_rank"), within=within)
         hits = first(wider, self._k)
@@ -143,7 +143,7 @@ class EntityChooser:
             self._negative,
             index,
             q_reps,
-            # What a positive has displaced was retrieved, too.
+            # The entity that a positive displaced was retrieved as well.
             retrieved=[list(dict.fromkeys([*rows, *(row for row, _ in hits.of(b))])) for b, rows in enumerate(found)],
             wider=wider,
             within=within,
@@ -178,9 +178,9 @@ class EntityChooser:
 
 
 def with_positives(hits: Hits, positives: Sequence[int | None], *, seeds: Sequence[tuple[int, ...]]) -> Hits:
-    """Let each turn's positive, where it was not retrieved, take the place and the score of a retrieved entity drawn by lot.
+    """Give each turn's positive, where it was not retrieved, the place and the score of a randomly drawn retrieved entity.
 
-    Were it always the last one, meta knowledge would teach the generator to believe the last.
+    If it were always the last place, the generator would learn from the meta knowledge to trust the last entity.
     """
     rows = hits.rows.copy()
     for b, (row, seed) in enumerate(zip(positives, seeds, strict=True)):

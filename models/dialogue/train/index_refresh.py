@@ -1,4 +1,4 @@
-"""The index of a training: made again from the encoder as it is, when the encoder has changed."""
+"""The index of a training: rebuilt with the present encoder when the encoder has changed."""
 
 import logging
 from typing import Any
@@ -19,15 +19,15 @@ _GATHERED = 65_536  # entities whose vectors are exchanged at a time
 
 
 class IndexRefresher:
-    """Holds the index that training searches; a refresh embeds all entities, but nothing as long as the encoder stood still.
+    """Holds the index that training searches; a refresh embeds all entities, unless the encoder has not changed.
 
     Attributes:
         num_embedded: Entities embedded so far.
-        num_refreshes: Refreshes that did so.
+        num_refreshes: Refreshes that embedded them.
     """
 
     def __init__(self, retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams, device: str, batch_size: int = 64) -> None:
-        """Bind encoder and entities; the first refresh makes the index."""
+        """Use `retriever` for the entities of `kb`; the first refresh builds the index."""
         self._retriever, self._kb, self._cfg, self._device, self._batch_size = retriever, kb, cfg, device, batch_size
         self._index: EntityIndex | None = None
         self._stale = True
@@ -39,7 +39,7 @@ class IndexRefresher:
         """The index as of the last refresh.
 
         Raises:
-            RetrievalError: There was none.
+            RetrievalError: There has been no refresh.
         """
         if self._index is None:
             raise RetrievalError("The index of the training must be made before it is searched. Call `refresh` first.")
@@ -55,9 +55,9 @@ class IndexRefresher:
         self._stale = True
 
     def refresh(self) -> bool:
-        """Embed all entities and index them, if the encoder has changed; return whether it had.
+        """Embed all entities and index them if the encoder has changed; return whether it had.
 
-        Several processes share the work and each indexes all: every one must call this, with the same weights.
+        Processes share the embedding and each indexes all entities: every process must call this, with the same weights.
         """
         if not self._stale:
             return False

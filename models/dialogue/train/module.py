@@ -36,7 +36,7 @@ class Scales(NamedTuple):
 
 
 class DialogueOutput(NamedTuple):
-    """What one micro-batch gives.
+    """The losses of one micro-batch.
 
     Attributes:
         loss: Scalar, to be differentiated.
@@ -50,15 +50,15 @@ class DialogueOutput(NamedTuple):
 
 
 class DialogueModule(nn.Module):
-    """Encodes contexts, searches the index, encodes what was chosen anew with gradient, and lets the generator judge it.
+    """Encodes contexts, searches the index, re-encodes the retrieved entities with gradient, and lets the generator judge them.
 
     All of it happens in `forward`, so that DDP sees one module from inputs to loss. The index is stale between refreshes: it
-    decides which entities are chosen and what is said of them, while the scores in the loss are fresh.
+    decides which entities are retrieved and their meta knowledge, while the scores in the loss are fresh.
 
     Attributes:
         retriever: Scores entities.
         generator: Writes responses.
-        log_temperature: log τ of q = softmax(s/τ); trained on demand.
+        log_temperature: log τ of q = softmax(s/τ); trained if `learn_temperature`.
         index: Gives the present index.
     """
 
@@ -76,7 +76,7 @@ class DialogueModule(nn.Module):
         trains_retriever: bool,
         positives: Sequence[int | None] = (),
     ) -> None:
-        """Take over both models.
+        """Wrap both models.
 
         Args:
             retriever: Frozen unless `trains_retriever`.
@@ -134,7 +134,7 @@ class DialogueModule(nn.Module):
         return DialogueOutput(loss, sums, by_turn)
 
     def _judges(self, mode: StepMode) -> bool:
-        """Whether likelihoods of single entities are of use in a step."""
+        """Whether a step needs likelihoods of single entities."""
         return (self._contrastive and self._cfg.gamma > 0) or self._has_objective(mode)
 
     def _has_objective(self, mode: StepMode) -> bool:
@@ -154,7 +154,7 @@ class DialogueModule(nn.Module):
         return [self._positives[turn] for turn in batch.turns]
 
     def _scores(self, q_reps: Tensor, choice: Choice, *, fresh: bool) -> Tensor:
-        """Return s, float32[B, W]: of the present encoder with gradient, or those of the index; 0 where there is no entity."""
+        """Return s, float32[B, W]: with the gradient of the present encoder, or from the index; 0 where there is no entity."""
         if not fresh:
             return torch.from_numpy(choice.scores).to(q_reps.device)
         distinct, place = np.unique(choice.rows, return_inverse=True)
@@ -184,8 +184,8 @@ class DialogueModule(nn.Module):
         if self._has_objective(mode):
             objective = self._objective(batch, encoded, scores, single)
             if cfg.objective_turns == "with_positive":
-                tells = torch.tensor([row is not None for row in self._positives_of(batch)], device=objective.device)
-                objective = objective * tells
+                counted = torch.tensor([row is not None for row in self._positives_of(batch)], device=objective.device)
+                objective = objective * counted
             losses, report["objective"] = losses + cfg.beta * objective, objective.sum()
         if wants_ctr:
             ctr = self._contrast(batch, single, mask & ~torch.from_numpy(choice.negative).to(mask.device))

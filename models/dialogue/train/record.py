@@ -22,7 +22,7 @@ _NOT_IN_FINGERPRINT = {"joint": {"micro_batch_size"}}
 
 @dataclass(frozen=True, slots=True)
 class DialogueJob:
-    """The arguments of `train_dialogue` but for the sink."""
+    """The arguments of `train_dialogue` without the sink."""
 
     cfg: DialogueParams
     index: IndexParams
@@ -105,15 +105,15 @@ class DialogueRecord:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "DialogueRecord":
-        """Build from `to_json` output."""
+        """Return the record of a `to_json` row."""
         best = {name: Chosen.from_json(row[name]) for name in ("best_generator", "best_retriever")}
         return cls(**{**row, **best, "edges": tuple(row["edges"])})
 
     def write(self, folder: Path) -> None:
-        """Write `record.json`."""
+        """Write `record.json` into a folder."""
         write_json(folder / RECORD, self.to_json())
 
     @classmethod
     def read(cls, folder: Path) -> "DialogueRecord":
-        """Read `record.json`."""
+        """Return the record of a folder's `record.json`."""
         return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))

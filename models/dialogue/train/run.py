@@ -57,7 +57,7 @@ def train_dialogue(
     sink: MetricsSink,
     log_every: int = 5,
 ) -> DialogueRecord:
-    """Train retriever and generator jointly (eq. 7 and 11), or go on where an interrupted run of the same training stopped.
+    """Train retriever and generator jointly (eq. 7 and 11), or resume an interrupted run of the same training.
 
     The result depends on the params, the variant, the data and the warm start alone: on the CPU bit for bit, interrupted or not,
     at equal thread count, micro-batch and number of processes; elsewhere within rounding. It runs in this process; under torchrun
@@ -66,23 +66,23 @@ def train_dialogue(
     Args:
         cfg: The section `dialogue`.
         index: The section `index`.
-        variant: How meta knowledge is told: `none`, `prefix`, `prompt`, or `contrastive` (eq. 10 instead of text).
+        variant: How the generator gets meta knowledge: `none`, `prefix`, `prompt`, or `contrastive` (eq. 10 instead of text).
         setting: `large_scale`: retrieve from the whole knowledge base; `condensed`: from each dialogue's own rows.
         data: Dialogue artifact of `prepare`.
         warm: Output of `warm_start`.
-        root: What relative folders in the params start at.
+        root: What relative folders in the params are relative to.
         runtime: Device and threads.
         out: Gets `best_generator/{retriever,generator}`, `best_retriever/retriever`, `meta.json`, and last `record.json`.
-        resume_dir: Training state; may be deleted when the result is safe.
+        resume_dir: Training state; may be deleted once the result is safe.
         sink: Gets `train/*` every `log_every` optimiser steps, and `valid/*` at every evaluation, step 0 included.
         log_every: Optimiser steps between two reports.
 
     Raises:
-        ParamsError: A step that the processes cannot share evenly.
+        ParamsError: The processes cannot share a step evenly.
         DataError: A split or the knowledge base is empty.
         SourceError: The generator cannot be loaded.
-        NumericsError: A loss or gradient that is not finite; the last checkpoint is kept.
-        ArtifactError: A broken input, or another process trains in `resume_dir`.
+        NumericsError: A loss or gradient is not finite; the last checkpoint is kept.
+        ArtifactError: An input is damaged, or another process trains in `resume_dir`.
     """
     job = DialogueJob(cfg, index, variant, setting, data, warm, root, runtime, out, resume_dir, log_every)
     with ONE_AT_A_TIME:
@@ -117,14 +117,14 @@ class _JointTraining:
         return DialogueRecord.read(self._job.out)
 
     def _train(self, args: TrainingArguments, execution: Execution) -> None:
-        # accelerate's `cpu:0` would be another device than `cpu` to whoever compares.
+        # accelerate's `cpu:0` and `cpu` compare as different devices.
         device = "cpu" if args.device.type == "cpu" else str(args.device)
         main = args.process_index == 0
         retriever = Retriever.load(self._job.warm / "retriever", device=device)
         meta = self._meta(retriever, device=device)
         generator = make_generator(self._cfg, self._data, meta, root=self._job.root).to(device)
         if device == "cpu":
-            # The position bias needs a gradient; torch's attention for the CPU has none for it and falls back to more work.
+            # The position bias needs a gradient, which torch's CPU attention kernel lacks; its fallback is slower than `eager`.
             generator.model.set_attn_implementation("eager")
         refresher = IndexRefresher(retriever, self._data.kb, cfg=self._job.index, device=device)
         module = self._module(retriever, generator, meta=meta, refresher=refresher)
@@ -138,7 +138,7 @@ class _JointTraining:
             refresher.refresh()
             step.run(0)
         else:
-            logger.info("Going on from `%s` of %d steps (`%s`).", newest.name, self._schedule.total_steps, newest.parent)
+            logger.info("Resuming from `%s` of %d steps (`%s`).", newest.name, self._schedule.total_steps, newest.parent)
         if self._schedule.total_steps:
             trainer.resume(newest)
         if main:
@@ -237,7 +237,7 @@ class _JointTraining:
         return trainer
 
     def _newest(self) -> Path | None:
-        """Return the newest checkpoint whose chosen models are still there."""
+        """Return the newest checkpoint whose chosen models are intact."""
         return self._checkpoints.newest(lacks=lambda path: self._selection.missing(chosen_in(path)))
 
     def _finish(
@@ -247,14 +247,14 @@ class _JointTraining:
         out, cfg, selection = self._job.out, self._cfg, self._selection
         for kind in KINDS:
             place_folder(selection.folder(kind), out / kind)
-        told = {
+        meta_row = {
             "style": meta.style,
             "kinds": list(meta.kinds),
             "edges": list(meta.edges),
             "num_retrieved": cfg.num_retrieved,
             "setting": self._job.setting,
         }
-        write_json(out / META, told)
+        write_json(out / META, meta_row)
         DialogueRecord(
             variant=self._job.variant,
             setting=self._job.setting,

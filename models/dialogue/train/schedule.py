@@ -1,4 +1,4 @@
-"""When what is trained in a joint training, at which rate, and when the index is made again."""
+"""The schedule of a joint training: what each step trains, at which rate, and when the index is refreshed."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,7 +36,7 @@ class DialogueSchedule:
     """
 
     def __init__(self, cfg: JointParams) -> None:
-        """Lay out the steps."""
+        """Count the steps of `cfg`."""
         self.cfg = cfg
         self.total_steps = cfg.generator_steps + cfg.steps
         until = cfg.refresh.until_step
@@ -57,16 +57,16 @@ class DialogueSchedule:
         return self._linear(step - self.cfg.generator_steps, self._retriever_steps) if self.mode_at(step).retriever else 0.0
 
     def refresh_due(self, done: int) -> bool:
-        """Say whether the index is made again after so many steps, for its own sake (evaluations and checkpoints do so, too)."""
+        """Return whether `refresh` asks for a new index after `done` steps (evaluations and checkpoints refresh it as well)."""
         local = done - self.cfg.generator_steps
         return local > 0 and (local % self.cfg.refresh.every_steps == 0 or local == self._retriever_steps)
 
     def evaluation_due(self, done: int) -> bool:
-        """Say whether the validation split is scored after so many steps; the last one always is."""
+        """Return whether the validation split is scored after `done` steps; it always is after the last."""
         return done % self.cfg.every_evaluation == 0 or done == self.total_steps
 
     def checkpoint_due(self, done: int) -> bool:
-        """Say whether a checkpoint is written after so many steps; the last one ends in a result instead."""
+        """Return whether a checkpoint is written after `done` steps; after the last, the result is written instead."""
         return done % self.cfg.every_checkpoint == 0 and done < self.total_steps
 
     def _linear(self, step: int, total: int) -> float:
@@ -76,8 +76,8 @@ class DialogueSchedule:
 def turns_at(step: int, *, num_turns: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the turns of a step, int64[batch_size].
 
-    Permutations of all turns, one an epoch and seeded by (seed, epoch), follow each other; steps are cut from them without
-    regard to where one ends, so that all steps are of the same size and every turn comes equally often.
+    Permutations of all turns, one an epoch and seeded by (seed, epoch), follow each other; steps are cut from them across
+    their boundaries, so that all steps have the same size and every turn occurs equally often.
     """
     first = step * batch_size
     parts, have = [], 0

@@ -35,7 +35,7 @@ class Chosen:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Chosen":
-        """Build from `to_json` output."""
+        """Return what `to_json` described."""
         return cls(row["step"], dict(row["metrics"]))
 
 
@@ -43,17 +43,17 @@ class Selection:
     """Keeps the models of the best evaluations under a folder, one for each kind and step.
 
     The best generator has the highest F1 of entity values, then the lowest NLL. The best retriever has the highest recall at K
-    by value, then at 1 (by id where no turn has gold values). Of equals the earliest stays. Step 0 is the warm start itself:
-    no training can be chosen that made things worse.
+    by value, then at 1 (by id where no turn has gold values). Of equals the earliest is kept. Step 0 is the warm start
+    itself: a training that made things worse is never chosen.
     """
 
     def __init__(self, folder: Path, *, num_retrieved: int) -> None:
-        """Start with nothing chosen."""
+        """Keep models under `folder`; nothing is chosen yet."""
         self._folder, self._k = folder, num_retrieved
         self.chosen: dict[str, Chosen] = {}
 
     def consider(self, step: int, metrics: Mapping[str, float], save: SaveModels) -> list[str]:
-        """Keep the models of an evaluation for every kind in which it is the best; return these.
+        """Keep the models of an evaluation for every kind in which it is the best; return those kinds.
 
         Args:
             step: Finished steps.
@@ -77,7 +77,7 @@ class Selection:
         return metrics.get(f"valid/recall@{self._k}_{by}", 0.0), metrics.get(f"valid/recall@1_{by}", 0.0)
 
     def folder(self, kind: str, step: int | None = None) -> Path:
-        """Where the models of a kind (chosen after `step`; default: now) are."""
+        """Return the folder of the models of a kind, chosen after `step` (default: of those chosen now)."""
         return self._folder / f"{kind}-{self.chosen[kind].step if step is None else step}"
 
     def state(self) -> dict[str, Any]:
@@ -85,16 +85,16 @@ class Selection:
         return {kind: chosen.to_json() for kind, chosen in self.chosen.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with `state`."""
+        """Continue from what `state` returned."""
         self.chosen = {kind: Chosen.from_json(row) for kind, row in state.items()}
 
     def missing(self, state: Mapping[str, Any]) -> list[str]:
-        """Return the folders of a state that are not there any more, or not as they were."""
+        """Return the names of a state's folders that are missing or were altered."""
         folders = [self.folder(kind, row["step"]) for kind, row in state.items()]
         return [folder.name for folder in folders if not is_whole(folder)]
 
     def prune(self, states: Iterable[Mapping[str, Any]]) -> None:
-        """Delete the models that neither are chosen now nor stand in one of the states (those of the checkpoints)."""
+        """Delete the models that are neither chosen now nor in one of the states (those of the checkpoints)."""
         kept = {self.folder(kind, row["step"]) for state in [self.state(), *states] for kind, row in state.items()}
         for kind in KINDS:
             for folder in self._folder.glob(f"{kind}-*"):
@@ -106,13 +106,13 @@ class ValidationStep:
     """Runs on the main process while the others wait.
 
     Attributes:
-        start: Metrics after 0 steps: of the warm-started retriever and the generator as it came.
+        start: Metrics after 0 steps: of the warm-started retriever and the generator before training.
     """
 
     def __init__(
         self, validation: DialogueValidation, selection: Selection, module: DialogueModule, *, sink: MetricsSink, main: bool
     ) -> None:
-        """Score `module` by `validation`, tell `sink`, and keep the best in `selection`."""
+        """Score `module` by `validation`, log to `sink`, and keep the best in `selection`; only if this is the `main` process."""
         self._validation, self._selection, self._module = validation, selection, module
         self._sink, self._main = sink, main
         self.start: dict[str, float] = {}
@@ -139,11 +139,11 @@ class ValidationStep:
             self._module.generator.save(folder / "generator")
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold, JSON-ready."""
+        """Return what is chosen and the metrics of the start, JSON-ready, for a checkpoint."""
         return {"selection": self._selection.state(), "start": self.start}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with `state`."""
+        """Continue from what `state` returned."""
         self._selection.restore(state["selection"])
         self.start = dict(state["start"])
 

@@ -29,7 +29,7 @@ class DialogueData:
 
     Attributes:
         kb: The knowledge base.
-        train: Training turns, read when asked for; API turns included: the generator writes them, too.
+        train: Training turns, read on access, API turns included: the generator writes those as well.
         valid: Validation turns, likewise.
         values: What the F1 of entity values looks for.
         value_index: Values of the knowledge base, for the co-occurrence test.
@@ -93,7 +93,7 @@ def measured_edges(
 
 
 def make_meta(cfg: DialogueParams, *, variant: Variant, edges: Edges) -> MetaKnowledge:
-    """Return how a variant writes meta knowledge."""
+    """Return the writer of meta knowledge of a variant."""
     return MetaKnowledge(cfg.meta_knowledge, style=style_of(variant), edges=edges)
 
 
@@ -113,7 +113,7 @@ def make_generator(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge,
 
 
 def _wordings(meta: MetaKnowledge, *, num_retrieved: int) -> Iterator[str]:
-    """Yield all that can be said about an entity, often enough to become words of the tokenizer."""
+    """Yield every text of meta knowledge, often enough for its words to enter the tokenizer."""
     scores = (meta.edges[0] - 1, meta.edges[0], meta.edges[1])
     for rank in range(1, num_retrieved + 2):
         for score in scores:

@@ -24,9 +24,10 @@ _PARTS = ("retriever", "generator")
 
 
 class StepEvents(TrainerCallback):
-    """What happens between two optimiser steps: refresh, evaluation, checkpoint, in this order.
+    """Refreshes, evaluates and requests checkpoints between two optimiser steps, in this order.
 
-    An evaluation sees a fresh index; so does whoever resumes from a checkpoint, for the uninterrupted run refreshes there, too.
+    An evaluation uses a fresh index. So does a run that resumes from a checkpoint, and therefore a checkpoint refreshes the index
+    in the uninterrupted run as well.
     """
 
     def __init__(
@@ -41,11 +42,11 @@ class StepEvents(TrainerCallback):
         self._schedule, self._refresher, self._evaluate, self._saved = schedule, refresher, evaluate, saved
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Make the index of a resumed training: the checkpoint's weights are in place now."""
+        """Build the index of a resumed training: the checkpoint's weights have been loaded by now."""
         self._refresher.refresh()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Act if something is due."""
+        """Do what the schedule has due after this step."""
         done, schedule = int(state.global_step), self._schedule
         if schedule.mode_at(done - 1).retriever:
             self._refresher.encoder_changed()
@@ -58,7 +59,7 @@ class StepEvents(TrainerCallback):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Say that a checkpoint is complete."""
+        """Call `saved` on the main process."""
         if args.process_index == 0:
             self._saved()
 
@@ -177,7 +178,7 @@ class DialogueTrainer(ResumableTrainer):
         return (loss, output) if return_outputs else loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        """Clip retriever and generator apart, and close the step for the reports: this runs before the optimiser's step."""
+        """Clip retriever and generator separately, and close the step for the reports: this runs before the optimiser's step."""
         limit = self._schedule.cfg.max_grad_norm
         norms = [nn.utils.clip_grad_norm_(list(self._parameters(part).values()), limit) for part in _PARTS]
         losses = torch.stack([seen.loss.float() for seen in self._seen]).sum()
@@ -222,6 +223,6 @@ class DialogueTrainer(ResumableTrainer):
         return {**super().extra_state(), **self._extra[0]()}
 
     def restore_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with `extra_state`."""
+        """Continue from what `extra_state` returned."""
         super().restore_extra_state(state)
         self._extra[1](state)

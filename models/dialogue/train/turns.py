@@ -18,7 +18,7 @@ class TokenRows(Sequence[list[int]]):
     """Rows of token ids in one flat int32 array with offsets."""
 
     def __init__(self, rows: Iterable[Sequence[int]]) -> None:
-        """Take the rows, one after the other."""
+        """Copy the rows into one array."""
         flat, ends = array("i"), array("q", [0])
         for row in rows:
             flat.extend(row)
@@ -80,11 +80,11 @@ class DialogueTurns(Dataset[PlannedTurn]):
         self._sessions = TokenRows(kb.rows(dict.fromkeys(turn.kb)) for turn in turns) if condensed else None
 
     def __len__(self) -> int:
-        """Return the number of turns."""
+        """Number of turns."""
         return len(self.turns)
 
     def __getitem__(self, planned: PlannedTurn) -> PlannedTurn:
-        """Return the index itself: batches are made by the collator, which needs to know the step."""
+        """Return the index itself: the collator makes the batch, and needs the step."""
         return planned
 
     def session(self, turn: int) -> list[int] | None:

@@ -28,12 +28,12 @@ from models.dialogue.train.entity_choice import first
 class ValueF1:
     """Micro F1 over the distinct values found, as whole words, in response and reference; the longest values first.
 
-    It is for choosing between models of one training. The published Entity F1, with its substrings and special rules, is a
-    metric of the evaluation.
+    It chooses between models of one training. The published Entity F1, with its substrings and special rules, is a metric of the
+    evaluation.
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        """Know the values of the data set."""
+        """Look for these values, in normalised form."""
         self._finder = ValueFinder()
         for value in values:
             if text := matchable(value):
@@ -92,7 +92,7 @@ def rank_agreement(scores: Tensor, likelihoods: Tensor, mask: Tensor) -> dict[st
 
 
 def _differences(values: Tensor, mask: Tensor) -> Tensor:
-    """Return v_i − v_j, [B, K, K]; masked places count as 0, lest infinities be subtracted."""
+    """Return v_i − v_j, [B, K, K]; masked places count as 0, so that no infinities are subtracted."""
     values = values.masked_fill(~mask, 0.0)
     return values[:, :, None] - values[:, None, :]
 
@@ -105,7 +105,7 @@ class ValidationResult:
     """What an evaluation found.
 
     Attributes:
-        metrics: By name (`valid/…`); what cannot be told (no gold values, say) is absent.
+        metrics: By name (`valid/…`); those that are undefined (without gold values, say) are absent.
         hits: Retrieved entities of every turn.
         texts: Responses to the turns that were answered.
     """
@@ -136,7 +136,7 @@ class DialogueValidation:
         device: str,
         batch_size: int = 16,
     ) -> None:
-        """Choose the turns.
+        """Select the turns.
 
         Args:
             turns: The validation split.
@@ -145,7 +145,7 @@ class DialogueValidation:
             value_index: For the co-occurrence test.
             values: What the F1 looks for.
             num_retrieved: K.
-            limit: Turns that are answered, spread evenly over the split; None = all. Retrieval is scored on all.
+            limit: Number of turns that are answered, spread evenly over the split; None = all. Retrieval is scored on all turns.
             condensed: Whether a turn retrieves from its own session.
             device: Where the models are.
             batch_size: Turns together.
@@ -250,7 +250,7 @@ class DialogueValidation:
         return metrics
 
     def _taught(self, items: Sequence[DialogueItem], places: Sequence[int], likelihoods: Tensor) -> list[bool]:
-        """Say, for turns with gold values, whether the entity that makes the reference likeliest is right: what MML can teach."""
+        """Return, for turns with gold values, whether the entity that makes the reference likeliest is right (MML's teacher)."""
         right = []
         for item, place, of_turn in zip(items, places, likelihoods.tolist(), strict=True):
             if self.turns[place].gold_values and item.entities:

@@ -46,7 +46,7 @@ def make_arguments(cfg: FusionParams, *, runtime: Runtime, device: str, layers: 
 def sharding(layers: list[str]) -> dict[str, Any]:
     """Return Trainer's arguments of FSDP 2.
 
-    Every micro-batch is reduced: gradients that wait for the last one would stay whole on every rank.
+    Every micro-batch is reduced: gradients kept until the last one would be unsharded on every rank.
     """
     return {
         "fsdp": True,
@@ -65,7 +65,7 @@ def precision_policy(cfg: FusionParams) -> MixedPrecisionPolicy:
 
 
 def check_sharding(runtime: Runtime, *, device: str) -> None:
-    """Refuse what would silently be something else: accelerate turns FSDP on the CPU into DDP.
+    """Refuse settings that would silently mean something else: accelerate turns FSDP on the CPU into DDP.
 
     Raises:
         ParamsError: FSDP on the CPU or in one process; an indexed device for several processes.

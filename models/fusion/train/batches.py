@@ -23,13 +23,13 @@ class FusionBatch:
     """One micro-batch: B rows of at most L tokens, N supervised positions of which the first `num_infer` are responses.
 
     Attributes:
-        input_ids: int64[B, L], prompt and response but for its last token, padded on the right with 0. There is no attention
+        input_ids: int64[B, L], prompt and response without its last token, padded on the right with 0. There is no attention
             mask: the real positions of a causal model never see what follows them.
         positions: int64[N], index into B·L of the hidden state that predicts each label.
         labels: int64[N].
         num_infer: Positions of inference mode; the other N − num_infer are of training mode.
-        infer_teacher: Teacher rows of the former; None where β = 0 or there are none.
-        train_teacher: Teacher rows of the latter, likewise.
+        infer_teacher: Teacher rows of inference mode; None where β = 0 or there are none.
+        train_teacher: Teacher rows of training mode, likewise.
         step: Optimiser step, from 0.
         row_ids: Sample id of each row, responses before ground truths.
         num_inputs: Input tokens, padding excluded.
@@ -77,8 +77,8 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
     """Yields this rank's micro-batches of every optimiser step of the plan, in order.
 
     A step's prompts are dealt in runs of `micro_batch_size`: run `i·world_size + rank` is micro-batch i of a rank. A short step
-    (the end of an epoch) leaves some micro-batches short or empty, never out: all ranks take part in every one. By length, each
-    run is padded little, and the ranks of a micro-batch have much the same to do; the step stays the same sum over its prompts.
+    (the end of an epoch) leaves some micro-batches short or empty, never out: all ranks take part in every one. Sorted by
+    length, a run needs little padding and the ranks of a micro-batch have similar work; the step's sum is the same.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class _Rows:
 
     Attributes:
         ids: S sample ids.
-        lengths: int64[S], input tokens: the prompt and the response but for its last token.
+        lengths: int64[S], input tokens: the prompt and the response without its last token.
         labels: int64[N].
     """
 

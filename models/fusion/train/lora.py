@@ -1,4 +1,4 @@
-"""Low-rank adapters (peft), an extra: put around the target for training, merged into its weights when it is saved."""
+"""Low-rank adapters (peft, an optional extra): added to the target for training, merged into its weights when it is saved."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def add_adapters(model: PreTrainedModel, params: LoraParams) -> nn.Module:
     tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", None)
     config = LoraConfig(
         r=params.rank,
-        lora_alpha=params.alpha,  # type: ignore[arg-type]  # scales by alpha / r: need not be whole
+        lora_alpha=params.alpha,  # type: ignore[arg-type]  # scales by alpha / r: need not be an integer
         lora_dropout=params.dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type="CAUSAL_LM",
@@ -77,7 +77,7 @@ def merged_state(model: nn.Module, state: Mapping[str, Tensor] | None = None) ->
 
     Args:
         model: Gives the layers that have adapters.
-        state: Its whole state, where the model itself holds but a part of it (FSDP); None = its own.
+        state: Its full state, where the model itself holds only a part of it (FSDP); None = its own.
     """
     state = model.state_dict() if state is None else state
     layers: dict[str, Any] = {name: m for name, m in model.named_modules() if hasattr(m, "get_delta_weight")}

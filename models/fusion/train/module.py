@@ -19,7 +19,7 @@ _LossOfRows = Callable[[slice, TeacherRows | None], FusionLoss]
 
 
 class FusionOutput(NamedTuple):
-    """What one micro-batch gives.
+    """The losses of one micro-batch.
 
     Attributes:
         loss: Scalar, to be differentiated.
@@ -37,11 +37,11 @@ class FusionModule(nn.Module):
 
     Attributes:
         lm: The target, or its `PeftModel`.
-        fused: Whether head and loss are computed together; heads that do more than a matrix product go through full logits.
+        fused: Whether head and loss are computed together; heads that are more than a matrix product need full logits.
     """
 
     def __init__(self, lm: nn.Module, *, temperature: float = 1.0, tail: TailMode = "bucket", chunk: int = 1024) -> None:
-        """Take over `lm`; the settings are those of `fusion_loss`."""
+        """Wrap `lm`; the settings are those of `fusion_loss`."""
         super().__init__()
         self.lm = lm
         self._temperature, self._tail, self._chunk = temperature, tail, chunk

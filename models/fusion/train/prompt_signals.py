@@ -23,13 +23,13 @@ PlannedPrompt = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ModeCounts:
-    """What one store gives to the training: samples, and response tokens after cutting (end token included).
+    """What one store contributes to the training: samples, and response tokens after truncation (end token included).
 
     Attributes:
         samples: Prompts with a response.
-        missing: Prompts that the store does not hold: they contribute nothing to this mode's loss.
-        prompt_too_long: Prompts that leave no room for a response within `max_length`: likewise.
-        cut: Responses cut at `max_length`.
+        missing: Prompts that the store does not hold; they contribute nothing to this mode's loss.
+        prompt_too_long: Prompts that leave no room for a response within `max_length`; they contribute nothing either.
+        cut: Responses truncated at `max_length`.
         tokens: Response tokens of one pass over the prompts.
         without_teacher: Those of them without a teacher's distribution: SFT trains them, KL does not.
     """
@@ -83,8 +83,8 @@ class ModeSignals:
 class PairedSignals(Dataset[PlannedPrompt]):
     """The prompts of both stores: those of the ground truth in its order, then those with a response only.
 
-    Every method sees the same prompts, whichever of the stores it trains on. As a data set it hands through what the sampler
-    plans: rows are read a micro-batch at a time, by the collator.
+    Every method sees the same prompts, whichever of the stores it trains on. As a data set it returns the planned
+    prompts themselves: the collator reads the rows, a micro-batch at a time.
 
     Attributes:
         train: Ground truth with the Min-CE winner's distribution.

@@ -1,4 +1,4 @@
-"""What a fusion training was and came to; the same for an interrupted and an uninterrupted run."""
+"""The record of a fusion training: settings and outcome, the same for an interrupted and an uninterrupted run."""
 
 import json
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ class PhaseRecord:
 
     Attributes:
         lr: Peak learning rate, as run: under `budget: ground_truth` it may have been scaled.
-        infer_tokens: Response tokens trained, end tokens included; those with weight 0 left out.
-        train_tokens: Ground-truth tokens, likewise.
-        token_weight: What a response token weighs beside a ground-truth token, both in this phase; None unless both are trained.
+        infer_tokens: Response tokens trained, end tokens included, those with weight 0 excluded.
+        train_tokens: The same for ground-truth tokens.
+        token_weight: Weight of a response token relative to a ground-truth token of this phase; None unless both are trained.
     """
 
     number: int
@@ -58,9 +58,9 @@ class FusionRecord:
         phases: The schedule as run.
         exposure: Passes and learning rates spent on each mode.
         infer_tokens: Response tokens trained over the whole schedule, end tokens included.
-        train_tokens: Ground-truth tokens, likewise.
-        response: What the response store held, and lacked.
-        ground_truth: What the ground-truth store held, and lacked.
+        train_tokens: The same for ground-truth tokens.
+        response: Counts of the response store, missing samples included.
+        ground_truth: Counts of the ground-truth store, likewise.
         final: Losses and gradient norm of the last report.
     """
 
@@ -87,7 +87,7 @@ class FusionRecord:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "FusionRecord":
-        """Build from `to_json` output."""
+        """Return the record of a `to_json` row."""
         return cls(
             **{
                 **row,
@@ -99,12 +99,12 @@ class FusionRecord:
         )
 
     def write(self, folder: Path) -> None:
-        """Write `record.json`."""
+        """Write `record.json` into a folder."""
         write_json(folder / RECORD, self.to_json())
 
     @classmethod
     def read(cls, folder: Path) -> "FusionRecord":
-        """Read `record.json`."""
+        """Return the record of a folder's `record.json`."""
         return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))
 
 
@@ -134,10 +134,10 @@ def phase_records(plan: StepPlan, signals: PairedSignals, cfg: FusionParams) -> 
 
 
 def token_weight(phase: ResolvedPhase, *, infer_tokens: int, train_tokens: int, normalise: Normalise) -> float | None:
-    """Return what a response token weighs beside a ground-truth token of the same phase; None unless it trains both.
+    """Return the weight of a response token relative to a ground-truth token of the same phase; None unless it trains both.
 
-    Under `mode` each term is divided by its own tokens: w_infer / n_infer over w_train / n_train, so that a token weighs the
-    more, the fewer its mode has. Under `tokens` it is w_infer / w_train.
+    Under `mode` each term is divided by its own tokens: w_infer / n_infer over w_train / n_train, so that the fewer tokens
+    a mode has, the more each of them weighs. Under `tokens` it is w_infer / w_train.
     """
     if not (phase.w_infer and phase.w_train and infer_tokens and train_tokens):
         return None

@@ -50,7 +50,7 @@ def train_fusion(
     sink: MetricsSink,
     log_every: int = 5,
 ) -> FusionRecord:
-    """Train the target by one method (eq. 6 and 7 of ProFuser), or go on where an interrupted run of the same training stopped.
+    """Train the target by one method (eq. 6 and 7 of ProFuser), or resume an interrupted run of the same training.
 
     The result depends on `cfg`, `method`, `target` and the stores alone: on the CPU bit for bit, interrupted or not, at equal
     thread count, micro-batch and number of processes; elsewhere within rounding.
@@ -62,16 +62,16 @@ def train_fusion(
         train_store: Aligned signals of the ground truth with the Min-CE winner's distribution (training mode).
         infer_store: Aligned signals of the winning responses with their generators' distributions (inference mode).
         out: Gets `model/` (a source of its own), `phase-1/` … for every phase but the last, and `record.json`, written last.
-        resume_dir: Training state; may be deleted when the result is safe.
+        resume_dir: Training state; may be deleted once the result is safe.
         runtime: Device, threads, processes.
         sink: Gets `train/*` every `log_every` optimiser steps.
         log_every: Optimiser steps between two reports.
 
     Raises:
-        ParamsError: A schedule or a distribution over processes that cannot be.
-        SignalError: A store that is incomplete or of another tokenizer.
+        ParamsError: An impossible schedule or distribution over processes.
+        SignalError: A store is incomplete or of another tokenizer.
         SourceError: The target cannot be loaded, or has quantised weights.
-        NumericsError: A loss or gradient that is not finite; the last checkpoint is kept.
+        NumericsError: A loss or gradient is not finite; the last checkpoint is kept.
         ArtifactError: Another process trains in `resume_dir`.
     """
     device = pick_device(runtime.device)
@@ -146,7 +146,7 @@ class _FusionTraining:
                 ends = {phase.last_step: phase.number for phase in self._phases[:-1]}
                 newest = self._checkpoints.newest(phase_ends=ends)
                 if newest is not None:
-                    logger.info("Going on from `%s` of %d steps (`%s`).", newest.name, self._plan.total_steps, newest.parent)
+                    logger.info("Resuming from `%s` of %d steps (`%s`).", newest.name, self._plan.total_steps, newest.parent)
                 trainer.resume(newest)
                 if args.process_index == 0:
                     self._checkpoints.record(replace(execution, wrapper=type(trainer.model_wrapped).__name__))

@@ -24,25 +24,25 @@ from models.training.trainer import ResumableTrainer, listed
 
 
 class CheckpointClock(TrainerCallback):
-    """Asks for a checkpoint every so many steps or minutes, whichever comes first; the last step ends in a model instead.
+    """Requests a checkpoint every so many steps or minutes, whichever comes first, but not after the last step.
 
     Attributes:
         due: Set by the trainer when the minutes have passed, on all ranks at the same step.
     """
 
     def __init__(self, params: CheckpointParams, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start counting now."""
+        """Count minutes from now on; `clock` gives seconds."""
         self._every_steps, self._every_seconds = params.every_steps, 60 * params.every_minutes
         self._clock = clock
         self._last = clock()
         self.due = False
 
     def minutes_passed(self) -> bool:
-        """Say whether this process's clock asks for a checkpoint."""
+        """Return whether a checkpoint is due by this process's clock."""
         return self._clock() - self._last >= self._every_seconds
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Ask for a checkpoint if one is due."""
+        """Request a checkpoint if one is due."""
         if (self.due or state.global_step % self._every_steps == 0) and state.global_step < state.max_steps:
             control.should_save = True
 
@@ -52,14 +52,14 @@ class CheckpointClock(TrainerCallback):
 
 
 class PhaseSwitch(TrainerCallback):
-    """Between two phases: hands the model over to be saved and, if asked, forgets the optimiser's moments.
+    """Between two phases: has the model saved and, on request, resets the optimiser's moments.
 
-    It acts at the end of the last step of a phase, before the checkpoint of that step is written: a run resumed from it goes on
-    with the next phase.
+    It acts at the end of the last step of a phase, before the checkpoint of that step is written: a run resumed from that
+    checkpoint continues with the next phase.
     """
 
     def __init__(self, ends: Mapping[int, int], *, save_phase: Callable[[int], object], restart_optimiser: bool) -> None:
-        """Take the steps (done) at which phases end, with their numbers from 1; the end of the last phase is none of them."""
+        """Act at `ends`: finished steps → number of the phase that ends there, from 1; the last phase is not listed."""
         self._ends = dict(ends)
         self._save_phase = save_phase
         self._restart = restart_optimiser
@@ -67,7 +67,7 @@ class PhaseSwitch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
     ) -> None:
-        """Act if a phase has ended."""
+        """Save the model and reset the moments if a phase ends at this step."""
         phase = self._ends.get(state.global_step)
         if phase is None:
             return

@@ -29,7 +29,7 @@ class StepTotals:
     Attributes:
         step: Optimiser step, from 0.
         num_infer: Response tokens, end tokens included, with or without a teacher.
-        num_train: Ground-truth tokens, likewise.
+        num_train: The same for ground-truth tokens.
         weights: w_infer, w_train and β of the step.
         normalise: Whether each mode is divided by its own tokens, or both by all of them.
     """

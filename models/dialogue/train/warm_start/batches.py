@@ -26,7 +26,7 @@ class WarmBatch:
         columns: KB rows of the entities, distinct, int64[M].
         positives: Column of each turn's positive, int64[B].
         explains: bool[B, M], True where an entity has all values of the response that the positive has.
-        not_wrong: bool[B, M], True where an entity has just as many of them, or another value of the response: it is no negative.
+        not_wrong: bool[B, M], True where an entity has just as many of them, or another value of the response: not a negative.
         log_q: float32[M], log probability of each entity to be in a batch, as positive or random negative.
     """
 
@@ -42,7 +42,7 @@ class WarmBatches:
     """Draws turns and negatives."""
 
     def __init__(self, examples: WarmExamples, index: ValueIndex, cfg: WarmStartParams) -> None:
-        """Bind to the examples; nothing is drawn yet."""
+        """Draw from `examples`, deterministically by `cfg.seed` and step."""
         self._examples, self._index, self._cfg = examples, index, cfg
         # A window longer than an epoch would put copies of a turn side by side, into one batch.
         self._steps = max(1, min(_WINDOW, len(examples) // cfg.batch_size))
@@ -100,7 +100,7 @@ class WarmBatches:
         return [int(row) for row in wrong[: self._cfg.hard_negatives]]
 
     def _random_negatives(self, rng: np.random.Generator, turns: list[WarmExample], *, known: dict[int, None]) -> list[int]:
-        """Draw from the turns' own knowledge bases where they have some (nothing else competes there), else from the whole."""
+        """Draw from the turns' own knowledge bases if they have any (nothing else competes there), else from all entities."""
         sessions = sorted({row for turn in turns for row in turn.session})
         if sessions:
             drawn = rng.permutation(np.array(sessions, dtype=np.int64))
@@ -113,8 +113,8 @@ class WarmBatches:
         """Return `explains` and `not_wrong` of some rows.
 
         With P and N the values of the response that the positive and another entity have: the other explains the turn as well
-        if P ⊆ N, and is wrong only if N ⊂ P. So of two entities that a response names, or of the kinds of food it lists, none
-        is a negative.
+        if P ⊆ N, and is wrong only if N ⊂ P. So neither of two entities that a response names is a negative, nor any that has one
+        of the kinds of food it lists.
         """
         owned: list[npt.NDArray[np.bool_]] = []
         others = [np.zeros(len(rows), dtype=np.bool_)]
@@ -126,13 +126,13 @@ class WarmBatches:
 
 
 def log_inclusion(positives: Ints, num_entities: int, cfg: WarmStartParams) -> npt.NDArray[np.float32]:
-    """Return log q, float32[num_entities]: how likely an entity is in a batch, by the turns that speak of it and by lot.
+    """Return log q, float32[num_entities]: how likely an entity is in a batch, as a positive or a random negative.
 
     q = 1 − (1 − p)^B · (1 − r) with p its share of the turns, B turns in a batch and r = `negatives` / N. Hard negatives are left
     out: which they are changes with the encoder. An entity that can come in no other way counts as drawn by one turn.
     """
     share = np.bincount(positives, minlength=num_entities) / max(1, len(positives))
-    by_lot = min(1.0, cfg.negatives / num_entities) if num_entities else 0.0
-    q = 1 - (1 - share) ** cfg.batch_size * (1 - by_lot)
+    at_random = min(1.0, cfg.negatives / num_entities) if num_entities else 0.0
+    q = 1 - (1 - share) ** cfg.batch_size * (1 - at_random)
     floor = 1 / max(1, len(positives))
     return np.asarray(np.log(np.maximum(q, floor)), dtype=np.float32)

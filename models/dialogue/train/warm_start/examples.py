@@ -50,7 +50,7 @@ class WarmExamples(Sequence[WarmExample]):
     """
 
     def __init__(self, examples: Iterable[WarmExample]) -> None:
-        """Take the examples, one after the other."""
+        """Copy the examples into flat arrays."""
         self._ids: list[str] = []
         lengths, positives = array("q"), array("q")
 
@@ -69,7 +69,7 @@ class WarmExamples(Sequence[WarmExample]):
         return len(self._ids)
 
     def __getitem__(self, place: int) -> WarmExample:  # type: ignore[override]
-        """Return an example."""
+        """Return the example at `place`."""
         positive, num_said, num_session, *rest = self._rows[place]
         said, rest = rest[:num_said], rest[num_said:]
         return WarmExample(self._ids[place], positive, said, rest[:num_session], rest[num_session:])
@@ -110,7 +110,7 @@ def find_positives(turn: Turn, index: ValueIndex, *, session: Sequence[int] | No
     if len(names) and index.named(np.array([row]), names)[0]:
         rows = index.rows_with(names)
         rows = rows[index.named(rows, names)]
-        # A name shared by many (branches of a chain) does not tell which is meant.
+        # A name shared by many (branches of a chain) does not identify one of them.
         others = [int(r) for r in rows if r != row and (session is None or r in session)]
         return [row, *others] if len(others) < len(names) else [row]
     return [_latest_named(turn, index, session=session, fallback=row)] if recent else [row]

@@ -48,7 +48,7 @@ def make_optimiser(retriever: Retriever, cfg: WarmStartParams) -> torch.optim.Op
 def save_state(
     folder: CheckpointFolder, state: WarmState, retriever: Retriever, optimiser: torch.optim.Optimizer, *, best: Path | None
 ) -> Path:
-    """Write a checkpoint; it takes its place when complete.
+    """Write a checkpoint aside and commit it when complete.
 
     Args:
         folder: Where checkpoints are kept.
@@ -75,7 +75,7 @@ def save_state(
 
 
 def load_state(place: Path, retriever: Retriever, optimiser: torch.optim.Optimizer) -> tuple[WarmState, Path]:
-    """Put weights and optimiser back; return the progress and the folder of the best encoder so far."""
+    """Load weights and optimiser in place; return the progress and the folder of the best encoder so far."""
     retriever.load_state_dict(load_file(str(place / _WEIGHTS), device=str(retriever.device)))
     optimiser.load_state_dict(torch.load(place / _OPTIMISER, map_location=retriever.device, weights_only=True))
     row: dict[str, Any] = json.loads((place / _STATE).read_text(encoding="utf-8"))
@@ -116,10 +116,10 @@ class WarmRecord:
     num_by_id: int
 
     def write(self, folder: Path) -> None:
-        """Write `record.json`."""
+        """Write `record.json` into a folder."""
         write_json(folder / RECORD, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "WarmRecord":
-        """Read `record.json`."""
+        """Return the record of a folder's `record.json`."""
         return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
