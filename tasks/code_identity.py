@@ -15,7 +15,6 @@ that registers it). No code that decides results may rely on either.
 
 import ast
 import contextlib
-import copy
 import functools
 import hashlib
 import inspect
@@ -157,9 +156,8 @@ class _Walk:
     def path(self, module: str, importer: str = "") -> Path:
         path = self.own[1] if module == self.own[0] else _find(module, self.root)
         if path is None:
-            by = f" (imported at {importer})" if importer else ""
             rule = f"must be a module of {', '.join(PACKAGES)} below {self.root}"
-            raise ModuleNotFoundError(f"{module!r} {rule}{by}", name=module)
+            raise ModuleNotFoundError(f"{module!r} {rule}" + (f" (imported at {importer})" if importer else ""), name=module)
         return path
 
     def _parts(self, module: str, importer: str = "") -> list[_Part]:
@@ -218,8 +216,11 @@ def _read(path: Path, stamp: tuple[int, int, int], module: str) -> list[_Part]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     with _ONE_AT_A_TIME:
         tree = _Executed().visit(ast.parse(path.read_bytes(), filename=str(path)))
-        statements = [one for node in tree.body for one in _single(node)]
-        parts = [_Part(_bound(s), _used(s), [*_imported(s, package)], _sha256([ast.dump(s)])) for s in statements]
+        by_name = module.partition(".")[0] != "models"
+        statements = [one for node in tree.body for one in _single(node)] if by_name else [tree][: len(tree.body)]
+        parts = [
+            _Part(_bound(s), _used(s) if by_name else [], [*_imported(s, package)], _sha256([ast.dump(s)])) for s in statements
+        ]
     if ours:
         _MEMO.put(path, stamp, parts)
     return parts
@@ -245,15 +246,11 @@ class _Executed(ast.NodeTransformer):
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def _single(node: ast.stmt) -> Iterator[ast.stmt]:
+def _single(node: ast.stmt) -> list[ast.stmt]:
     """Split an import of several names: each is reached on its own."""
     if not isinstance(node, ast.Import | ast.ImportFrom):
-        yield node
-        return
-    for alias in node.names:
-        one = copy.copy(node)
-        one.names = [alias]
-        yield one
+        return [node]
+    return [type(node)(**vars(node) | {"names": [alias]}) for alias in node.names]
 
 
 def _bound(node: ast.stmt) -> list[str]:

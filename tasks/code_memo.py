@@ -1,7 +1,4 @@
-"""What was found in source files, kept across processes for as long as they do not change.
-
-Parsing the whole project takes a second of every process; a file's size and times of change tell whether it is needed.
-"""
+"""What was found in source files, kept across processes until they change: parsing the whole project takes a second."""
 
 import contextlib
 import json
@@ -15,10 +12,7 @@ from models.files import read_record, write_atomic
 
 
 class CodeMemo:
-    """A JSON file {head, files: {path: [stamp, found]}}, read on the first `get` and written by `save`.
-
-    It is discarded under another Python, and after an edit of the module that fills it: both are in its head.
-    """
+    """A JSON file {head, files: {path: [stamp, found]}}; its head is the Python and the state of the module that fills it."""
 
     def __init__(self, path: Path, *, filled_by: Path) -> None:
         self._path, self._filled_by = path, filled_by

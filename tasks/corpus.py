@@ -28,8 +28,7 @@ def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str
 
     Examples with nothing to compare an answer with (no ground truth, no check) are left out.
     """
-    from models.corpus.examples import read_examples, write_examples
-    from models.evaluation.fusion.run import pick_examples
+    from models.corpus.examples import pick_examples, read_examples, write_examples
 
     judgeable = (example for example in read_examples(data.path / "valid.jsonl") if example.judgeable)
     return {"valid": write_examples(work.out / "valid.jsonl", pick_examples(judgeable, limit=limit))}

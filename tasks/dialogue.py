@@ -32,7 +32,7 @@ def floor_retrieval(
 ) -> Mapping[str, Any]:
     """Write the rows of an untrained retriever: `bm25` or `frequency`."""
     from models.corpus.text import RULES
-    from models.dialogue.retrieval.baselines import Bm25, Frequency
+    from models.evaluation.dialogue.baselines import Bm25, Frequency
     from models.evaluation.dialogue.scores import write_rows
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
@@ -49,7 +49,7 @@ def floor_responses(
     """Write the rows of responses that no generator made: `null` says what training says most, `copy_first` the first entity."""
     from models.corpus.text import RULES
     from models.dialogue.data.records import read_turns
-    from models.dialogue.retrieval.baselines import Frequency
+    from models.evaluation.dialogue.baselines import Frequency
     from models.evaluation.dialogue.run import constant_responses, copied_responses
     from models.evaluation.dialogue.scores import Retrieved, write_rows
 

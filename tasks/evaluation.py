@@ -48,8 +48,8 @@ def evaluation(
         run: MLflow run.
         work: Scratch.
     """
-    from models.corpus.examples import read_examples
-    from models.evaluation.fusion.run import evaluate_model, pick_examples, with_rewards
+    from models.corpus.examples import pick_examples, read_examples
+    from models.evaluation.fusion.run import evaluate_model, with_rewards
     from models.evaluation.fusion.scores import write_scores
     from tasks.backends import open_judge
     from tasks.loaded_models import source_in_use, source_record

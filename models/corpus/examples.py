@@ -1,6 +1,8 @@
 """Examples and responses as JSON lines, with a file of line offsets for random access to slices."""
 
 import functools
+import hashlib
+import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -149,3 +151,15 @@ def answers_by_prompt(folders: Iterable[Path]) -> dict[str, list[Response]]:
         for response in read_responses(folder):
             found.setdefault(response.id, []).append(response)
     return found
+
+
+def pick_examples(examples: Iterable[Example], *, limit: int | None) -> list[Example]:
+    """Return at most `limit` examples in their order, chosen by a hash of their ids.
+
+    So every family keeps its share, and a larger limit contains a smaller one.
+    """
+    if limit is None:
+        return list(examples)
+    keyed = ((hashlib.sha256(example.id.encode()).digest(), at, example) for at, example in enumerate(examples))
+    kept = heapq.nsmallest(limit, keyed, key=lambda entry: entry[:2])
+    return [example for _, at, example in sorted(kept, key=lambda entry: entry[1])]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from models.fusion.train.distributed import FusionJob
 from models.fusion.train.run import train_fusion
 from models.fusion.train.trainer import FusionTrainer
 from models.metrics_sink import NullSink
 from models.params.runtime import Runtime
-from models.training.distributed import FusionJob
 
 # 12 steps, the switch after the 6th, dropout on. Stops lie before the first checkpoint, at the switch, and in each phase.
 CALL = {"dropout": True, "checkpoints": {"every_steps": 4}}
@@ -181,7 +181,7 @@ def test_killed_process(fusion_call):
 HANGS_AT_STEP_7 = """
 import sys, time
 from pathlib import Path
-from models.training.distributed import EventSink
+from models.fusion.train.distributed import EventSink
 from models.fusion.train.run import run_rank
 
 log = EventSink.log

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.dialogue.retrieval.objectives import (
+from models.dialogue.train.objectives import (
     contrastive_margins,
     entity_log_probs,
     log_marginal,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
-from models.dialogue.retrieval.recall_rule import RecallRule
+from models.dialogue.train.recall_rule import RecallRule
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 
 NUM = 8

@@ -7,7 +7,7 @@ import pytest
 from models.corpus import formats
 from models.dialogue.data import prepare
 from models.dialogue.retrieval.meta_knowledge import KINDS
-from models.dialogue.retrieval.objectives import TARGETS
+from models.dialogue.train.objectives import TARGETS
 from models.fusion.schedule import preset_weights
 from models.fusion.scorers import TEXT_SCORERS
 from models.params import corpus, dialogue, dialogue_evaluation, dialogues, fusion, teach

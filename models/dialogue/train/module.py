@@ -12,15 +12,15 @@ from models.dialogue.generators.seq2seq.decoding import Encoded
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
-from models.dialogue.retrieval.objectives import (
+from models.dialogue.train.batches import DialogueBatch
+from models.dialogue.train.entity_choice import Choice, EntityChooser
+from models.dialogue.train.objectives import (
     TARGETS,
     contrastive_margins,
     entity_log_probs,
     response_logprobs,
     retriever_losses,
 )
-from models.dialogue.train.batches import DialogueBatch
-from models.dialogue.train.entity_choice import Choice, EntityChooser
 from models.dialogue.train.schedule import StepMode
 from models.params.dialogue import JointParams
 

@@ -19,10 +19,10 @@ from models.dialogue.retrieval.embedding import embed_contexts
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
-from models.dialogue.retrieval.objectives import entity_log_probs, response_logprobs
 from models.dialogue.retrieval.ranking import Hits
-from models.dialogue.retrieval.recall_rule import RecallRule
 from models.dialogue.train.entity_choice import first
+from models.dialogue.train.objectives import entity_log_probs, response_logprobs
+from models.dialogue.train.recall_rule import RecallRule
 
 
 class ValueF1:

@@ -1,7 +1,5 @@
 """One model on held-out examples: likelihood of the ground truth, correctness and reward of its own greedy answer."""
 
-import hashlib
-import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -20,18 +18,6 @@ AnswerScorer = Callable[[Sequence[TextItem], Sequence[str]], Sequence[float | No
 """Prompts with the answers to be scored, and the ground truths beside them → one score each; None where there is none."""
 
 _WINDOW = 1024  # examples in memory; long enough to bucket by length
-
-
-def pick_examples(examples: Iterable[Example], *, limit: int | None) -> list[Example]:
-    """Return at most `limit` examples in their order, chosen by a hash of their ids.
-
-    So every family keeps its share, and a larger limit contains a smaller one.
-    """
-    if limit is None:
-        return list(examples)
-    keyed = ((hashlib.sha256(example.id.encode()).digest(), at, example) for at, example in enumerate(examples))
-    kept = heapq.nsmallest(limit, keyed, key=lambda entry: entry[:2])
-    return [example for _, at, example in sorted(kept, key=lambda entry: entry[1])]
 
 
 def evaluate_model(

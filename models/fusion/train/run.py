@@ -15,6 +15,7 @@ from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
 from models.fusion.signals.store import SignalStore
 from models.fusion.train.arguments import check_sharding, make_arguments
+from models.fusion.train.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.fusion.train.export import export_target, no_progress_bars
 from models.fusion.train.lora import add_adapters, merged_state
 from models.fusion.train.module import FusionModule
@@ -31,7 +32,6 @@ from models.schema import ResolvedSource
 from models.tokenization.loading import load_tokenizer
 from models.training.arguments import agree_on_execution, micro_batch_size, set_steps
 from models.training.checkpoints import CheckpointFolder, fingerprint, place_folder, seal
-from models.training.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def train_fusion(
 
 
 def run_rank(job: Path) -> None:
-    """Train a written job as one of torchrun's processes (see `models.training.distributed.launch_command`)."""
+    """Train a written job as one of torchrun's processes (see `models.fusion.train.distributed.launch_command`)."""
     read = FusionJob.read(job)
     try:
         _FusionTraining(read, device=pick_device(read.runtime.device), sink=EventSink(read.resume_dir)).train()

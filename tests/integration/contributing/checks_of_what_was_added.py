@@ -85,7 +85,7 @@ def test_the_schedule_trains(fusion_call, recording_sink) -> None:  # noqa: F811
 
 
 def test_the_objective_trains_the_retriever() -> None:
-    from models.dialogue.retrieval.objectives import retriever_losses
+    from models.dialogue.train.objectives import retriever_losses
     from models.params.dialogue import JointParams
 
     cfg = JointParams(objective="js")  # type: ignore[arg-type]

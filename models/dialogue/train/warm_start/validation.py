@@ -12,7 +12,7 @@ from models.dialogue.data.records import Turn
 from models.dialogue.retrieval.embedding import embed_contexts, embed_entities
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
-from models.dialogue.retrieval.recall_rule import RecallRule
+from models.dialogue.train.recall_rule import RecallRule
 from models.params.index import IndexParams
 
 CUTOFFS = (1, 3, 5, 7)

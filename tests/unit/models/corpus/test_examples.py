@@ -6,6 +6,7 @@ import pytest
 from models.corpus.examples import (
     count_examples,
     offsets_path,
+    pick_examples,
     read_examples,
     read_json_lines,
     read_responses,
@@ -104,3 +105,13 @@ def test_answers_come_back_as_written(tmp_path: Path) -> None:
     write_responses(tmp_path, rows)
     assert read_responses(tmp_path) == rows
     assert len((tmp_path / "responses.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_limit_keeps_the_order_and_grows_monotonically() -> None:
+    examples = [make(i) for i in range(400)]
+    few, more = pick_examples(examples, limit=60), pick_examples(iter(examples), limit=120)
+    assert len(few) == 60
+    assert {e.id for e in few} < {e.id for e in more}
+    assert [e.id for e in more] == [e.id for e in examples if e in more]
+    assert 20 <= sum(int(e.answer or 0) % 2 for e in few) <= 40, "every family keeps its share"
+    assert pick_examples(examples, limit=None) == examples

@@ -15,8 +15,8 @@ from models.dialogue.data.readers import multiwoz
 from models.dialogue.data.records import Turn, read_kb, read_turns
 from models.dialogue.data.value_finder import matchable
 from models.dialogue.generators.base import DialogueItem
-from models.dialogue.retrieval.baselines import Frequency
 from models.errors import DataError
+from models.evaluation.dialogue.baselines import Frequency
 from models.evaluation.dialogue.entity_f1 import EntityList, count_values, rule_for
 from models.evaluation.dialogue.retrieval_scores import score_retrieval
 from models.metrics_sink import NullSink

@@ -2,8 +2,8 @@ import pytest
 import torch
 from support import dialogue_parts as parts
 
-from models.dialogue.retrieval.objectives import log_marginal
 from models.dialogue.train.module import COMPONENTS, Scales
+from models.dialogue.train.objectives import log_marginal
 from models.dialogue.train.schedule import StepMode
 
 JOINT, GENERATOR_ONLY, FROZEN = StepMode(True, True), StepMode(False, False), StepMode(True, False)

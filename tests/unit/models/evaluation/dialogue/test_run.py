@@ -9,7 +9,7 @@ import pytest
 from flows.dialogue_systems import dialogue_systems, place_of_rows
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn, write_kb, write_turns
-from models.dialogue.retrieval.baselines import Frequency
+from models.evaluation.dialogue.baselines import Frequency
 from models.evaluation.dialogue.comparison import aggregate
 from models.evaluation.dialogue.entity_f1 import PLAIN, EntityList
 from models.evaluation.dialogue.metrics import BLEU

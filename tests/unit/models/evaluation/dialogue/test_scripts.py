@@ -6,8 +6,8 @@ from models.corpus.text import ALL_SCRIPTS, PUBLISHED, normalise
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex, pseudo_positive, seen_in_context
 from models.dialogue.data.records import Entity, Turn
-from models.dialogue.retrieval.baselines import Bm25, Frequency
-from models.dialogue.retrieval.recall_rule import RecallRule
+from models.dialogue.train.recall_rule import RecallRule
+from models.evaluation.dialogue.baselines import Bm25, Frequency
 from models.evaluation.dialogue.entity_f1 import MULTIWOZ, PLAIN, EntityList
 from models.evaluation.dialogue.hallucination import SupportCheck, WordValues
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval

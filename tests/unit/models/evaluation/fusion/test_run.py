@@ -13,7 +13,7 @@ import torch
 from models.errors import DataError
 from models.evaluation.fusion import run
 from models.evaluation.fusion.comparison import aggregate
-from models.evaluation.fusion.run import evaluate_model, pick_examples, with_rewards
+from models.evaluation.fusion.run import evaluate_model, with_rewards
 from models.evaluation.fusion.scores import System, read_scores, write_scores
 from models.lm.prompts import TextItem
 from models.params.evaluation import EvaluationParams
@@ -98,16 +98,6 @@ def test_the_file_is_the_same_twice(pico: Callable[..., Any], tmp_path: Path) ->
 def test_an_example_that_cannot_be_judged_is_named(pico: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="example `e0`"):
         list(evaluate_model(pico("llama"), _examples(2, check="number", answer="none"), _CFG, scorers={}))
-
-
-def test_a_limit_keeps_order_and_families_and_grows_monotonically() -> None:
-    examples = sorted(_examples(400), key=lambda e: e.family)
-    few, more = pick_examples(examples, limit=60), pick_examples(iter(examples), limit=120)
-    assert len(few) == 60
-    assert {e.id for e in few} < {e.id for e in more}
-    assert [e.id for e in more] == [e.id for e in examples if e in more]
-    assert 20 <= sum(e.family == "knowledge" for e in few) <= 40
-    assert pick_examples(examples, limit=None) == examples
 
 
 @pytest.mark.skipif(not (_LMS.exists() and _GSM8K.exists()), reason="data/external is not here")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from models.errors import FusedialError, NumericsError, ParamsError, Problem
+from models.fusion.train import distributed
+from models.fusion.train.distributed import EventSink, FusionJob, launch, launch_command, launched, leave_error
 from models.fusion.train.run import run_rank
-from models.training import distributed
-from models.training.distributed import EventSink, FusionJob, launch, launch_command, launched, leave_error
 
 
 @pytest.fixture

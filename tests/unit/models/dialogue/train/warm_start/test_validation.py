@@ -9,7 +9,7 @@ from torch import Tensor
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.retrieval.encoder import build_retriever
-from models.dialogue.retrieval.recall_rule import RecallRule
+from models.dialogue.train.recall_rule import RecallRule
 from models.dialogue.train.warm_start.validation import WarmValidation, contrastive_loss, recall_scores
 from models.params.retriever import PicoEncoder, RetrieverParams
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.dialogue.retrieval.objectives import (
+from models.dialogue.train.objectives import (
     contrastive_margins,
     entity_log_probs,
     log_marginal,

@@ -4,7 +4,7 @@ import pytest
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
-from models.dialogue.retrieval.recall_rule import RecallRule
+from models.dialogue.train.recall_rule import RecallRule
 from models.evaluation.dialogue.retrieval_scores import score_retrieval
 
 KB = KnowledgeBase(

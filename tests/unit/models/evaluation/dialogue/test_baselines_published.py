@@ -10,7 +10,7 @@ import pytest
 from models.corpus.text import ALL_SCRIPTS, PUBLISHED, TextRule
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import MISSING, Entity, Turn
-from models.dialogue.retrieval.baselines import Bm25, Frequency
+from models.evaluation.dialogue.baselines import Bm25, Frequency
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 
 DATA = Path("data/external/tod/multiwoz/derived")

@@ -8,8 +8,8 @@ import pytest
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity
-from models.dialogue.retrieval.baselines import Bm25, Frequency
 from models.errors import RetrievalError
+from models.evaluation.dialogue.baselines import Bm25, Frequency
 
 
 def knowledge_base(*values: str) -> KnowledgeBase:
