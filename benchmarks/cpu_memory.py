@@ -22,7 +22,7 @@ from benchmarks.memory import peak_megabytes
 from flows.environment import KERNEL_CACHES
 from models.fusion.losses import fusion_loss
 from models.lm.head import head_of
-from models.memory import give_back_memory
+from models.memory import release_memory
 from models.reporting.results import ResultRow, Scalar
 
 _STEPS, _ROWS, _LENGTHS = 60, 8, (100, 250)
@@ -116,7 +116,7 @@ class _Steps:
 
 
 def resident_megabytes() -> float:
-    give_back_memory()
+    release_memory()
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:"))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.environment import let_streams_write_all, require_prefect, set_environment
+from flows.environment import escape_unencodable_output, require_prefect, set_environment
 from flows.guard import guarded
 from flows.known_errors import quiet_known_errors
 from models.errors import FusedialError
@@ -272,7 +272,7 @@ def main() -> None:
     """Run the command line; see `guarded` for how it ends."""
     import logging
 
-    let_streams_write_all()
+    escape_unencodable_output()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("models.fusion.train.run").setLevel(logging.INFO)  # says from where an interrupted training goes on
     guarded(app)

@@ -12,7 +12,7 @@ from flows.params.file import load_params
 from models.errors import SourceError
 from models.lm.source_file import SOURCE_FILE
 from models.params.root import Params
-from models.redaction import hide_address
+from models.redaction import register_address
 from tasks.artifact import Artifact, adopt, adopt_all
 from tasks.secrets import guard_secrets
 from tasks.tracking import StageRun, parent_run, tracking_uri
@@ -39,7 +39,7 @@ class StageContext:
         root = project_root()
         params = load_params(root, profile=profile, overrides=overrides).params
         for address in (params.tracking.uri or "", *params.runtime.endpoints.values()):
-            hide_address(address)
+            register_address(address)
         return cls(root=root, params=params)
 
     def out(self, stage: str, *parts: str) -> Path:

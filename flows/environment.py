@@ -25,7 +25,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     Returns:
         The Prefect API in use, or "" for an ephemeral one.
     """
-    let_streams_write_all()
+    escape_unencodable_output()
     cache = root / ".cache"
     defaults = {
         "FUSEDIAL_ROOT": str(root),
@@ -57,7 +57,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     return os.environ.get("PREFECT_API_URL", "")
 
 
-def let_streams_write_all() -> None:
+def escape_unencodable_output() -> None:
     """Let output survive a terminal of another encoding: what it does not have is written as an escape."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

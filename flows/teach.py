@@ -34,7 +34,7 @@ def teach_stage(ctx: StageContext) -> None:
     calls.each("responses", list(calls.models), calls.respond)
     calls.each("signals", list(calls.models), calls.score)
     calls.each("rewards", list(calls.scorers), calls.judge)
-    quality = calls.judge_scorers()
+    quality = calls.measure_scorers()
     calls.each("advantage", ["all"], calls.compare(quality), spans=calls.train)
     calls.each("winners", list(calls.models), calls.capture, spans=calls.train)
     judged = tuple(calls.made[f"advantage/all/{span.name}"] for span in calls.train)
@@ -179,7 +179,7 @@ class TeachCalls:
             "responses": self._of("responses", self.models, span), "split": span.split, **self._common(span),
         }  # fmt: skip
 
-    def judge_scorers(self) -> Artifact | None:
+    def measure_scorers(self) -> Artifact | None:
         """Judge the scorers on the validation prompts; None where there are none."""
         if not self.valid:
             return None

@@ -1,4 +1,4 @@
-"""The error family of fusedial. Every message says where, what, the value, and what to do."""
+"""Exceptions of fusedial, whose messages say where, what, the value, and what to do."""
 
 import re
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Problem:
 
 
 class ProblemsError(FusedialError):
-    """Several findings raised at once, so that a user mends them in one go."""
+    """Several problems raised together, so that they can be corrected in one go."""
 
     def __init__(self, title: str, problems: Sequence[Problem]) -> None:
         """Keep the findings on `.problems` and print one a line (the first 20)."""

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, whoever is killed while writing them; records that may be torn; JSON lines."""
+"""Atomic writing of files and folders, digests, removal of leftovers, and JSON lines."""
 
 import errno
 import fcntl
@@ -32,21 +32,21 @@ def is_temporary(name: str) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a place beside `path` to write a file at; it is forced to disk and takes the place of `path` if all goes well."""
+    """Yield a temporary path next to `path`; on success the file is synced to disk and renamed to `path`."""
     with _claimed(path, folder=False) as temporary:
         yield temporary
         _force(temporary)
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)  # a folder in the place of a file is harm, and no rename takes its place
+            shutil.rmtree(path)  # a file cannot be renamed over a folder
         temporary.replace(path)
 
 
 @contextmanager
 def replacing_folder(path: Path, *, force: bool = True, first_wins: bool = False) -> Iterator[Path]:
-    """Give an empty folder beside `path` to fill; it takes the place of `path` if all goes well.
+    """Yield an empty folder next to `path`, which replaces `path` on success.
 
     Args:
-        path: Final place; what is there goes.
+        path: Final path; an existing folder is replaced.
         force: Force the files to disk first: a power failure must not leave a complete-looking folder of empty files.
         first_wins: Where somebody else has put a folder there meanwhile, leave it: it has the same content, and readers.
     """
@@ -78,7 +78,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return the JSON object of a record, or None where there is none to be read: missing, torn, empty or something else.
 
-    What is there but unreadable is logged: whoever asks makes the record again.
+    An unreadable record is logged; the caller creates it again.
     """
     try:
         if not path.is_file():  # a folder, a pipe or a broken link in its place; opening a pipe would wait for ever
@@ -131,7 +131,7 @@ def lines_digest(files: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what dead writers left in a folder; what is being written stays."""
     try:
         found = [Path(entry.path) for entry in os.scandir(folder) if is_temporary(entry.name)]
@@ -149,17 +149,17 @@ def sweep(folder: Path) -> None:
             os.close(handle)
 
 
-def sweep_all(folder: Path) -> None:
-    """`sweep` a folder and all below it."""
+def remove_all_leftovers(folder: Path) -> None:
+    """`remove_leftovers` a folder and all below it."""
     for place, _, _ in os.walk(folder):
-        sweep(Path(place))
+        remove_leftovers(Path(place))
 
 
 @contextmanager
 def _claimed(path: Path, *, folder: bool) -> Iterator[Path]:
     """Make a temporary that only this block writes, locked until it ends; removed then if it is still there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent)
+    remove_leftovers(path.parent)
     temporary, handle = _claim(path, folder=folder)
     try:
         yield temporary
@@ -210,7 +210,7 @@ def _force(path: Path) -> None:
 
 
 def _take_place(temporary: Path, path: Path, *, first_wins: bool) -> None:
-    """Rename a folder to where another may stand, or may be put by another process meanwhile."""
+    """Rename a folder over a path that may exist, or may be created by another process meanwhile."""
     for _ in range(100):
         try:
             temporary.rename(path)
@@ -223,7 +223,7 @@ def _take_place(temporary: Path, path: Path, *, first_wins: bool) -> None:
             return
         old = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])}.{secrets.token_hex(6)}{_END}")
         try:
-            path.rename(old)  # in one move, so that nobody sees half of it
+            path.rename(old)  # one atomic step
         except FileNotFoundError:
             continue
         _remove(old)

@@ -5,13 +5,13 @@ import functools
 from collections.abc import Callable
 
 
-def give_back_after(device_type: str) -> None:
+def release_memory_after(device_type: str) -> None:
     """Return what a step has freed, after a step on a CPU; on another device torch's own allocator keeps the tensors."""
     if device_type == "cpu":
-        give_back_memory()
+        release_memory()
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Return what is free to the system, where the C library can (glibc); takes some ten milliseconds."""
     trim = _trim()
     if trim is not None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class MetricsSink(Protocol):
-    """Receives what a long computation has to say; implemented over MLflow, Prefect and a terminal bar in tasks/."""
+    """Receiver of metrics and progress of long computations; implemented over MLflow, Prefect and a progress bar in tasks/."""
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Record `metrics` (name with prefix, such as `train/loss`) at optimiser step `step`."""

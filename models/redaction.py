@@ -1,7 +1,7 @@
-"""Secrets taken out of text, before it is cut, logged or kept: keys in every escaped form, logins and tokens of addresses.
+"""Redaction of secrets in text that is shown or stored: keys in every escaped form, logins and tokens of addresses.
 
-What is shown in place of a secret is `***`. A process makes its secrets known once (`hide`, `hide_address`); whoever shows or
-keeps text asks `redact`. Where a password cannot be told from the words behind it, too much is taken out rather than too little.
+A secret is replaced by `***`. A process registers its secrets once (`register_secrets`, `register_address`); all output goes
+through `redact`. If a password cannot be separated from the words after it, too much is removed rather than too little.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 MASK = "***"
-_SHORTEST_PART = 4  # of a password, where it may stand inside a word; shorter ones would blank ordinary words
+_SHORTEST_PART = 4  # characters of a password part that is redacted within words; shorter ones would hit ordinary words
 _SHORT = {"\n": "n", "\t": "t", "\r": "r", "\f": "f", "\b": "b"}
 _known: set[str] = set()
 _guard = threading.Lock()
@@ -30,7 +30,7 @@ _ADDRESS = re.compile(
          )""",
     re.VERBOSE,
 )
-_WITH_PORT = re.compile(r"https?://[^\s/:@]*:\d{1,5}/")  # words of its path are no password
+_WITH_PORT = re.compile(r"https?://[^\s/:@]*:\d{1,5}/")  # the path is not a password
 _QUERY = re.compile(rf"(?i)(?P<name>[?&;#][\w.\-\[\]%]*(?:{_QUERY_NAMES})[\w.\-\[\]%]*=)[^&;#\s\"'`<>]+")
 _FIELD = re.compile(
     rf"""(?ix)(?P<name>(?<![a-z0-9])[\w\-]*(?:{_NAMES})(?:\\*["'])?\s*[=:]\s*)
@@ -45,13 +45,13 @@ _TOKEN = re.compile(
 )
 
 
-def hide(*secrets: str) -> None:
-    """Make secrets known for the rest of the process; `redact` takes them out wherever they stand."""
+def register_secrets(*secrets: str) -> None:
+    """Register secrets for the rest of the process, to be removed by `redact`."""
     with _guard:
         _known.update(s.strip() for s in secrets if s and s.strip())
 
 
-def hide_address(address: str) -> None:
+def register_address(address: str) -> None:
     """Make the login and the query tokens of an address known, if it has any.
 
     A driver that does not expect `/` or `@` in a password tells parts of it in its errors, as the host or the port.
@@ -62,14 +62,14 @@ def hide_address(address: str) -> None:
         user, colon, password = found[0].removeprefix(found["scheme"]).removesuffix("@").partition(":")
         secret = password if colon else user if "http" in found["scheme"] else ""
         parts = [p for p in re.split(r"[/@:?#\s]+", secret) if len(p) >= _SHORTEST_PART]
-        hide(secret, unquote(secret), unquote_plus(secret), *parts)
+        register_secrets(secret, unquote(secret), unquote_plus(secret), *parts)
     for token in _QUERY.finditer(address):
         value = token[0].removeprefix(token["name"])
-        hide(value, unquote_plus(value))
+        register_secrets(value, unquote_plus(value))
 
 
 def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
-    """Return text without secrets: those given, those made known by `hide`, logins and tokens of addresses, header values.
+    """Return text without secrets: given and registered ones, logins and tokens of addresses, header values.
 
     A secret is found as it is, and as JSON, Python, HTML or an address would write it, at any depth of escaping.
     """

@@ -26,11 +26,11 @@ class Example:
         id: Stable identity, unique in the corpus.
         family: Capability family (knowledge, reasoning, safety, …) or data set name; scores are per family.
         messages: The prompt, last turn by the user. For plain text continuation one user message with `format` text.
-        response: Ground-truth response y_i; None where there is only a prompt, which takes part in inference mode alone.
+        response: Ground-truth response y_i; None if there is only a prompt, which takes part in inference mode alone.
         answer: What `check` looks for in a model's response, or None.
-        check: How correctness is judged: `exact` (normalised equality), `contains`, `number` (last number), `none`.
+    check: How correctness is tested: `exact` (normalised equality), `contains`, `number` (last number), `none`.
         seen_by: Names of sources known to have been trained on this row.
-        ended: Whether the response goes to its end; one that its reader cut has no end label.
+        ended: Whether the response is complete; one that its reader truncated has no end label.
     """
 
     id: str
@@ -110,7 +110,7 @@ class ResolvedSource:
         vocab_size: len(tokenizer).
         trust_remote_code: Whether the repository's own code may run.
         end_ids: Tokens that end a turn, the label of a finished answer first; ids of the generation config included.
-        template_date: ISO date that the chat template is told as today.
+        template_date: ISO date that the chat template sees as today.
         notes: Sentences that its user must know.
     """
 
@@ -139,7 +139,7 @@ class ResolvedSource:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What one source answered to one prompt (ỹ_i^j of the paper).
+    """A source's response to one prompt (ỹ_i^j of the paper).
 
     Attributes:
         id: Example id.
@@ -186,17 +186,17 @@ class SourceScore:
 
 @dataclass(frozen=True, slots=True)
 class Advantage:
-    """Who is best on one example, in both modes.
+    """The winning sources of one example in both modes.
 
     Attributes:
         id: Example id.
         family: Its family.
         train_winner: Source with the lowest cross-entropy on the ground truth (M^MinCE, eq. 1); None without a ground truth.
-        infer_winner: Source of the response that won the vote (eq. 2); None where nobody did.
+        infer_winner: Source of the response that won the vote (eq. 2); None if there is none.
         infer_sample: Which of its samples; None without a winner.
         train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`; empty without a ground truth.
         infer_votes: `source#sample` → number of votes, for the answers that could win.
-        tie: Which rule settled the vote: `votes`, `reward`, `ce` or `order`; `none` where there was no vote.
+    tie: The rule that decided the vote: `votes`, `reward`, `ce` or `order`; `none` if there was no vote.
         infer_rewards: `source#sample` → mean z-scored reward.
         without_winner: Why there is no winner: all answers are `empty`, the others `truncated`, every scorer `abstained`, or the
             vote was not clear enough for the `gate` (`teach.rewards.accept`); "" with a winner.

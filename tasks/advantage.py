@@ -10,8 +10,8 @@ from tasks.artifact import Artifact
 from tasks.caching import Work, step
 
 if TYPE_CHECKING:
-    from models.evaluation.fusion.scorer_quality import Case
-    from models.fusion.shard_advantage import Election
+    from models.evaluation.fusion.scorer_quality import VotedPrompt
+    from models.fusion.shard_advantage import VotingRules
     from models.schema import Advantage, Split
 
 CALIBRATION, QUALITY, WINNERS = "calibration.json", "scorer_quality.json", "winners.json"
@@ -36,11 +36,11 @@ def advantage(
     """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard, and their counts."""
     from models.evaluation.fusion.scorer_quality import winner_counts
     from models.fusion.advantage import Calibration
-    from models.fusion.shard_advantage import Election, write_advantages
+    from models.fusion.shard_advantage import VotingRules, write_advantages
 
     places = [] if calibration is None else [calibration.path / name for name in (CALIBRATION, WITHOUT_TRUTH)]
     known, without = ([Calibration.load(place) if place.is_file() else None for place in places] + [None, None])[:2]
-    election = Election(order=order, unit=cfg.ce_unit, rules=rules, calibration=known, calibration_without_truth=without)
+    election = VotingRules(order=order, unit=cfg.ce_unit, rules=rules, calibration=known, calibration_without_truth=without)
     rows, cases = _held(data, scores, rewards, responses, split="train", span=(start, stop), election=election)
     write_advantages(work.out / "advantage.jsonl", rows)
     counts = winner_counts(cases, rows)
@@ -68,20 +68,20 @@ def scorer_quality(
     With training prompts without a ground truth (`prompts_only`) also calibration_without_truth.json: the threshold at which
     winners reach the target where the scorers that need none vote alone.
     """
-    from models.evaluation.fusion.scorer_quality import calibrate, judge_scorers
-    from models.fusion.shard_advantage import Election
+    from models.evaluation.fusion.scorer_quality import calibrate, measure_scorers
+    from models.fusion.shard_advantage import VotingRules
 
     open_gate = VoteParams(truncated_may_win=rules.truncated_may_win)
-    election = Election(order=order, unit=cfg.ce_unit, rules=open_gate)
-    cases: list[Case] = []
-    alone: list[Case] = []
+    election = VotingRules(order=order, unit=cfg.ce_unit, rules=open_gate)
+    cases: list[VotedPrompt] = []
+    alone: list[VotedPrompt] = []
     voters = frozenset(s.name for s in scorers if not s.sees_truth)
     gate = rules.accept == "calibrated"
     for span, *parts in zip(shards, scores, rewards, responses, strict=True):
         cases += _held(data, *parts, split="valid", span=span, election=election)[1]
         if gate and prompts_only and voters:
             alone += _held(data, *parts, split="valid", span=span, election=election, voters=voters)[1]
-    found = judge_scorers(cases, scorers)
+    found = measure_scorers(cases, scorers)
     (work.out / QUALITY).write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
     if gate:
         calibrate(cases, target=rules.accept_target).save(work.out / CALIBRATION)
@@ -99,16 +99,16 @@ def _held(
     *,
     split: "Split",
     span: tuple[int, int],
-    election: "Election",
+    election: "VotingRules",
     voters: "frozenset[str] | None" = None,
-) -> "tuple[list[Advantage], list[Case]]":
+) -> "tuple[list[Advantage], list[VotedPrompt]]":
     """Hold the vote on one shard (with `voters`, among those scorers): its outcome, and what the answers were worth."""
     from models.corpus.examples import read_slice
-    from models.evaluation.fusion.scorer_quality import make_case
-    from models.fusion.shard_advantage import judge_shard, read_contests
+    from models.evaluation.fusion.scorer_quality import make_voted_prompt
+    from models.fusion.shard_advantage import read_example_scores, select_winners
 
     examples = read_slice(data.path / f"{split}.jsonl", *span)
-    contests = read_contests(
+    contests = read_example_scores(
         [(e.id, e.family) for e in examples],
         scores={name: a.path / "scores.jsonl" for name, a in scores.items()},
         rewards={name: a.path / "rewards.jsonl" for name, a in rewards.items()},
@@ -117,9 +117,9 @@ def _held(
     )
     if voters is not None:
         contests = [replace(c, rewards={name: row for name, row in c.rewards.items() if name in voters}) for c in contests]
-    rows = judge_shard(contests, election)
+    rows = select_winners(contests, election)
     cases = [
-        make_case(e, c, a, order=election.order, rules=election.rules, likeness=split == "valid")
+        make_voted_prompt(e, c, a, order=election.order, rules=election.rules, likeness=split == "valid")
         for e, c, a in zip(examples, contests, rows, strict=True)
     ]
     return rows, cases
@@ -130,14 +130,14 @@ def advantage_summary(
     shards: tuple[Artifact, ...], quality: Artifact | None, scorers: tuple[ScorerSpec, ...], *, order: tuple[str, ...], work: Work
 ) -> Mapping[str, Any]:
     """Write win_table.json, agreement.json, winners.json and scorer_quality.json over all shards."""
-    from models.evaluation.fusion.scorer_quality import judge_scorers
+    from models.evaluation.fusion.scorer_quality import measure_scorers
     from models.fusion.shard_advantage import read_advantages
     from models.fusion.win_table import mode_agreement, win_table
 
     rows = [row for shard in shards for row in read_advantages(shard.path / "advantage.jsonl")]
     winners = _added([json.loads((shard.path / WINNERS).read_text(encoding="utf-8")) for shard in shards])
     # Without validation prompts nothing is known of the scorers but their number.
-    known = judge_scorers([], scorers) if quality is None else json.loads((quality.path / QUALITY).read_text(encoding="utf-8"))
+    known = measure_scorers([], scorers) if quality is None else json.loads((quality.path / QUALITY).read_text(encoding="utf-8"))
     parts = {
         "win_table": win_table(rows, order),
         "agreement": mode_agreement(rows, order),

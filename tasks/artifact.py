@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 import models.files
 from models.errors import ArtifactError
-from models.files import link_or_copy, replacing_folder, sweep_all, write_atomic
+from models.files import link_or_copy, remove_all_leftovers, replacing_folder, write_atomic
 from tasks.manifest import MANIFEST, Manifest, parse_manifest, read_manifest, unlisted
 from tasks.workspace import cache_dir, store_dir
 
@@ -131,7 +131,7 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
     Raises:
         ArtifactError: The folder is empty.
     """
-    sweep_all(folder)
+    remove_all_leftovers(folder)
     files = [
         {"path": f.relative_to(folder).as_posix(), "sha256": file_digest(f), "bytes": f.stat().st_size}
         for f in sorted(folder.rglob("*"))

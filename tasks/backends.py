@@ -10,7 +10,7 @@ from models.errors import BackendError
 from models.fusion.http_source import http_signals
 from models.fusion.scorers import TEXT_SCORERS, SentenceEncoder, embedding_scores, judge_scores, load_sentence_encoder
 from models.fusion.signals.record import SampleSignals, SignalSpec
-from models.fusion.teacher_forcing import force_texts, source_score
+from models.fusion.teacher_forcing import source_score, teacher_force
 from models.lm.http import OpenAiClient
 from models.lm.loading import load_codec, pick_devices
 from models.lm.prompts import Overflow, TextItem, source_response_lead
@@ -79,7 +79,7 @@ def open_teacher(cfg: SignalParams, folder: Path, *, overflow: Overflow, runtime
             def in_process(
                 items: Sequence[TextItem], top_k: int | None, moved: Callable[[int], None]
             ) -> Iterator[tuple[SampleSignals, SourceScore]]:
-                for forced in force_texts(
+                for forced in teacher_force(
                     loaded, items, top_k=top_k, batch_tokens=cfg.batch_tokens, overflow=overflow, on_progress=moved
                 ):
                     yield forced.signals, forced.score

@@ -25,10 +25,10 @@ from prefect.settings import get_current_settings
 from prefect.transactions import IsolationLevel
 
 from models.errors import BackendError
-from models.memory import give_back_memory
+from models.memory import release_memory
 from models.params.base import Section, with_places
 from models.params.runtime import Runtime, Tracking
-from models.redaction import hide_address
+from models.redaction import register_address
 from tasks.artifact import Artifact, publish, tree_digest
 from tasks.code_identity import step_code_digest
 from tasks.locking import FolderOf, ProcessLocks
@@ -163,7 +163,7 @@ def _guard(arguments: Iterable[object]) -> None:
     for value in arguments:
         if isinstance(value, Runtime | Execution):
             for address in value.endpoints.values() if isinstance(value, Runtime) else value.addresses:
-                hide_address(address)
+                register_address(address)
 
 
 def _run_name() -> str:
@@ -219,7 +219,7 @@ def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Ca
             meta = function(*args, **kwargs, work=work)
             artifact = publish(work.out, name, meta=meta)
             shutil.rmtree(home)
-            give_back_memory()
+            release_memory()
             return artifact
 
         # Prefect reads the signature: `work` is ours to fill, and `wraps` must not lead it back to the original.

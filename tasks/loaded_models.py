@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from models.memory import give_back_memory
+from models.memory import release_memory
 from models.params.runtime import Runtime
 from tasks.artifact import file_digest
 from tasks.workspace import project_root
@@ -132,7 +132,7 @@ def _give_back() -> None:
     gc.collect()  # models refer to themselves: their hooks, and the frames of errors
     if "torch" in sys.modules:
         _empty_device_caches()
-    give_back_memory()
+    release_memory()
 
 
 def _empty_device_caches() -> None:

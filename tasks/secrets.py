@@ -7,7 +7,7 @@ import re
 import traceback
 from collections.abc import Callable, Mapping
 
-from models.redaction import hide, hide_address, redact
+from models.redaction import redact, register_address, register_secrets
 
 _SECRET_NAME = re.compile(r"(?i)(?:.*_)?(?:key|token|secret|password|passwd|passphrase|credentials?)(?:_.*)?|.*apikey")
 _SHORTEST = 6  # a shorter value of such a name is a switch or a number
@@ -22,9 +22,9 @@ def guard_secrets(environ: Mapping[str, str] | None = None) -> None:
     """
     for name, value in (os.environ if environ is None else environ).items():
         if _SECRET_NAME.fullmatch(name) and len(value) >= _SHORTEST and not os.path.isabs(value):
-            hide(value)
+            register_secrets(value)
         if "://" in value:
-            hide_address(value)
+            register_address(value)
     present = logging.getLogRecordFactory()
     if not (isinstance(present, functools.partial) and present.func is _record):
         logging.setLogRecordFactory(functools.partial(_record, present))

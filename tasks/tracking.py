@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
-from models.redaction import hide_address, redacted
+from models.redaction import redacted, register_address
 from tasks.caching import Execution
 from tasks.database_file import own_database
 from tasks.tracking_log import flatten, log_metrics, log_params, metric_key, replay, run_title, safe_name, safe_tags
@@ -54,7 +54,7 @@ def tracking_uri(tracking: Tracking) -> str:
     Its password, if it has one, is known from then on to whatever logs or shows text.
     """
     uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(project_root())
-    hide_address(uri)
+    register_address(uri)
     return uri
 
 

@@ -1,7 +1,7 @@
-"""Who is best on one example.
+"""Advantage evaluation: which source wins an example.
 
-Min-CE in training mode (eq. 1 of ProFuser), a vote of scorers in inference mode (eq. 2), and a gate on how sure that vote
-must be.
+Min-CE in training mode (eq. 1 of ProFuser), a vote of scorers in inference mode (eq. 2), and a gate on the confidence of that
+vote.
 """
 
 import json
@@ -25,9 +25,9 @@ class Vote:
 
     Attributes:
         winner: The best candidate.
-        votes: Candidate → scorers that name it best.
+        votes: Candidate → number of scorers that rank it first.
         mean_z: Candidate → mean over the scorers of its z-scored reward.
-        tie: The rule that settled it.
+        tie: The rule that decided it.
     """
 
     winner: str
@@ -59,7 +59,7 @@ def score_value(score: SourceScore, unit: Unit) -> float:
 def min_ce(scores: Mapping[str, SourceScore], *, unit: Unit, order: Sequence[str]) -> str:
     """Return the source with the lowest cross-entropy on a text (M^MinCE, eq. 1).
 
-    A source whose tokenizer cannot reproduce the text cannot win: it was scored on another text. Equal sources are settled by
+    A source whose tokenizer cannot reproduce the text cannot win: it was scored on another text. Ties are broken by
     `order`, which names every source once.
 
     Raises:
@@ -79,10 +79,10 @@ def min_ce(scores: Mapping[str, SourceScore], *, unit: Unit, order: Sequence[str
 
 
 def vote(rewards: Mapping[str, Mapping[str, float]], *, own_ce: Mapping[str, float], order: Sequence[str]) -> Vote:
-    """Return the answer most scorers name best (RM_Vote, eq. 2).
+    """Return the candidate with the most votes (RM_Vote, eq. 2).
 
     Every scorer votes for the candidate it scores highest, and for all of them when several share its highest score (the same
-    text of two sources). Equal votes are settled by the higher mean z-scored reward, then the lower own cross-entropy, then
+    text of two sources). Ties are broken by the higher mean z-scored reward, then the lower own cross-entropy, then
     `order`. With one scorer this is a plain argmax.
 
     Args:
@@ -136,11 +136,11 @@ def _require_same(what: str, found: Mapping[str, object], order: Sequence[str]) 
 def _require_finite(what: str, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
-            raise NumericsError(f"The {what} `{name}` must be finite, but is {value}. Score it again or remove it.")
+            raise NumericsError(f"The {what} `{name}` must be finite, but is {value}. Compute it again or remove it.")
 
 
 LEAST_ACCEPTED = 20
-"""Winners that a calibrated threshold keeps at least (all, where there are fewer): the quality of a handful says little."""
+"""Minimum number of winners kept by a calibrated threshold (all, if fewer): smaller samples are too noisy."""
 
 Rewards = Mapping[str, Mapping[str, float]]
 """Scorer → candidate → reward, on one prompt; a scorer that abstains is absent."""
@@ -160,11 +160,11 @@ class Calibration:
 
     Attributes:
         scales: Scorer → scale of its rewards.
-        threshold: Least combined score of a winner that is taught.
+        threshold: Minimum combined score of a winner used for training.
         quality: Mean quality of the validation winners at or above it, at least `target`.
         target: `teach.rewards.accept_target`.
-        num_accepted: Those winners.
-        num_winners: All validation winners.
+        num_accepted: Number of those winners.
+        num_winners: Number of all validation winners.
     """
 
     scales: Mapping[str, Scale]
@@ -188,11 +188,11 @@ class Calibration:
 def is_accepted(
     result: Vote, rewards: Rewards, texts: Mapping[str, str], *, rules: VoteParams, calibration: Calibration | None
 ) -> bool:
-    """Say whether the winner of a vote is taught.
+    """Return whether the winner of a vote is used for training.
 
     Args:
         result: The vote.
-        rewards: What was voted with.
+        rewards: The rewards of the vote.
         texts: Candidate → answer: equal answers do not compete with each other.
         rules: The gate.
         calibration: For the gate `calibrated`.
@@ -221,7 +221,7 @@ def fit_scales(prompts: Iterable[Rewards]) -> dict[str, Scale]:
 def combined_score(rewards: Rewards, candidate: str, scales: Mapping[str, Scale]) -> float:
     """Return the mean over the voting scorers of (reward − mean) / deviation: comparable across prompts.
 
-    A scorer that says nothing on the validation split (no scale, or none but equal rewards) counts 0.
+    A scorer that does not discriminate on the validation split (no scale, or equal rewards) counts 0.
     """
     terms = []
     for scorer, row in rewards.items():
@@ -238,8 +238,8 @@ def choose_threshold(
     Args:
         scores: Combined score of each validation winner.
         qualities: Its quality, 0 to 1.
-        target: Wanted mean.
-        scales: Kept beside the threshold.
+        target: Target mean quality.
+        scales: Stored with the threshold.
         of: Which scorers voted, for the error: a clause that follows their name, or all of them.
 
     Raises:

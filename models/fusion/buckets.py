@@ -17,17 +17,17 @@ TailMode = Literal["bucket", "renormalise"]
 _PADDED_BELOW = PAD_LOGPROB + 1.0
 
 
-def far_below(dtype: torch.dtype) -> float:
-    """Return a logit no real one comes near: like −inf in every sum, without its NaNs."""
+def negligible_logit(dtype: torch.dtype) -> float:
+    """Return a logit far below any real one: acts like −inf in sums, without its NaNs."""
     return torch.finfo(dtype).min / 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TeacherRows:
-    """What the selected source says about N rows, in the target's tokens.
+    """Distributions of the selected source at N rows, in the target's tokens.
 
     Attributes:
-        ids: int64[N, K], distinct within a row; slots whose log-probability is `PAD_LOGPROB` are unused, whatever their id.
+        ids: int64[N, K], distinct within a row; slots whose log-probability is `PAD_LOGPROB` are unused, and their id is ignored.
         logprobs: float32[N, K], nats, normalised over the full vocabulary, in any order.
         tail: float32[N], log of the mass outside the top-k.
         has: bool[N], whether there is a teacher; the other fields of a row without one are ignored.
@@ -53,7 +53,7 @@ class Buckets:
 
     Attributes:
         ids: int64[n, K], always valid vocabulary ids: unused slots repeat a used one.
-        used: bool[n, K], slots that stand for a token (at least one a row).
+        used: bool[n, K], slots that stand for a token (at least one per row).
         first: int64[n, 1], the slot that unused ones repeat.
         log_p: float[n, K + 1], the teacher's tempered log-probabilities, tail last; −inf where it has no mass.
         active: bool[n], rows with a teacher.
@@ -69,7 +69,7 @@ class Buckets:
 def teacher_buckets(
     teacher: TeacherRows, fallback: Tensor, *, vocab_size: int, temperature: float, tail: TailMode, dtype: torch.dtype
 ) -> Buckets:
-    """Read teacher rows as buckets.
+    """Convert teacher rows to buckets.
 
     Args:
         teacher: n rows.
@@ -77,7 +77,7 @@ def teacher_buckets(
         vocab_size: V of the student; a top-k that covers it leaves no tail.
         temperature: T, applied to the buckets.
         tail: `bucket` keeps the tail's mass and scales the top-k to 1 − tail (rounding moved it); `renormalise` scales the
-            top-k to 1, as the ancestors do, so that all student mass outside it counts as error.
+            top-k to 1, as FuseLLM does, so that all student mass outside it counts as error.
         dtype: Of the result.
     """
     used = (teacher.logprobs > _PADDED_BELOW) & teacher.has[:, None]
@@ -94,10 +94,10 @@ def teacher_buckets(
     # A top-k of the whole vocabulary (or a row without a teacher, which may hold anything) has no tail to speak of.
     rest = rest.masked_fill((used.sum(dim=1) >= vocab_size) | ~active, -torch.inf)[:, None]
     log_p = torch.cat([top + torch.log(-torch.expm1(rest)), rest], dim=1)
-    return Buckets(ids, used, first, temper(log_p, temperature), active)
+    return Buckets(ids, used, first, apply_temperature(log_p, temperature), active)
 
 
-def temper(log_probs: Tensor, temperature: float) -> Tensor:
+def apply_temperature(log_probs: Tensor, temperature: float) -> Tensor:
     """Return log softmax(log p / T) over the buckets."""
     return log_probs if temperature == 1.0 else torch.log_softmax(log_probs / temperature, dim=1)
 

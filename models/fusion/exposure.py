@@ -17,7 +17,7 @@ from models.params.fusion import FusionParams
 
 @dataclass(frozen=True, slots=True)
 class ModeExposure:
-    """What a method spends on the texts of one mode.
+    """Training exposure of a method to the texts of one mode.
 
     Attributes:
         steps: Optimiser steps in which the mode has a weight.
@@ -34,7 +34,7 @@ class ModeExposure:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What a method spends on each mode.
+    """Training exposure of a method to each mode.
 
     Attributes:
         total_steps: Optimiser steps.
@@ -60,7 +60,7 @@ class Exposure:
 
 
 def exposure(plan: StepPlan, cfg: FusionParams) -> Exposure:
-    """Return what the steps of a plan spend on each mode."""
+    """Return the training exposure of a plan's steps to each mode."""
     rates, (infer, train) = learning_rates(plan, cfg).factors[:-1], (plan.steps.w_infer, plan.steps.w_train)
     seen = _texts_seen(plan, seed=cfg.seed)
     modes = [
@@ -84,7 +84,7 @@ def _mode(
 
 
 def _texts_seen(plan: StepPlan, *, seed: int) -> tuple[int, int]:
-    """Return over how many ground truths and winning answers the steps go, repetitions counted."""
+    """Return the number of ground truths and winning answers seen by the steps, counting repetitions."""
     train, infer = (_members(pool, plan.pools.either) for pool in (plan.pools.train, plan.pools.infer))
     truths = winners = 0
     for step in range(plan.total_steps):

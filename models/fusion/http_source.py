@@ -1,4 +1,4 @@
-"""A source behind an HTTP endpoint: its responses (inference mode) and its signals (teacher forcing)."""
+"""Responses (inference mode) and teacher-forced signals of a source behind an HTTP endpoint."""
 
 import logging
 import re
@@ -46,9 +46,9 @@ def http_responses(
     overflow: Overflow = "truncate_left",
     on_progress: Progress | None = None,
 ) -> list[Response]:
-    """Let a server answer every prompt `cfg.num_samples` times through `/completions`, with the token ids of our own template.
+    """Generate `cfg.num_samples` responses to every prompt through `/completions`, with token ids of the local template.
 
-    So it reads what the source reads in process and what its signals are taken on, and stops where our labels end.
+    The server thus gets the same input as in-process generation and teacher forcing, and stops at the same end tokens.
 
     Args:
         client: The endpoint.
@@ -66,7 +66,7 @@ def http_responses(
     Raises:
         ParamsError: `max_new_tokens` leaves no room for a prompt.
         DataError: A prompt is empty, or too long under overflow `error`.
-        BackendError: The endpoint is away, refuses key, model or address, or takes no token ids.
+        BackendError: The endpoint is unreachable, rejects key, model or address, or does not accept token ids.
     """
     prompts = fit_prompts(source, codec, items, room=cfg.max_new_tokens, overflow=overflow)
     asker = _Asker(client, cfg, source, codec)
@@ -125,7 +125,7 @@ def http_signals(
 
 
 class _Asker:
-    """Asks one source's server for one answer at a time."""
+    """Client for single responses from one source's server."""
 
     def __init__(self, client: OpenAiClient, cfg: ResponseParams, source: ResolvedSource, codec: TokenCodec) -> None:
         self._client, self._cfg, self._name, self._codec = client, cfg, source.name, codec
@@ -141,7 +141,7 @@ class _Asker:
         try:
             reply = read_reply(self._complete(prompt, options))
         except BadReplyError as error:
-            _log.warning("%s has no answer to `%s`: %s", self._name, item.id, error)
+            _log.warning("%s returned no answer to `%s`: %s", self._name, item.id, error)
             return Response(item.id, self._name, sample, "", 0, "eos", prompt.truncated, problem=_NO_REPLY)
         except BackendError as error:
             if _REFUSED.search(str(error)) is None:
@@ -170,7 +170,7 @@ class _Asker:
         return self._client.complete(prompt.ids.tolist(), stop_token_ids=list(self._stops), **options)
 
     def _without_end(self, text: str) -> str:
-        """Take off the end of the turn, which servers leave in the text where it is an ordinary token."""
+        """Remove the end of the turn, which servers leave in the text if it is an ordinary token."""
         ends = (self._codec.decode([i]) or self._codec.pieces[i] for i in self._stops)
         return next((text.removesuffix(end) for end in ends if end and text.endswith(end)), text)
 

@@ -1,4 +1,4 @@
-"""Learning rates of a schedule's steps: one curve over all of them, one a phase, or one over the steps on the ground truth."""
+"""Learning-rate schedules: one curve over all steps, one per phase, or one over the steps with ground truth."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LrCurve:
-    """Linear warm-up, then decay; what of `fusion` decides learning rates."""
+    """Linear warm-up, then decay: the settings of `fusion` that determine learning rates."""
 
     lr: float
     decay: Decay
@@ -46,7 +46,7 @@ class LearningRates:
 
 
 def rates_by_steps(peaks: Sequence[float], boundaries: Sequence[int], curve: LrCurve) -> LearningRates:
-    """Return the rates under `budget: steps`: one curve over the whole schedule, or one a phase if it restarts.
+    """Return the rates under `budget: steps`: one curve over the whole schedule, or one per phase if it restarts.
 
     Args:
         peaks: Peak rate of each phase.
@@ -67,8 +67,8 @@ def rates_by_truth(
     """Return the rates under `budget: ground_truth`.
 
     The steps on the ground truth follow one curve, as if they were all there is: that of a single phase at `fusion.lr`. Where a
-    schedule departs from it (phases with rates of their own, a restart) they are scaled so that their sum is the same. Each run
-    of steps between them has a curve of its own.
+    schedule departs from it (phases with their own rates, a restart) they are scaled so that their sum is the same. Each run
+    of steps between them has its own curve.
 
     Args:
         peaks: Peak rate of each phase.

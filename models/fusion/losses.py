@@ -1,7 +1,7 @@
 """The fusion loss, L_SFT + β · KL(P_source ‖ P_target) (eq. 3 of ProFuser), without a [N, V] tensor.
 
 `fusion_loss` is fused with the output head: the forward pass goes over the rows in chunks, makes the logits of one chunk, turns
-them in place into their own gradient (it has a closed form), and keeps only gradients of the size of the inputs. With
+them in place into their gradient (in closed form), and keeps only gradients of the size of the inputs. With
 q = softmax(z), y the label, S the teacher's top-k, t and r the tempered bucket probabilities of teacher and student:
 
     ∂/∂z_j = q_j − [j = y] + β/T · (r_j − t_j)                       j ∈ S
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.fusion.buckets import Buckets, TailMode, TeacherRows, bucket_kl, far_below, teacher_buckets, temper
+from models.fusion.buckets import Buckets, TailMode, TeacherRows, apply_temperature, bucket_kl, negligible_logit, teacher_buckets
 from models.lm.head import add_product, head_product, zeros_for_sum
 
 _CPU_LOGITS = 2**23  # 32 MiB, which the allocator reuses: larger blocks come fresh from the kernel, page by page, at every chunk
@@ -60,7 +60,7 @@ def sparse_kl(logits: Tensor, teacher: TeacherRows, *, temperature: float = 1.0,
         logits: [N, V]; half precision is reduced in float32.
         teacher: N rows.
         temperature: T of both sides, see `models.fusion.buckets`.
-        tail: What becomes of the probability outside the top-k.
+        tail: How the probability outside the top-k is treated.
 
     Returns:
         float[N], nats; 0 where `teacher.has` is False.
@@ -74,10 +74,10 @@ def sparse_kl(logits: Tensor, teacher: TeacherRows, *, temperature: float = 1.0,
         tail=tail,
         dtype=logits.dtype,
     )
-    below = far_below(logits.dtype)
+    below = negligible_logit(logits.dtype)
     inside = logits.gather(1, buckets.ids).masked_fill(~buckets.used, below)
     outside = logits.scatter(1, buckets.ids, below).logsumexp(dim=1, keepdim=True)
-    log_q = temper(torch.log_softmax(torch.cat([inside, outside], dim=1), dim=1), temperature)
+    log_q = apply_temperature(torch.log_softmax(torch.cat([inside, outside], dim=1), dim=1), temperature)
     return bucket_kl(buckets.log_p, log_q, buckets.active)
 
 
@@ -124,8 +124,8 @@ def fusion_loss(
         teacher: N rows, or None (then, and for β = 0, no divergence is computed).
         beta: β of eq. 3.
         temperature: T on both distributions of the divergence; the hard-label term is always at T = 1.
-        tail: What becomes of the probability outside the top-k.
-        chunk: Most rows whose logits exist at a time; on a CPU fewer, if 32 MiB of logits are.
+        tail: How the probability outside the top-k is treated.
+        chunk: Maximum rows whose logits exist at a time; fewer on a CPU, limited to 32 MiB of logits.
 
     Returns:
         Sums in float32 (float64 for float64 inputs). Under autocast the matrix products run in its dtype.
@@ -192,7 +192,7 @@ class _FusedLoss(torch.autograd.Function):
                 sft[rows], kl[rows] = _loss_and_gradient(logits, job, rows, gradient=any(wanted))
                 if any(wanted):
                     _accumulate(grads, logits.to(job.dtype), part, head[0], rows)
-                del logits  # else the next chunk's are made beside these
+                del logits  # else two chunks' logits would exist at once
         present = ((g, x) for g, x in zip(grads, inputs, strict=True) if x is not None)
         ctx.save_for_backward(*(g if g is None else g.to(x.dtype).contiguous() for g, x in present))
         ctx.has_bias = bias is not None
@@ -212,7 +212,7 @@ def _loss_and_gradient(z: Tensor, job: _Job, rows: slice, *, gradient: bool) -> 
     """Return sft[n] and kl[n] of logits [n, V]; `z` then holds the gradient of sft + β · kl (or nothing of use)."""
     labels = job.labels[rows]
     buckets = _buckets_of(job, rows, vocab_size=z.shape[1], dtype=z.dtype)
-    below = far_below(z.dtype)
+    below = negligible_logit(z.dtype)
     label_logit = z.gather(1, labels[:, None])
     inside = z.gather(1, buckets.ids).masked_fill(~buckets.used, below)
     z.scatter_(1, buckets.ids, below)
@@ -221,7 +221,7 @@ def _loss_and_gradient(z: Tensor, job: _Job, rows: slice, *, gradient: bool) -> 
     joined = torch.cat([inside, peak + mass.log()], dim=1)
     normaliser = joined.logsumexp(dim=1, keepdim=True)
     log_q = joined - normaliser
-    log_r = temper(log_q, job.temperature)
+    log_r = apply_temperature(log_q, job.temperature)
     kl = bucket_kl(buckets.log_p, log_r, buckets.active)
     if gradient:
         strength = (job.beta / job.temperature) * buckets.active[:, None].to(z.dtype)  # bool times float would be float32
@@ -235,7 +235,7 @@ def _loss_and_gradient(z: Tensor, job: _Job, rows: slice, *, gradient: bool) -> 
 
 
 def _buckets_of(job: _Job, rows: slice, *, vocab_size: int, dtype: torch.dtype) -> Buckets:
-    """Return the buckets of a chunk; without a teacher the label alone is set apart."""
+    """Return the buckets of a chunk; without a teacher, only the label has a separate bucket."""
     labels = job.labels[rows]
     if job.teacher is not None:
         return teacher_buckets(

@@ -1,4 +1,4 @@
-"""Which prompts have a sample in which mode: what the steps of a schedule may draw from."""
+"""Pools of prompts by mode, and the seeded batches that steps of a schedule take from them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +11,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptPools:
-    """Prompts by what they have, each int64[·], ascending.
+    """Prompts by available samples, each int64[·], ascending.
 
     Attributes:
         train: Prompts with a ground truth.
@@ -35,10 +35,10 @@ class PromptPools:
         return cls(everyone, everyone, everyone)
 
 
-def drawn(pool: Ints, at: int, *, batch_size: int, seed: int, stream: int) -> Ints:
+def epoch_batch(pool: Ints, at: int, *, batch_size: int, seed: int, stream: int) -> Ints:
     """Return batch `at` (from 0) of endless epochs over a pool, int64[b], b ≤ `batch_size`.
 
-    Every epoch is a permutation of its own, seeded by (seed, epoch, stream) and cut into batches; only the last batch of an epoch
+    Every epoch is a separate permutation, seeded by (seed, epoch, stream) and cut into batches; only the last batch of an epoch
     may be smaller.
     """
     epoch, batch = divmod(at, -(-len(pool) // batch_size))

@@ -1,4 +1,4 @@
-"""The progressive schedule: which of the two losses counts how much at which optimiser step (eq. 6 and 7 of ProFuser).
+"""The progressive schedule: weights of the two losses at every optimiser step (eq. 6 and 7 of ProFuser).
 
 Every method is a list of phases. Two budgets make methods comparable (`fusion.budget`): equal optimiser steps under one
 learning-rate curve, or equal passes over the ground truth under that curve, with the phases without ground truth on top.
@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from models.errors import ParamsError, Problem
 from models.fusion.learning_rate import LearningRates, LrCurve, rates_by_steps, rates_by_truth
-from models.fusion.prompt_pools import Ints, PromptPools, drawn
+from models.fusion.prompt_pools import Ints, PromptPools, epoch_batch
 from models.params.fusion import METHODS, Budget, FusionParams, Phase
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedPhase:
-    """A phase with nothing left open; the fields are those of `models.params.fusion.Phase`."""
+    """A phase with defaults filled in; the fields are those of `models.params.fusion.Phase`."""
 
     w_infer: float
     w_train: float
@@ -37,7 +37,7 @@ Schedule = tuple[ResolvedPhase, ...]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What one optimiser step trains on: w_infer · L_infer + w_train · L_train, each L_SFT + beta · KL."""
+    """Loss weights of one optimiser step: w_infer · L_infer + w_train · L_train, each L_SFT + beta · KL."""
 
     w_infer: float
     w_train: float
@@ -49,7 +49,7 @@ def preset_weights(method: str, *, replay: float, simul_weight: float) -> tuple[
     """Return (w_infer, w_train) of every phase of a preset.
 
     `profuser` is eq. 7 (easy to hard, `replay` = 0.1); `reverse` and `simul` are the paper's ablations ReverseFuse and
-    SimulFuse; `fusellm` is the ancestors' training mode; `sft` has the same weights and β = 0.
+    SimulFuse; `fusellm` is training mode only; `sft` has the same weights and β = 0.
     """
     table = {
         "sft": ((0.0, 1.0),),
@@ -65,12 +65,12 @@ def preset_weights(method: str, *, replay: float, simul_weight: float) -> tuple[
 def resolve_schedule(method: str, cfg: FusionParams) -> Schedule:
     """Return the phases of a method.
 
-    Under `budget: ground_truth` the phases with ground truth share `fusion.epochs` in the proportion of their own epochs; the
+    Under `budget: ground_truth` the phases with ground truth share `fusion.epochs` in proportion to their epochs; the
     others keep theirs.
 
     Args:
-        method: A preset, whose phases share `fusion.epochs` evenly, or a name of `fusion.schedules`, whose phases bring theirs.
-        cfg: β and learning rate where a phase names none.
+        method: A preset, whose phases share `fusion.epochs` evenly, or a name of `fusion.schedules`, whose phases have their own.
+        cfg: Default β and learning rate of phases.
 
     Raises:
         ParamsError: There is no such method.
@@ -93,18 +93,18 @@ def resolve_schedule(method: str, cfg: FusionParams) -> Schedule:
 
 
 def has_truth(schedule: Sequence[ResolvedPhase], index: int) -> bool:
-    """Say whether a phase trains on the ground truth at any step: by its weight, or as the weight before it fades out."""
+    """Return whether a phase trains on the ground truth at any step, by its own weight or the fading one of the phase before."""
     return schedule[index].w_train > 0 or _fades(schedule, index)
 
 
 def has_winners(schedule: Sequence[ResolvedPhase], index: int) -> bool:
-    """Say whether a phase trains on winning answers at any step."""
+    """Return whether a phase trains on winning answers at any step."""
     phase = schedule[index]
     return phase.w_infer > 0 or (index > 0 and phase.weights != "constant" and schedule[index - 1].w_infer > 0)
 
 
 def _fades(schedule: Sequence[ResolvedPhase], index: int) -> bool:
-    """Say whether the ground truth of the phase before fades out in this one; its last step is then without."""
+    """Return whether the ground truth of the previous phase fades out in this one, to weight 0 at its last step."""
     phase = schedule[index]
     return index > 0 and phase.weights != "constant" and phase.w_train == 0 < schedule[index - 1].w_train
 
@@ -130,7 +130,7 @@ class _Steps(NamedTuple):
 
 
 _EITHER, _TRAIN, _INFER = 0, 1, 2
-_NOBODY = "Look at what `teach` counts, or leave the phase out."
+_NO_SAMPLES = "Check the counts of `teach`, or remove the phase."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +142,7 @@ class StepPlan:
         pools: The prompts of each mode.
         batch_size: Prompts per optimiser step, over all processes.
         boundaries: First step of each phase, then the total: phase i owns `boundaries[i]` to `boundaries[i + 1] − 1`.
-        budget: What the steps were laid out by.
+        budget: The budget that determined the number of steps.
         steps: Their columns.
     """
 
@@ -192,7 +192,7 @@ class StepPlan:
         the ground truth, if that is the budget).
         """
         stream, batch = int(self.steps.stream[step]), int(self.steps.batch[step])
-        return drawn(self._pool(stream), batch, batch_size=self.batch_size, seed=seed, stream=stream)
+        return epoch_batch(self._pool(stream), batch, batch_size=self.batch_size, seed=seed, stream=stream)
 
     def _pool(self, stream: int) -> Ints:
         if self.budget == "ground_truth" and stream == _EITHER:
@@ -225,8 +225,8 @@ def plan_steps(
 
     Epochs may be fractional: phases end at the step that completes their share, rounded up, counted from the beginning of the
     schedule, so that the total depends on the sum of the epochs alone. Under `steps` an epoch is as many steps as all prompts
-    take, whatever part of them a phase can draw from; under `ground_truth` it is a pass over the phase's own prompts, and phases
-    with ground truth are counted apart from the others.
+    take, whatever part of them a phase can use; under `ground_truth` it is a pass over the phase's own prompts, and phases
+    with ground truth are counted separately.
 
     Args:
         schedule: The phases, as `resolve_schedule` gives them for this budget.
@@ -273,11 +273,13 @@ def _step_counts(schedule: Schedule, pools: PromptPools, *, batch_size: int, bud
             (phase.w_infer == 0 or (truth and budget == "ground_truth"), pools.train, "a ground truth"),
         ):
             if wanted and not len(prompts):
-                raise _error(f"Phase {index + 1} of {len(schedule)}", f"must have prompts with {kind}", "without any", _NOBODY)
+                raise _error(
+                    f"Phase {index + 1} of {len(schedule)}", f"must have prompts with {kind}", "without any", _NO_SAMPLES
+                )
         epochs[account] += phase.epochs
         end = math.ceil(epochs[account] * -(-len(pool) // batch_size) - 1e-6)
         taken, steps[account] = end - steps[account], end
-        # The step at which the ground truth has faded out is none of its account.
+        # The step at which the ground truth has faded out is not counted.
         counts.append(taken + int(budget == "ground_truth" and taken > 0 and _fades(schedule, index)))
     return counts
 

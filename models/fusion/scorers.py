@@ -1,4 +1,4 @@
-"""Scorers other than reward models: similarity to the ground truth (chrF, sentence encoder), confidence, an LLM as judge."""
+"""Scorers other than reward models: similarity to the ground truth (chrF, sentence encoder), confidence, LLM judges."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from models.schema import Message, Response, SourceScore
 
 
 def reference_scores(items: Sequence[TextItem], references: Sequence[str]) -> list[float]:
-    """Score responses by likeness to the ground truth: sentence chrF of sacrebleu (character 6-grams, β = 2), 0 to 100."""
+    """Score responses by similarity to the ground truth: sentence chrF of sacrebleu (character 6-grams, β = 2), 0 to 100."""
     metric = CHRF()
     return [float(metric.sentence_score(item.response, [ref]).score) for item, ref in zip(items, references, strict=True)]
 
@@ -36,7 +36,7 @@ TEXT_SCORERS: Mapping[ScorerKind, TextScorer] = {
 
 
 def confidence_scores(scores: Sequence[SourceScore]) -> list[float]:
-    """Score responses by how sure their own source is of them: minus nats per byte, the end token included, at most 0.
+    """Score responses by their own source's log-likelihood: minus nats per byte, including the end token, at most 0.
 
     Neither a model nor a ground truth is needed. An empty response counts as one byte.
     """
@@ -53,13 +53,13 @@ _LONGEST = 512  # tokens of a text, where the encoder has positions for more
 
 @dataclass(frozen=True, slots=True)
 class SentenceEncoder:
-    """An encoder on a device, in evaluation mode: token states pooled as the encoder says (else averaged) to length 1.
+    """An encoder on a device, in evaluation mode: token states pooled as the encoder specifies (else averaged), L2-normalised.
 
     Attributes:
         name: How it was named, for errors.
         tower: Transformer and pooling.
         tokeniser: Its tokenizer.
-        max_tokens: Longest text; longer ones lose their end.
+        max_tokens: Maximum length of a text; longer ones are truncated at the end.
     """
 
     name: str
@@ -74,7 +74,7 @@ def load_sentence_encoder(name: str, *, revision: str | None, root: Path, device
     Args:
         name: The encoder.
         revision: Hub revision.
-        root: What relative folders start at.
+        root: Base of relative folders.
         device: torch device.
         key: Params key, for errors.
 
@@ -142,7 +142,7 @@ JUDGE_SYSTEM = (
 )
 """The grading prompt (system turn)."""
 
-_ASKS = 3  # times one answer is sent before it stays without a grade
+_ATTEMPTS = 3  # requests per answer before it remains without a grade
 _log = logging.getLogger(__name__)
 _SCORE = re.compile(r"score[\"'*_]*\s*[:=]\s*[\"'*_\s]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 _ALONE = re.compile(r"[\s*]*(\d+(?:\.\d+)?)\s*(?:/\s*10)?[\s*.]*")
@@ -159,8 +159,8 @@ def judge_scores(
     """Let a judge grade responses.
 
     The conversation and the answer go into one user turn, in tags; the reply must hold `{"score": N}` with 1 ≤ N ≤ 10, alone,
-    fenced, or inside other text; a grade in the judge's reasoning does not count. An unreadable reply is asked for again, with
-    the remark what was wrong and another seed.
+    fenced, or inside other text; a grade in the judge's reasoning does not count. After an unreadable reply the
+    request is repeated with another seed and a note on the format.
 
     Args:
         client: The judge's endpoint.
@@ -170,10 +170,10 @@ def judge_scores(
         on_progress: Called with the number of graded responses.
 
     Returns:
-        Scores in input order; None where three replies hold no score, or the endpoint has no usable reply to this request.
+        Scores in input order; None if three replies contain no score, or the endpoint has no usable reply to this request.
 
     Raises:
-        BackendError: The endpoint is away, or refuses key, model or address.
+        BackendError: The endpoint is unreachable, or rejects key, model or address.
     """
 
     def grade(item: TextItem) -> float | None:
@@ -182,7 +182,7 @@ def judge_scores(
     scores = client.map(grade, items, on_progress=on_progress)
     missing = sum(score is None for score in scores)
     if missing:
-        _log.warning("%s: %d of %d answers stay without a grade", client.model, missing, len(scores))
+        _log.warning("%s: %d of %d answers remain without a grade", client.model, missing, len(scores))
     return scores
 
 
@@ -196,7 +196,7 @@ def judge_messages(item: TextItem) -> list[Message]:
 
 
 def parse_score(reply: str) -> float | None:
-    """Read a score from 1 to 10 out of a judge's reply; None where there is none.
+    """Read a score from 1 to 10 out of a judge's reply; None if there is none.
 
     The last JSON object with a numeric `score` counts; else the last `score: N` in the text; else the number that is all the
     text. Reasoning is left out.
@@ -220,7 +220,7 @@ def _number(text: str) -> float | None:
 def _grade(client: OpenAiClient, item: TextItem, seed: int, *, max_tokens: int) -> float | None:
     messages = judge_messages(item)
     said = ""
-    for ask in range(_ASKS):
+    for ask in range(_ATTEMPTS):
         try:
             reply = read_reply(client.chat(messages, temperature=0.0, max_tokens=max_tokens, seed=seed + ask))
         except BadReplyError as error:

@@ -1,4 +1,4 @@
-"""Who is best on the examples of one shard: from the files of scores and rewards to advantage.jsonl and back."""
+"""Winners of one shard's examples: from the files of scores and rewards to advantage.jsonl and back."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,11 +31,11 @@ def score_row(id_: str, text: str, score: SourceScore) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Election:
-    """How the winners of a shard are found.
+class VotingRules:
+    """Rules by which the winners of a shard are selected.
 
     Attributes:
-        order: Sources; the first of equals wins.
+        order: Sources; the first wins remaining ties.
         unit: Unit of Min-CE.
         rules: Which answers may win, and how sure a vote must be.
         calibration: For the gate `calibrated`.
@@ -50,8 +50,8 @@ class Election:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
-    """What is known of one example: candidates are named `source#sample`.
+class ExampleScores:
+    """Scores and rewards of one example; candidates are named `source#sample`.
 
     Attributes:
         id: Example id.
@@ -70,15 +70,15 @@ class Contest:
     answers: Mapping[str, Response]
 
 
-def read_contests(
+def read_example_scores(
     examples: Sequence[tuple[str, str]],
     *,
     scores: Mapping[str, Path],
     rewards: Mapping[str, Path],
     responses: Mapping[str, Path],
     prompts_only: Collection[str] = (),
-) -> list[Contest]:
-    """Read what is known of every example of a shard.
+) -> list[ExampleScores]:
+    """Read scores, rewards and answers of every example of a shard.
 
     Args:
         examples: (id, family) in corpus order.
@@ -108,16 +108,16 @@ def read_contests(
     _require_all([id_ for id_ in ids if id_ not in prompts_only], {"scores": truths})
     _require_all(ids, {"scores of answers": own, "responses": answers, **votes})
     return [
-        Contest(id_, family, truths.get(id_, {}), own[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, answers[id_])
+        ExampleScores(id_, family, truths.get(id_, {}), own[id_], {s: v[id_] for s, v in votes.items() if v[id_]}, answers[id_])
         for id_, family in examples
     ]
 
 
-def judge_shard(contests: Sequence[Contest], election: Election) -> list[Advantage]:
+def select_winners(contests: Sequence[ExampleScores], election: VotingRules) -> list[Advantage]:
     """Find the Min-CE winner (eq. 1) and the vote winner (eq. 2) of every example; without a ground truth the latter alone.
 
-    An empty answer cannot win, nor can one that was cut, unless the rules let it; where the rest is nobody, where every scorer
-    abstains, or where the vote does not pass the gate, there is no winner.
+    An empty answer cannot win, nor can a truncated one unless the rules allow it. There is no winner if no candidate remains,
+    if every scorer abstains, or if the vote does not pass the gate.
 
     Raises:
         SignalError: Candidates of scores, rewards and answers differ.
@@ -125,7 +125,7 @@ def judge_shard(contests: Sequence[Contest], election: Election) -> list[Advanta
     return [_judge(contest, election) for contest in contests]
 
 
-def _judge(contest: Contest, election: Election) -> Advantage:
+def _judge(contest: ExampleScores, election: VotingRules) -> Advantage:
     order, unit = election.order, election.unit
     able = eligible(contest.answers, order=order, truncated_may_win=election.rules.truncated_may_win)
     rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
@@ -155,26 +155,26 @@ def _judge(contest: Contest, election: Election) -> Advantage:
 
 
 def eligible(answers: Mapping[str, Response], *, order: Sequence[str], truncated_may_win: bool) -> list[str]:
-    """Return the candidates that may win, in the order that settles last ties: first samples first, then as the sources."""
+    """Return the candidates that may win, in the order that breaks remaining ties: by sample, then by source."""
     places = {source: i for i, source in enumerate(order)}
     able = [c for c, a in answers.items() if a.text.strip() and (truncated_may_win or a.ended)]
     return sorted(able, key=lambda c: (answers[c].sample, places[answers[c].source]))
 
 
 def read_own_scores(path: Path) -> dict[str, SourceScore]:
-    """Return how sure a source was of its own answers, by `example#sample`."""
+    """Return a source's scores on its own answers, by `example#sample`."""
     rows = [row for row in _rows(path) if row.pop("text") == RESPONSE]
     return {row.pop("id"): SourceScore(**row) for row in rows}
 
 
 def write_advantages(path: Path, rows: Iterable[Advantage]) -> None:
-    """Write one JSON object a line."""
+    """Write advantages as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_advantages(path: Path) -> Iterator[Advantage]:
-    """Yield what `write_advantages` wrote."""
+    """Yield the advantages written by `write_advantages`."""
     for row in _rows(path):
         yield Advantage(**row)
 

@@ -1,4 +1,4 @@
-"""Teacher forcing: how sure a source is of a given response, token by token (the signals of ProFuser, eq. 1 and 3)."""
+"""Teacher forcing: a source's token-level distributions on a given response (the signals of ProFuser, eq. 1 and 3)."""
 
 import inspect
 import logging
@@ -15,7 +15,7 @@ from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.lm.head import Head, head_of, head_product
 from models.lm.loading import LoadedSource
 from models.lm.prompts import FittedText, Overflow, TextItem, fit_texts, pad_rows, plan_batches, to_device
-from models.memory import give_back_after
+from models.memory import release_memory_after
 from models.schema import SourceScore
 
 _WINDOW = 1024  # texts sorted by length together, and held until the last of them is done
@@ -26,7 +26,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ForcedText:
+class TeacherForcedText:
     """One teacher-forced response.
 
     Attributes:
@@ -50,7 +50,7 @@ class _Rows:
     tail: Tensor
 
 
-def force_texts(
+def teacher_force(
     source: LoadedSource,
     items: Sequence[TextItem],
     *,
@@ -58,14 +58,14 @@ def force_texts(
     batch_tokens: int,
     overflow: Overflow = "truncate_left",
     on_progress: Progress | None = None,
-) -> Iterator[ForcedText]:
+) -> Iterator[TeacherForcedText]:
     """Teacher-force a source on given responses: one forward pass per batch, the head only where a response is predicted.
 
     The prompt goes through the source's own template; the response is its continuation, byte for byte, and its end is scored
-    with it, unless the response was cut. The end counts as whatever ends a turn of this source: its cross-entropy is −log of
-    the sum over all such tokens (`TurnEnd.ids`). Probabilities are over the entries that tokenizer and head share (a padded
-    head's extra rows are cut off before the softmax), in float32. Texts are sorted by length inside a window of 1024, and come
-    back in input order.
+    with it, unless the response was truncated. Any token that ends a turn of this source counts as the end: its cross-entropy
+    is −log of the sum over all such tokens (`TurnEnd.ids`). Probabilities are over the entries that tokenizer and head share (a
+    padded head's extra rows are cut off before the softmax), in float32. Texts are sorted by length inside a window of 1024, and
+    come back in input order.
 
     Args:
         source: The source.
@@ -87,15 +87,15 @@ def force_texts(
     for start in range(0, len(items), _WINDOW):
         window = items[start : start + _WINDOW]
         texts = fit_texts(source.source, source.codec, window, overflow=overflow)
-        done: dict[int, ForcedText] = {}
+        done: dict[int, TeacherForcedText] = {}
         for batch in plan_batches([len(t.inputs) for t in texts], max_tokens=budget):
             picked = [texts[i] for i in batch]
             signals = score_batch(source, picked, ids=[window[i].id for i in batch], head=head, top_k=top_k or 0)
             for i, text, one in zip(batch, picked, signals, strict=True):
-                done[i] = ForcedText(one, _score(one, text), text.truncated)
+                done[i] = TeacherForcedText(one, _score(one, text), text.truncated)
             if on_progress is not None:
                 on_progress(start + len(done))
-        give_back_after(source.device.type)
+        release_memory_after(source.device.type)
         yield from (done[i] for i in range(len(window)))
 
 
@@ -108,8 +108,10 @@ def capture_signals(
     overflow: Overflow = "truncate_left",
     on_progress: Progress | None = None,
 ) -> Iterator[SampleSignals]:
-    """Yield only the signals of `force_texts`, ready for `write_shard`."""
-    for forced in force_texts(source, items, top_k=top_k, batch_tokens=batch_tokens, overflow=overflow, on_progress=on_progress):
+    """Yield only the signals of `teacher_force`, ready for `write_shard`."""
+    for forced in teacher_force(
+        source, items, top_k=top_k, batch_tokens=batch_tokens, overflow=overflow, on_progress=on_progress
+    ):
         yield forced.signals
 
 
@@ -183,7 +185,7 @@ def _label_positions(texts: Sequence[FittedText]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """Which of N rows are ends of texts, bool[N], and all tokens that say so, int64[E]; E = 1 leaves the label alone."""
+    """Mask of end rows, bool[N], and the tokens that end a turn, int64[E]; E = 1 is the label alone."""
 
     rows: Tensor
     ids: Tensor

@@ -1,4 +1,4 @@
-"""Counts over many examples: who wins in which mode, and how far the two modes agree (the 68 % against 45 % of ProFuser)."""
+"""Win counts by mode, and agreement of the two modes (the 68 % against 45 % of ProFuser)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from models.schema import Advantage
 Mode = Literal["training", "inference"]
 _ALL = "all"
 NOBODY = "(nobody)"
-"""What stands for a source where a prompt has no winner; no source can be called so."""
+"""Placeholder for prompts without a winner; not a valid source name."""
 
 
 def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def win_table(advantages: Iterable[Advantage], sources: Sequence[str]) -> list[d
 
     Returns:
         Rows {family, mode (`training` | `inference`), source, wins, num_examples, share}: the family "all" first, then the
-        families by name; within one, modes and then sources in the order given. Where prompts have no winner in inference mode,
+        families by name; within one, modes and then sources in the order given. If prompts have no winner in inference mode,
         `NOBODY` follows the sources. Prompts without a ground truth are examples of inference mode only; shares of nothing are 0.
     """
     wins: Counter[tuple[str, Mode, str]] = Counter()

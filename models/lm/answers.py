@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from models.errors import NumericsError
 from models.lm.loading import LoadedSource
 from models.lm.prompts import FittedPrompt, Ids, Overflow, PromptItem, fit_prompts, pad_rows, plan_batches, source_response_lead
-from models.memory import give_back_after
+from models.memory import release_memory_after
 from models.params.teach import ResponseParams
 from models.schema import Response
 
@@ -116,7 +116,7 @@ def generate_responses(
     for batch in plan_batches([len(prompts[i].ids) for i, _ in rows], max_rows=cfg.batch_size):
         picked = [rows[b] for b in batch]
         answers.update(zip(batch, _answer(source, items, prompts, picked, cfg), strict=True))
-        give_back_after(source.device.type)  # each batch leaves keys and values of another length
+        release_memory_after(source.device.type)  # each batch leaves keys and values of another length
         if on_progress is not None:
             on_progress(len(answers))
     return [answers[r] for r in range(len(rows))]

@@ -200,7 +200,7 @@ _BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class JudgingCost:
     """Requests to judges, where each answer is graded at the first reply.
 
     Attributes:
@@ -214,7 +214,7 @@ class Judging:
     reply_tokens: int
 
 
-def judging_of(scorers: Sequence[ScorerSpec], corpus: CorpusSize, *, answers: int, answer: int) -> Judging | None:
+def judging_cost(scorers: Sequence[ScorerSpec], corpus: CorpusSize, *, answers: int, answer: int) -> JudgingCost | None:
     """Return what the judges among the scorers are asked; None without judges or answers.
 
     Args:
@@ -230,4 +230,4 @@ def judging_of(scorers: Sequence[ScorerSpec], corpus: CorpusSize, *, answers: in
         return None
     sent = -int(-(len(JUDGE_SYSTEM) + corpus.prompt_bytes + answer * corpus.bytes_per_token) // _BYTES_PER_TOKEN)
     calls = answers * len(judges)
-    return Judging(calls, calls * sent, answers * sum(judge.max_tokens for judge in judges))
+    return JudgingCost(calls, calls * sent, answers * sum(judge.max_tokens for judge in judges))

@@ -13,14 +13,14 @@ from models.params.fusion import Budget, FusionParams
 from models.params.teach import ScorerSpec, TeachParams
 from models.planning.footprint import (
     CorpusSize,
-    Judging,
+    JudgingCost,
     ModelSize,
     Recipe,
     activation_bytes,
     forward_flops,
     gathered_bytes,
     generation_calls,
-    judging_of,
+    judging_cost,
     kv_cache_bytes,
     lora_parameters,
     loss_chunk_bytes,
@@ -74,7 +74,7 @@ class StageEstimate:
     layer_calls: float = 0.0
     resume_bytes: int = 0
     fixed_seconds: float = 0.0
-    judging: Judging | None = None
+    judging: JudgingCost | None = None
 
     def seconds(self, flops_per_second: float, *, seconds_per_layer: float = 0.0, processes: int = 1) -> float:
         """Return the seconds at a sustained rate per process (40 % of the peak is good for training)."""
@@ -180,7 +180,7 @@ def _teach(
         )
         for m in sources
     )
-    judging = judging_of(cfg.rewards.scorers, corpus, answers=asked * samples * len(sources), answer=answer)
+    judging = judging_cost(cfg.rewards.scorers, corpus, answers=asked * samples * len(sources), answer=answer)
     return StageEstimate("teach", int(disk), host, max(device, default=0), flops, calls, judging=judging)
 
 
@@ -338,5 +338,5 @@ def _evaluate(
     judging = max((weights_bytes(judge) for judge in judges), default=0) if cfg.answers else 0
     disk = sum(rows) * (answer * corpus.bytes_per_token + _SCORED_BYTES)
     host = PROCESS_BYTES + max(judging, *(weights_bytes(m) for m in models))
-    asked = judging_of(scorers, corpus, answers=sum(rows) if cfg.answers else 0, answer=answer)
+    asked = judging_cost(scorers, corpus, answers=sum(rows) if cfg.answers else 0, answer=answer)
     return StageEstimate("evaluate_fusion", int(disk), host, max(device, judging), flops, calls, judging=asked)

@@ -87,7 +87,7 @@ def system_names(systems: Iterable[System]) -> dict[System, str]:
     return {s: s.name if s.kind == "method" and one_target else s.label for s in known}
 
 
-def without_twins(rows: Sequence[TableRow]) -> list[TableRow]:
+def without_duplicate_target(rows: Sequence[TableRow]) -> list[TableRow]:
     """Drop a source that also stands in the rows as the untrained target, with the same figures: it is the same model."""
     targets = {(row.system.name, row.family, row.metric): row.value for row in rows if row.system.kind == "untrained"}
     return [

@@ -16,7 +16,7 @@ from models.reporting.formatting import (
     format_p,
     metric_title,
     system_names,
-    without_twins,
+    without_duplicate_target,
 )
 
 Mark = Literal["", "best", "better", "worse", "unclear"]
@@ -52,7 +52,7 @@ class Grid:
 
 def score_grid(rows: Sequence[TableRow], *, metric: str) -> Grid:
     """Return systems × families of one metric, value and interval, the best of each family marked."""
-    chosen = without_twins([row for row in rows if row.metric == metric])
+    chosen = without_duplicate_target([row for row in rows if row.metric == metric])
     names = system_names(row.system for row in chosen)
     families = list(dict.fromkeys(row.family for row in chosen))
     cells = {(row.system, row.family): row for row in chosen}

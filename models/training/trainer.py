@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.errors import ArtifactError
-from models.memory import give_back_after
+from models.memory import release_memory_after
 from models.training.checkpoints import CheckpointFolder, write_json
 from models.training.guard import wait_for_all
 from models.training.window import StepWindow
@@ -186,7 +186,7 @@ class MemoryKeeper(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Trim the heap."""
-        give_back_after(args.device.type)
+        release_memory_after(args.device.type)
 
 
 def listed(ids: Sequence[str]) -> str:

@@ -16,10 +16,10 @@ CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 PROBE = """
 import torch
 from models.lm.head import head_product
-from models.memory import give_back_memory
+from models.memory import release_memory
 
 def resident():
-    give_back_memory()
+    release_memory()
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024
 
 torch.set_num_threads(1)

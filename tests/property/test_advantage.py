@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from models.errors import ParamsError
 from models.fusion.advantage import LEAST_ACCEPTED, choose_threshold, min_ce, score_value, vote
-from models.fusion.shard_advantage import Contest, Election, judge_shard
+from models.fusion.shard_advantage import ExampleScores, VotingRules, select_winners
 from models.params.teach import VoteParams
 from models.schema import Response, SourceScore
 
@@ -64,19 +64,19 @@ def test_min_ce_is_the_least_of_the_lossless(rows):
 
 
 @st.composite
-def contests(draw: st.DrawFn) -> Contest:
+def contests(draw: st.DrawFn) -> ExampleScores:
     names = [f"c{i}" for i in range(draw(st.integers(1, 5)))]
     said = st.tuples(st.sampled_from(["", " ", "red", "blue", "green"]), st.sampled_from(["eos", "length", "content_filter"]))
     answers = {f"{n}#0": Response("x", n, 0, text, 1, finish) for n in names for text, finish in [draw(said)]}
     rewards = {f"s{i}": {c: draw(values) for c in answers} for i in range(draw(st.integers(0, 4)))}
     score = SourceScore(1.0, 1, 4, True)
-    return Contest("x", "f", dict.fromkeys(names, score), dict.fromkeys(answers, score), rewards, answers)
+    return ExampleScores("x", "f", dict.fromkeys(names, score), dict.fromkeys(answers, score), rewards, answers)
 
 
 @given(contests(), st.booleans(), st.sampled_from(["all", "majority", "margin"]))
 def test_a_winner_is_an_answer_that_may_win_and_nobody_wins_for_a_reason(contest, truncated, accept):
     rules = VoteParams(truncated_may_win=truncated, accept=accept)
-    (row,) = judge_shard([contest], Election(order=list(contest.truths), unit="byte", rules=rules))
+    (row,) = select_winners([contest], VotingRules(order=list(contest.truths), unit="byte", rules=rules))
     able = {c for c, a in contest.answers.items() if a.text.strip() and (truncated or a.finish == "eos")}
     assert set(row.infer_votes) == (able if contest.rewards else set())
     assert (row.infer_winner is None) == (row.without_winner != "") == (row.infer_sample is None)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import NumericsError, SourceError
-from models.fusion.teacher_forcing import force_texts
+from models.fusion.teacher_forcing import teacher_force
 from models.lm.answers import generate_responses
 from models.lm.loading import load_source
 from models.lm.prompts import PromptItem, TextItem
@@ -96,7 +96,7 @@ def use(kind: str, folder: Path) -> None:
     loaded = load_source(source, device="cpu")
     asked = [PromptItem("a", _ASKED), PromptItem("b", (Message("user", "2?"),))]
     assert len(generate_responses(loaded, asked, ResponseParams(max_new_tokens=3))) == 2
-    assert len(list(force_texts(loaded, [TextItem("a", _ASKED, "2 + 2 = 4.")], top_k=3, batch_tokens=256))) == 1
+    assert len(list(teacher_force(loaded, [TextItem("a", _ASKED, "2 + 2 = 4.")], top_k=3, batch_tokens=256))) == 1
 
 
 def write(folder: Path, name: str, change: dict[str, Any]) -> None:

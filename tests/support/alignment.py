@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.fusion.alignment.distribution import merge, rename
+from models.fusion.alignment.distribution import map_rows, merge_duplicates
 from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, align_shard
 from models.fusion.signals.record import SampleSignals
 from models.params.alignment import AlignmentParams
@@ -25,4 +25,4 @@ def map_topk(
     topk_ids: npt.NDArray[Any], topk_logprobs: npt.NDArray[Any], tail: npt.NDArray[Any], vocab_map: VocabMap | None
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float16], npt.NDArray[np.float16]]:
     """Rename a source's top-k to the target's tokens, keeping as many."""
-    return merge(rename(topk_ids, topk_logprobs, tail, vocab_map), top_k=topk_ids.shape[1])
+    return merge_duplicates(map_rows(topk_ids, topk_logprobs, tail, vocab_map), top_k=topk_ids.shape[1])

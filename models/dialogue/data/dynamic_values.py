@@ -24,7 +24,7 @@ Pair = tuple[str, str]
 """Name and value, such as `ref` and `ab12cd34`."""
 
 
-def in_time(source: DialogueSource, cfg: DialoguesParams) -> DialogueSource:
+def restrict_dynamic_values(source: DialogueSource, cfg: DialoguesParams) -> DialogueSource:
     """Return the data set with dynamic values as `dialogues.dynamic_values` says.
 
     `published` leaves everything as the data set has it. `issued` takes `dialogues.dynamic_attributes` off the entities (no

@@ -65,7 +65,9 @@ def _with_name(names: Ints, index: ValueIndex, rows: Sequence[int] | None) -> In
     return named
 
 
-def fill_up(first: Sequence[int], index: ValueIndex, *, size: int, like: Sequence[str], key: str, domain: str = "") -> list[int]:
+def pad_with_distractors(
+    first: Sequence[int], index: ValueIndex, *, size: int, like: Sequence[str], key: str, domain: str = ""
+) -> list[int]:
     """Return `size` rows (fewer where the knowledge base has no more), ascending, so that the order tells nothing.
 
     Args:

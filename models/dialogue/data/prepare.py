@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.dialogue.data.checks import SplitStats, TurnChecks, checked_kb, kb_stats
-from models.dialogue.data.dynamic_values import in_time
+from models.dialogue.data.dynamic_values import restrict_dynamic_values
 from models.dialogue.data.readers import camrest, embedded, jsonl, maker, multiwoz, smd
 from models.dialogue.data.readers.base import SPLITS, DialogueSource
 from models.dialogue.data.records import KB, STATS, VALUES, Entity, Turn, splits_of, write_kb, write_turns
@@ -50,7 +50,7 @@ def prepare_dialogues(cfg: DialoguesParams, *, root: Path, out: Path, sink: Metr
     source = replace(source, stream=_limited(source, cfg.limit)) if cfg.limit else source
     if cfg.renew.values or cfg.renew.distractors:
         source = renew(source, cfg.renew, setting=cfg.setting)
-    source = in_time(source, cfg)
+    source = restrict_dynamic_values(source, cfg)
     checks = TurnChecks(checked_kb(source.entities), source.log)
     out.mkdir(parents=True, exist_ok=True)
     splits: dict[str, Any] = {}

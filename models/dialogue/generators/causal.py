@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from models.dialogue.generators.base import Answer, DialogueItem, Progress
-from models.dialogue.generators.in_context import InContext, report_cuts, tidy
+from models.dialogue.generators.in_context import InContext, first_utterance, report_cuts
 from models.errors import SourceError
 from models.lm.answers import generate_responses
 from models.lm.loading import LoadedSource
@@ -69,7 +69,7 @@ class CausalResponder:
         responses = generate_responses(self._source, prompts, cfg, on_progress=on_progress)
         longest = self._in_context.max_prompt_tokens
         answers = [
-            Answer(tidy(r.text), min(chat.num_tokens, longest), r.num_tokens, r.finish, chat.cuts)
+            Answer(first_utterance(r.text), min(chat.num_tokens, longest), r.num_tokens, r.finish, chat.cuts)
             for r, chat in zip(responses, fitted, strict=True)
         ]
         report_cuts(answers, model=self._source.source.name)

@@ -91,7 +91,7 @@ class ChatPrompt:
         return _line("; ".join(f"{a.replace('_', ' ')}: {entity.attributes[a]}" for a in wanted if a in entity.attributes))
 
 
-def tidy(text: str) -> str:
+def first_utterance(text: str) -> str:
     """Keep the system's own utterance of what a model wrote: no role label, nothing it wrote for the user, one line."""
     return " ".join(_OWN_NAME.sub("", _NEXT_SPEAKER.sub("", "\n" + text.strip()).strip()).split())
 

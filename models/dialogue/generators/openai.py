@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from models.dialogue.generators.base import Answer, DialogueItem, Progress
-from models.dialogue.generators.in_context import FittedChat, InContext, report_cuts, tidy
+from models.dialogue.generators.in_context import FittedChat, InContext, first_utterance, report_cuts
 from models.errors import BackendError, BadReplyError
 from models.files import write_atomic
 from models.lm.chat_reply import count_problems, describe_problems, read_reply
@@ -239,7 +239,7 @@ class OpenAiResponder:
             known = self._read(choice, chat)
             if self._cache is not None:
                 self._cache.put(key, known)
-        return replace(known, text=tidy(known.text), cuts=chat.cuts)
+        return replace(known, text=first_utterance(known.text), cuts=chat.cuts)
 
     def _read(self, choice: Mapping[str, object], chat: FittedChat) -> Answer:
         reply = read_reply(choice)

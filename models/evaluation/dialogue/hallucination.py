@@ -71,7 +71,7 @@ def _lengths(values: Iterable[str]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Support:
+class GroundingText:
     """The values of one response.
 
     Attributes:
@@ -83,7 +83,7 @@ class Support:
     hallucinated: tuple[str, ...]
 
 
-class SupportCheck:
+class GroundingCheck:
     """Checks responses; what stands in an entity or a turn is looked up once."""
 
     def __init__(self, values: WordValues) -> None:
@@ -92,11 +92,11 @@ class SupportCheck:
         self._of_entity: dict[str, frozenset[str]] = {}
         self._of_turn: dict[str, frozenset[str]] = {}
 
-    def check(self, turn: Turn, response: str, *, retrieved: Iterable[Entity]) -> Support:
+    def check(self, turn: Turn, response: str, *, retrieved: Iterable[Entity]) -> GroundingText:
         """Split the values of a response by whether anything the system was given says them."""
         found = self._values.maximal(response)
         given = self._turn(turn).union(*(self._entity(entity) for entity in retrieved))
-        return Support(tuple(sorted(found)), tuple(sorted(found - given)))
+        return GroundingText(tuple(sorted(found)), tuple(sorted(found - given)))
 
     def _entity(self, entity: Entity) -> frozenset[str]:
         if entity.id not in self._of_entity:

@@ -13,7 +13,7 @@ from models.dialogue.generators.base import Answer, DialogueItem, RetrievedEntit
 from models.dialogue.retrieval.entity_text import entity_text
 from models.dialogue.retrieval.ranking import Hits
 from models.evaluation.dialogue.entity_f1 import EntityList, count_values, read_entity_list, rule_for
-from models.evaluation.dialogue.hallucination import Support, SupportCheck, WordValues
+from models.evaluation.dialogue.hallucination import GroundingCheck, GroundingText, WordValues
 from models.evaluation.dialogue.metrics import ANNOTATED_F1, BLEU_VERSIONS, ENTITY_F1, HALLUCINATION, MRR, RECALL_ID, RECALL_VALUE
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 from models.evaluation.dialogue.scores import DialogueRow, Retrieved, Statistics
@@ -27,7 +27,7 @@ class TurnScorer:
         """Prepare for a data set; `rule` says how annotated values are compared."""
         self._entities, self._kb, self._rule = entities, kb, rule
         self._words = WordValues(entities.plain_values, rule=rule)
-        self._support = SupportCheck(self._words)
+        self._support = GroundingCheck(self._words)
         self._wanted: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -74,7 +74,7 @@ class TurnScorer:
             hallucinated=support.hallucinated if support else (),
         )
 
-    def _spoken(self, turn: Turn, response: str, given: Sequence[Retrieved]) -> tuple[Support, Statistics]:
+    def _spoken(self, turn: Turn, response: str, given: Sequence[Retrieved]) -> tuple[GroundingText, Statistics]:
         """Check the values of a response, and return what its metrics are made of."""
         rows = self._kb.rows(one.id for one in given)
         support = self._support.check(turn, response, retrieved=[self._kb[row] for row in rows])

@@ -6,7 +6,7 @@ from itertools import islice
 
 from models.evaluation.fusion.correctness import is_correct
 from models.evaluation.fusion.scores import ScoreRow
-from models.fusion.teacher_forcing import force_texts
+from models.fusion.teacher_forcing import teacher_force
 from models.lm.answers import generate_responses
 from models.lm.loading import LoadedSource
 from models.lm.prompts import Overflow, PromptItem, TextItem
@@ -69,7 +69,7 @@ def _windows(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 def _likelihoods(source: LoadedSource, window: Sequence[Example], cfg: EvaluationParams, overflow: Overflow) -> list[ScoreRow]:
     items = [TextItem(e.id, e.messages, e.response, e.ended) for e in window if e.response is not None]
-    forced = iter(force_texts(source, items, top_k=None, batch_tokens=cfg.batch_tokens, overflow=overflow))
+    forced = iter(teacher_force(source, items, top_k=None, batch_tokens=cfg.batch_tokens, overflow=overflow))
     rows = []
     for e in window:
         if e.response is None:

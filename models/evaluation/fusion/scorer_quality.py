@@ -13,7 +13,7 @@ from models.evaluation.bootstrap import Resampling, ratio_interval
 from models.evaluation.fusion.correctness import is_correct
 from models.fusion.advantage import Calibration, choose_threshold, combined_score, fit_scales
 from models.fusion.scorers import reference_scores
-from models.fusion.shard_advantage import Contest, eligible
+from models.fusion.shard_advantage import ExampleScores, eligible
 from models.lm.prompts import TextItem
 from models.params.teach import ScorerSpec, VoteParams, even_voters
 from models.schema import Advantage, Example
@@ -23,7 +23,7 @@ _AGAINST: tuple[Against, ...] = ("check", "reference")
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class VotedPrompt:
     """One prompt: what the answers that could win are worth, and what the scorers say of them.
 
     Attributes:
@@ -79,9 +79,15 @@ class ScorerQuality:
         return self.low is not None and self.low <= 0.5 and not self.by_definition
 
 
-def make_case(
-    example: Example, contest: Contest, advantage: Advantage, *, order: Sequence[str], rules: VoteParams, likeness: bool = True
-) -> Case:
+def make_voted_prompt(
+    example: Example,
+    contest: ExampleScores,
+    advantage: Advantage,
+    *,
+    order: Sequence[str],
+    rules: VoteParams,
+    likeness: bool = True,
+) -> VotedPrompt:
     """Put together what is known of one prompt; without `likeness`, answers to rows without a check have no worth.
 
     Nor have answers to rows that have neither a check nor a ground truth.
@@ -92,11 +98,11 @@ def make_case(
     worth = _worth(example, texts) if against == "check" or (likeness and example.response is not None) else {}
     rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
     winner = None if advantage.infer_winner is None else f"{advantage.infer_winner}#{advantage.infer_sample}"
-    return Case(against, worth, texts, rewards, winner, cut=winner is not None and not contest.answers[winner].ended)
+    return VotedPrompt(against, worth, texts, rewards, winner, cut=winner is not None and not contest.answers[winner].ended)
 
 
-def judge_scorers(
-    cases: Sequence[Case], scorers: Sequence[ScorerSpec], *, resampling: Resampling | None = None
+def measure_scorers(
+    cases: Sequence[VotedPrompt], scorers: Sequence[ScorerSpec], *, resampling: Resampling | None = None
 ) -> dict[str, Any]:
     """Measure every scorer and the vote.
 
@@ -120,7 +126,7 @@ def judge_scorers(
     }
 
 
-def calibrate(cases: Sequence[Case], *, target: float, of: str = "") -> Calibration:
+def calibrate(cases: Sequence[VotedPrompt], *, target: float, of: str = "") -> Calibration:
     """Choose the threshold of the gate `calibrated`.
 
     Prompts whose rows have a check count alone, if there are any: a share of right answers and a likeness do not add up.
@@ -141,7 +147,7 @@ def calibrate(cases: Sequence[Case], *, target: float, of: str = "") -> Calibrat
     return choose_threshold(scores, [case.worth[winner] for case, winner in judged], target=target, scales=scales, of=of)
 
 
-def winner_counts(cases: Sequence[Case], advantages: Sequence[Advantage]) -> dict[str, Any]:
+def winner_counts(cases: Sequence[VotedPrompt], advantages: Sequence[Advantage]) -> dict[str, Any]:
     """Count winners, prompts without one by reason, and of the prompts with a check what the vote made of them.
 
     Returns:
@@ -177,7 +183,7 @@ def _worth(example: Example, texts: Mapping[str, str]) -> dict[str, float]:
 
 
 def _judge_scorer(
-    cases: Sequence[Case], scorer: ScorerSpec, against: Against, resampling: Resampling | None
+    cases: Sequence[VotedPrompt], scorer: ScorerSpec, against: Against, resampling: Resampling | None
 ) -> ScorerQuality | None:
     voted = [case for case in cases if case.worth and case.rewards.get(scorer.name)]
     if not voted:
@@ -200,7 +206,7 @@ def _judge_scorer(
     )
 
 
-def _ranked(case: Case, row: Mapping[str, float]) -> tuple[float, int]:
+def _ranked(case: VotedPrompt, row: Mapping[str, float]) -> tuple[float, int]:
     """Return how many pairs of different worth a row ranks rightly (equal scores count half), and how many there are."""
     points, pairs = 0.0, 0
     for a, b in combinations(case.worth, 2):
@@ -212,12 +218,12 @@ def _ranked(case: Case, row: Mapping[str, float]) -> tuple[float, int]:
     return points, pairs
 
 
-def _picked(case: Case, row: Mapping[str, float]) -> float:
+def _picked(case: VotedPrompt, row: Mapping[str, float]) -> float:
     most = max(row.values())
     return _mean([case.worth[c] for c, score in row.items() if score == most])
 
 
-def _picks(cases: Sequence[Case], against: Against) -> dict[str, Any]:
+def _picks(cases: Sequence[VotedPrompt], against: Against) -> dict[str, Any]:
     judged = [case for case in cases if case.worth]
     won = [case.worth[case.winner] for case in judged if case.winner is not None]
     return {
@@ -229,7 +235,7 @@ def _picks(cases: Sequence[Case], against: Against) -> dict[str, Any]:
     }
 
 
-def _any(cases: Sequence[Case], against: Against) -> bool:
+def _any(cases: Sequence[VotedPrompt], against: Against) -> bool:
     return any(case.worth for case in cases if case.against == against)
 
 

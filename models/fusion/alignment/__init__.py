@@ -1,1 +1,1 @@
-"""From the winner's signals to the target's tokens."""
+"""Alignment of the winning source's signals to the target's tokens."""

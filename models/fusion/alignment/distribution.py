@@ -1,4 +1,4 @@
-"""Sparse distributions carried over to the target's vocabulary, and to its next token where the tokenizations differ."""
+"""Transfer of sparse distributions to the target's vocabulary, and to its next token where the tokenizations differ."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ Probs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RenamedRows:
-    """Rows in the target's ids before equal ids are added up.
+class MappedRows:
+    """Rows in the target's ids, before probabilities of equal ids are summed.
 
     Attributes:
-        ids: int32[T, K], -1 where the target has no such token.
+        ids: int32[T, K], -1 if the target has no such token.
         probs: float32[T, K].
         tail: float32[T], probability outside the K slots.
     """
@@ -29,19 +29,19 @@ class RenamedRows:
     tail: Probs
 
 
-def rename(
+def map_rows(
     topk_ids: npt.NDArray[np.integer],
     topk_logprobs: npt.NDArray[np.floating],
     tail: npt.NDArray[np.floating],
     vocab_map: VocabMap | None,
-) -> RenamedRows:
-    """Rename a source's top-k to the target's tokens; equal ids are not added up yet (`merge`).
+) -> MappedRows:
+    """Map a source's top-k to the target's ids, leaving duplicate ids to `merge_duplicates`.
 
     Args:
         topk_ids: [T, K] ids of the source.
         topk_logprobs: [T, K], nats; `PAD_LOGPROB` marks unused slots.
         tail: [T], log of the mass outside the top-k.
-        vocab_map: Source to target; None where both have the same vocabulary.
+        vocab_map: Source to target; None if both have the same vocabulary.
     """
     ids = np.asarray(topk_ids).astype(np.int32)
     if vocab_map is not None:
@@ -50,13 +50,15 @@ def rename(
         ids = np.where(known, vocab_map.ids[np.where(known, ids, 0)], np.int32(UNMAPPED))
     used = topk_logprobs > PAD_LOGPROB
     probs = np.where(used, np.exp(topk_logprobs.astype(np.float32)), np.float32(0))
-    return RenamedRows(np.where(used, ids, np.int32(UNMAPPED)), probs, np.exp(tail.astype(np.float32)))
+    return MappedRows(np.where(used, ids, np.int32(UNMAPPED)), probs, np.exp(tail.astype(np.float32)))
 
 
-def merge(rows: RenamedRows, *, top_k: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-    """Add up equal ids of each row and keep the `top_k` most probable; no probability is lost.
+def merge_duplicates(
+    rows: MappedRows, *, top_k: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+    """Sum the probabilities of equal ids in each row and keep the `top_k` most probable; no mass is lost.
 
-    Tokens without one of the target, and those beyond `top_k`, go to the tail.
+    Unmapped tokens, and those beyond `top_k`, go to the tail.
 
     Returns:
         ids uint32[T, top_k], distinct in each row; log-probabilities float16[T, top_k], descending, unused slots 0 and
@@ -78,7 +80,7 @@ def merge(rows: RenamedRows, *, top_k: int) -> tuple[npt.NDArray[np.uint32], npt
 
 
 def _sum_runs(ids: Ids, probs: Probs) -> Probs:
-    """Put the sum of each run of equal ids (rows are sorted) on its first slot, and 0 on the others."""
+    """Put the sum of each run of equal ids (rows are sorted) into its first slot, and 0 into the others."""
     first = np.ones(ids.shape, np.bool_)
     first[:, 1:] = ids[:, 1:] != ids[:, :-1]
     if first.all():
@@ -107,12 +109,12 @@ def _empty(num_rows: int, top_k: int) -> tuple[npt.NDArray[np.uint32], npt.NDArr
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPaths:
-    """Where a source token begins at the same byte as the target's label.
+    """Positions where a source token begins at the same byte as the target's label.
 
     Attributes:
         positions: int[n], target positions.
         rows: int[n], the source rows aligned with them.
-        onward: float32[n], probability of the source's further tokens up to the label's end, given its first; 1 where its first
+        onward: float32[n], probability of the source's further tokens up to the label's end, given its first; 1 if its first
             token reaches that far.
     """
 
@@ -121,14 +123,14 @@ class LabelPaths:
     onward: npt.NDArray[np.float32]
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "LabelPaths":
-        """Return some of the paths."""
+        """Return the paths selected by a mask."""
         return LabelPaths(self.positions[kept], self.rows[kept], self.onward[kept])
 
 
 def find_label_paths(
     target: EncodedText, source: EncodedText, rows: npt.NDArray[np.int32], ce: npt.NDArray[np.float32]
 ) -> LabelPaths:
-    """Find the source's way to the end of each aligned label; labels behind which it loses text have none.
+    """Find the source tokens up to the end of each aligned label; labels within which it loses text have none.
 
     Args:
         target: The response in the target's tokens.
@@ -160,7 +162,7 @@ def covering_slots(
     text: bytes,
     codec: TokenCodec,
 ) -> npt.NDArray[np.bool_]:
-    """Find the source tokens s with L ⊑ s ⊑ x: those that reach at least the label's end and say what the text says.
+    """Find the source tokens s with L ⊑ s ⊑ x: those that reach at least the label's end and agree with the text.
 
     Args:
         topk_ids: [n, K], the source's tokens of each path's row.
@@ -188,21 +190,21 @@ def covering_slots(
 
 
 def move_to_labels(
-    renamed: RenamedRows,
+    renamed: MappedRows,
     paths: LabelPaths,
     *,
     at: npt.NDArray[np.intp],
     own_slot: npt.NDArray[np.bool_],
     own_prob: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int32],
-) -> RenamedRows:
+) -> MappedRows:
     """Move along each path the source token's onward share to the label, in one more column.
 
     Args:
         renamed: N rows in the target's ids.
         paths: n paths.
         at: int[n], the row of each path among the N.
-        own_slot: bool[n, K], where the source's own token stands among its top-k (nowhere: its mass is in the tail).
+        own_slot: bool[n, K], slot of the source's own token in its top-k (none: its mass is in the tail).
         own_prob: float32[n], the source's probability of its own token.
         labels: int32[n], the target's tokens.
     """
@@ -216,4 +218,4 @@ def move_to_labels(
     extra_ids = np.full((len(probs), 1), -1, np.int32)
     extra = np.zeros((len(probs), 1), np.float32)
     extra_ids[at, 0], extra[at, 0] = labels, moved
-    return RenamedRows(np.hstack([renamed.ids, extra_ids]), np.hstack([probs, extra]), tail)
+    return MappedRows(np.hstack([renamed.ids, extra_ids]), np.hstack([probs, extra]), tail)

@@ -1,4 +1,4 @@
-"""One shard's winners, in both modes, from the sources' files to signals in the target's tokens."""
+"""Alignment of one shard: the winners' signals of both modes, from the sources' files to signals in the target's tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ MODES: tuple[Mode, ...] = ("training", "inference")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardFiles:
-    """What the sources left for one shard.
+    """The sources' outputs for one shard.
 
     Attributes:
         examples: The prompts, with their ground truths where they have one.
-        advantages: Who is best on each.
+        advantages: The winners of each.
         truths: Source → folder of its signals on the ground truths.
         answers: Source → folder of its signals on those of its answers that won.
         responses: Source → its answers.
@@ -39,7 +39,7 @@ class ShardFiles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignmentPlan:
-    """From every source to the target.
+    """Tokenizers and vocabulary maps from every source to the target.
 
     Attributes:
         target: Tokenizer and template of the target.
@@ -56,7 +56,7 @@ class AlignmentPlan:
 
 @dataclass(slots=True)
 class ShardReport:
-    """Counts of one mode: texts, those left out (longer than `max_length`; empty), and per source the fate of the positions.
+    """Counts of one mode: texts, those left out (longer than `max_length`; empty), and coverage per source.
 
     A prompt without a winner has no text: in inference mode by the vote, in training mode for want of a ground truth.
     """
@@ -82,8 +82,8 @@ def align_files(
 ) -> dict[str, ShardReport]:
     """Write out/training (ground truths, the Min-CE winner's signals) and out/inference (winning answers, their author's).
 
-    A text that is longer than `max_length` target tokens with its prompt is left out and counted; likewise an answer that was cut
-    before its first character, which has nothing to teach, and a prompt without a winner in inference mode.
+    A text that is longer than `max_length` target tokens with its prompt is left out and counted; likewise an empty answer that
+    was truncated before its first character, and a prompt without a winner in inference mode.
 
     Raises:
         SignalError: A store lacks a winner's signals, or belongs to another corpus or tokenizer.

@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import AlignmentError
-from models.fusion.alignment.distribution import RenamedRows, covering_slots, find_label_paths, merge, move_to_labels, rename
+from models.fusion.alignment.distribution import (
+    MappedRows,
+    covering_slots,
+    find_label_paths,
+    map_rows,
+    merge_duplicates,
+    move_to_labels,
+)
 from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR, SampleSignals
 from models.params.alignment import AlignmentParams
 from models.schema import Message
@@ -20,7 +27,7 @@ from models.tokenization.vocab_map import UNMAPPED, FirstTokens, VocabMap, byte_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChatTokenizer:
-    """A source or the target: its chat template, and its tokenizer, whose turns end as the template says."""
+    """Chat template and tokenizer of a source or the target, with the turn end of the template."""
 
     codec: TokenCodec
     template: str
@@ -30,7 +37,7 @@ class ChatTokenizer:
 
     @property
     def lead(self) -> str:
-        """What the template writes between prompt and response."""
+        """Text of the template between prompt and response."""
         return response_lead(self.template, **self.codec.template_variables)
 
 
@@ -43,7 +50,7 @@ class AlignItem:
         text: The response that the signals belong to.
         source: Name of the winner.
         signals: Its signals in its own tokens.
-        ended: Whether the text goes to its end. One that was cut has no end token, in the signals as in the result.
+        ended: Whether the text is complete. A truncated one has no end token, neither in the signals nor in the result.
     """
 
     messages: Sequence[Message]
@@ -55,7 +62,7 @@ class AlignItem:
 
 @dataclass(frozen=True, slots=True)
 class AlignedShard:
-    """Aligned samples in input order, and per source what became of the target's positions."""
+    """Aligned samples in input order, and the coverage of the target's positions by source."""
 
     samples: list[SampleSignals]
     coverage: dict[str, Coverage]
@@ -76,7 +83,7 @@ def align_shard(
     maps: Mapping[str, VocabMap | None],
     cfg: AlignmentParams,
 ) -> AlignedShard:
-    """Carry the winners' signals over to the target's tokens.
+    """Align the winners' signals to the target's tokens.
 
     Args:
         items: Texts with their winners' signals.
@@ -105,7 +112,7 @@ def align_shard(
 
 
 class _SourceAlignment:
-    """One source towards one target."""
+    """Alignment of one source to the target."""
 
     def __init__(self, source: ChatTokenizer, target: ChatTokenizer, vocab_map: VocabMap | None, name: str) -> None:
         self._codec, self._lead = source.codec, source.lead
@@ -168,26 +175,26 @@ class _SourceAlignment:
         signals = pair.item.signals
         at = np.flatnonzero(pair.rows != NO_ROW)
         picked = pair.rows[at]
-        renamed = rename(signals.topk_ids[picked], signals.topk_logprobs[picked], signals.tail[picked], self._map)
+        renamed = map_rows(signals.topk_ids[picked], signals.topk_logprobs[picked], signals.tail[picked], self._map)
         self._name_ends(renamed, pair, at)
         if exact:
             self._name_opening(renamed, pair, at)
             renamed = self._follow_labels(renamed, pair, at) if label_path else renamed
         top_k = signals.topk_ids.shape[1]
         sample = _blank(signals.id, pair.labels, top_k)
-        sample.topk_ids[at], sample.topk_logprobs[at], sample.tail[at] = merge(renamed, top_k=top_k)
+        sample.topk_ids[at], sample.topk_logprobs[at], sample.tail[at] = merge_duplicates(renamed, top_k=top_k)
         sample.ce[at] = signals.ce[picked]
         # A row of which no token has a counterpart says nothing about the target's tokens.
         taught = (pair.rows != NO_ROW) & (sample.topk_logprobs[:, :1] > PAD_LOGPROB).any(axis=1)
         return sample, taught
 
-    def _name_ends(self, renamed: RenamedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> None:
-        """Where the text ends, an ordinary token that ends a turn says so, too (control tokens do by the map)."""
+    def _name_ends(self, renamed: MappedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> None:
+        """Map ordinary tokens that end a turn to the target's end, at the end of the text (control tokens are in the map)."""
         if pair.item.ended and len(at) and at[-1] == len(pair.labels) - 1:
             ends = np.isin(pair.item.signals.topk_ids[pair.rows[at[-1]]], self._codec.end.ids)
             renamed.ids[-1][ends & (renamed.probs[-1] > 0)] = self._target.eos_id
 
-    def _name_opening(self, renamed: RenamedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> None:
+    def _name_opening(self, renamed: MappedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> None:
         """Exchange the templates' leads in the first row of the response: `▁Hello` of one side is `Hello` of the other."""
         opening = first_byte_rows(pair.target, pair.source)
         if opening is None or opening[0] >= len(pair.rows) or pair.rows[opening[0]] != opening[1]:
@@ -206,15 +213,15 @@ class _SourceAlignment:
                 renamed.ids[place, slot] = self._opening_token(piece, theirs, ours)
 
     def _opening_token(self, piece: bytes, theirs: bytes, ours: bytes) -> int:
-        """Return the target's token for a source token at the response's first byte; -1 where it writes no response."""
+        """Return the target's token for a source token at the response's first byte; -1 if it covers only the lead."""
         key = (piece, theirs, ours)
         if key not in self._openings:
             bare = piece[len(theirs) :] if piece.startswith(theirs) else b""
             self._openings[key] = int(self._first_tokens.find([ours + bare])[0]) if bare else UNMAPPED
         return self._openings[key]
 
-    def _follow_labels(self, renamed: RenamedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> RenamedRows:
-        """Give the labels what the source gives to the text's bytes; see `models.fusion.alignment.distribution`."""
+    def _follow_labels(self, renamed: MappedRows, pair: "_Pair", at: npt.NDArray[np.intp]) -> MappedRows:
+        """Give each label the probability that the source gives to its bytes; see `models.fusion.alignment.distribution`."""
         signals = pair.item.signals
         paths = find_label_paths(pair.target, pair.source, pair.rows, signals.ce)
         where = np.searchsorted(at, paths.positions)
@@ -271,7 +278,7 @@ def _blank(sample_id: str, labels: npt.NDArray[np.uint32], top_k: int) -> Sample
 
 
 def _teach_next_token(sample: SampleSignals, where: npt.NDArray[np.bool_]) -> SampleSignals:
-    """Write one-hots: row t predicts token t, so the one-hot of row t is on token t (the ancestors' was one row late)."""
+    """Write one-hots: row t predicts token t, so the one-hot of row t is on token t (FuseLLM's was one row late)."""
     sample.topk_ids[where], sample.topk_logprobs[where] = 0, PAD_LOGPROB
     sample.topk_ids[where, 0], sample.topk_logprobs[where, 0] = sample.token_ids[where], 0.0
     sample.tail[where] = TAIL_FLOOR

@@ -1,4 +1,4 @@
-"""safetensors files of numpy arrays: written atomically with reproducible bytes, their rows read as bytes."""
+"""safetensors files of numpy arrays: atomic, byte-reproducible writing, and reading of row ranges through memory maps."""
 
 import json
 import math
@@ -30,7 +30,7 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
 }
 _NAMES: Mapping[np.dtype[np.generic], str] = {dtype: name for name, dtype in _DTYPES.items()}
 _HEADER_LIMIT = 100_000_000  # the limit of the reference implementation
-_MEND = "Delete it and run the stage again: complete shards are kept."
+_CURE = "Delete it and run the stage again: complete shards are kept."
 
 
 def encode_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
@@ -57,8 +57,8 @@ def encode_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]
 def publish(files: Mapping[Path, Sequence[bytes | memoryview]]) -> None:
     """Write files of one folder so that the last of them exists only when all are complete and on the disk.
 
-    Each is written beside its place, forced to disk and renamed, in the order given; an earlier last file goes first, so that
-    old and new never mix. On an OSError nothing half-written is left.
+    Each is written to a temporary file, synced to disk and renamed, in the given order; an existing last file is removed first,
+    so that old and new never mix. On an OSError no partial file is left.
 
     Raises:
         SignalError: The disk is full, or the folder cannot be written; names the file and the bytes wanted.
@@ -67,7 +67,7 @@ def publish(files: Mapping[Path, Sequence[bytes | memoryview]]) -> None:
     wanted = sum(len(part) for parts in files.values() for part in parts)
     try:
         with ExitStack() as stack:
-            for path, parts in reversed(list(files.items())):  # the one entered last takes its place first
+            for path, parts in reversed(list(files.items())):  # context managers exit in reverse order
                 with stack.enter_context(replacing(path)).open("wb") as file:
                     file.writelines(parts)
                     file.flush()
@@ -77,7 +77,7 @@ def publish(files: Mapping[Path, Sequence[bytes | memoryview]]) -> None:
     except OSError as err:
         raise SignalError(
             f"`{last}` cannot be written ({wanted} bytes wanted): {err.strerror or err}. "
-            "Free space or mend the folder's rights, then run the stage again: complete shards are kept."
+            "Free space or correct the folder's permissions, then run the stage again: complete shards are kept."
         ) from err
 
 
@@ -104,7 +104,7 @@ class TensorHeader:
         """Read and check the header.
 
         Raises:
-            SignalError: The file is truncated (names it, with expected and found bytes) or is no safetensors file.
+            SignalError: The file is truncated (names it, with expected and found bytes) or is not a safetensors file.
         """
         self.path = path
         found = path.stat().st_size
@@ -112,19 +112,19 @@ class TensorHeader:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length) if length <= _HEADER_LIMIT else b""
         if found < 8 or length > _HEADER_LIMIT:
-            raise SignalError(f"`{path}` must be a safetensors file, but its {found} bytes have no header. {_MEND}")
+            raise SignalError(f"`{path}` must be a safetensors file, but its {found} bytes have no header. {_CURE}")
         if len(text) < length:
-            raise SignalError(f"`{path}` must have at least {8 + length} bytes, but has {found} (truncated). {_MEND}")
+            raise SignalError(f"`{path}` must have at least {8 + length} bytes, but has {found} (truncated). {_CURE}")
         try:
             header = json.loads(text)
             self.metadata: dict[str, str] = header.pop("__metadata__", {})
             self._entries = {name: self._entry(entry) for name, entry in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as err:
-            raise SignalError(f"`{path}` must be a safetensors file, but its header cannot be read ({err!r}). {_MEND}") from err
+            raise SignalError(f"`{path}` must be a safetensors file, but its header cannot be read ({err!r}). {_CURE}") from err
         self._start = 8 + length
         self.num_bytes = self._start + max((stop for _, _, _, stop in self._entries.values()), default=0)
         if found != self.num_bytes:
-            raise SignalError(f"`{path}` must have {self.num_bytes} bytes, but has {found} (truncated or damaged). {_MEND}")
+            raise SignalError(f"`{path}` must have {self.num_bytes} bytes, but has {found} (truncated or damaged). {_CURE}")
 
     @staticmethod
     def _entry(entry: Mapping[str, Any]) -> tuple[np.dtype[np.generic], tuple[int, ...], int, int]:
@@ -158,7 +158,7 @@ class RowReader:
     """Reads rows of files that hold the same arrays.
 
     Files stay mapped from their first use, up to a limit, because each map holds a file descriptor. Files beyond it are opened
-    for each read: that takes half the time of mapping them anew, so that reading slows down little as files become many.
+    for each read: that takes half the time of mapping them again, so that reading slows down little with many files.
     """
 
     def __init__(self, headers: Sequence[TensorHeader], *, max_maps: int) -> None:

@@ -1,4 +1,4 @@
-"""The records of the signal store: one sample's signals, a gathered batch of samples, and what a store was made from."""
+"""Records of the signal store: one sample's signals, a batch of samples, and the specification of a store."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from models.errors import SignalError
 SignalKind = Literal["ground_truth", "response", "aligned"]
 
 TAIL_FLOOR = float(np.log(1e-8))
-"""Least log-mass of the tail: rounding leaves nothing to renormalise with below it."""
+"""Minimum log-mass of the tail: below it rounding leaves nothing to renormalise."""
 
 PAD_LOGPROB = -100.0
 """Log-probability of an unused top-k slot: finite in float16, and exp of it is 0 in float32 sums with any real entry."""
@@ -21,7 +21,7 @@ PAD_LOGPROB = -100.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleSignals:
-    """How sure one source is of one response, token by token. T response tokens, the end token last unless it was cut; K top-k.
+    """One source's token-level signals on one response: T response tokens, the end token last unless truncated; K top-k.
 
     Attributes:
         id: Sample id, unique in a store.
@@ -45,7 +45,7 @@ class SampleSignals:
 
     @property
     def num_tokens(self) -> int:
-        """T, the end token included where there is one."""
+        """Number of rows T, including the end token if there is one."""
         return int(self.token_ids.shape[0])
 
     @property
@@ -75,7 +75,7 @@ class SignalBatch:
 
 @dataclass(frozen=True, slots=True)
 class SignalSpec:
-    """What a store was made from; two stores with equal specs may be mixed, others never.
+    """Identity of a store's inputs; only stores with equal specs may be mixed.
 
     Attributes:
         source: Name of the source (an aligned store may name several, as its writer decides).
@@ -140,7 +140,7 @@ class SignalSpec:
         known = asdict(self)
         for name, value in expect.items():
             if name not in known:
-                raise SignalError(f"`{name}` is no field of a signal store ({sorted(known)}); asked for at `{where}`.")
+                raise SignalError(f"`{name}` is not a field of a signal store ({sorted(known)}); asked for at `{where}`.")
             if known[name] != value:
                 raise SignalError(
                     f"`{name}` of the signal store `{where}` must be {value!r}, but is {known[name]!r} (source `{self.source}`). "

@@ -19,7 +19,7 @@ _FORMAT = "fusedial-signals-1"
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """Return where shard `index` of `folder` lies."""
+    """Return the path of shard `index` in `folder`."""
     return folder / f"shard-{index:05d}.safetensors"
 
 
@@ -156,7 +156,7 @@ def open_shard(path: Path) -> Shard:
 
 
 def link_shards(folders: Iterable[Path], folder: Path) -> Path:
-    """Put the shards of `folders` into `folder`, numbered anew in the order given; shards that lay there before go.
+    """Link the shards of `folders` into `folder`, renumbered in the given order, replacing shards already there.
 
     Files are hard links, or copies where the file system has none. The shards themselves are checked by `SignalStore.open`.
 
@@ -198,5 +198,5 @@ def _copy(source: Path, target: Path) -> None:
         target.unlink(missing_ok=True)
         raise SignalError(
             f"`{target}` cannot be written ({source.stat().st_size} bytes wanted): {err.strerror or err}. "
-            "Free space or mend the folder's rights, then run the stage again."
+            "Free space or correct the folder's permissions, then run the stage again."
         ) from err

@@ -21,7 +21,7 @@ _CHUNK = 16_384
 class IdTable(Sequence[str]):
     """Ids by position, and positions by id.
 
-    Ids lie end to end as UTF-8. They are found by their sorted checksums; of those with equal checksums the bytes decide.
+    Ids are concatenated as UTF-8 and looked up by sorted checksums; bytes are compared if checksums are equal.
     """
 
     def __init__(self, groups: Iterable[Sequence[str]]) -> None:
@@ -116,12 +116,12 @@ _TOPK, _IDS = frozenset({"topk_ids", "topk_logprobs"}), frozenset({"token_ids", 
 class SignalStore:
     """A folder of shards, read by sample id, or by position (from 0, in shard order) where many are read. Use `open`.
 
-    In memory are the headers, the ids (packed) and where each sample's rows lie: some 80 bytes a sample. Shards are mapped as
-    far as file descriptors go (`max_maps`); what lies beyond is read when asked for.
+    Headers, packed ids and row offsets are kept in memory, about 80 bytes per sample. Up to `max_maps` shards are memory-mapped;
+    others are read on demand.
 
     Attributes:
         folder: The folder.
-        spec: What the store was made from.
+        spec: Identity of the store's inputs.
         ids: Sample ids by position.
     """
 
@@ -203,10 +203,10 @@ class SignalStore:
         return SampleSignals(id=id_, **columns)  # type: ignore[arg-type]
 
     def gather(self, ids: Sequence[str]) -> SignalBatch:
-        """Read many samples at once, in the order asked for (an id may be asked for twice).
+        """Read many samples at once, in the given order (ids may repeat).
 
         Returns:
-            Concatenated arrays of their own memory, with offsets.
+            Concatenated arrays, copied, with offsets.
 
         Raises:
             SignalError: An id is not in the store.
@@ -273,7 +273,7 @@ class SignalStore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """What the store keeps of a shard."""
+    """In-memory index of one shard."""
 
     header: TensorHeader
     num_samples: int

@@ -44,7 +44,7 @@ class ReportData:
         wins: Rows of `win_table.win_table`.
         agreement: `win_table.mode_agreement`.
         winners: `scorer_quality.winner_counts` of the training prompts.
-        scorers: `scorer_quality.judge_scorers`.
+        scorers: `scorer_quality.measure_scorers`.
         histories: Method (with several targets `method → target`) → logged training rows.
         coverage: Source (with several targets `source → target`) → counts of `alignment.Coverage.as_dict`.
         examples: Answers side by side.

@@ -27,7 +27,7 @@ from models.reporting.canvas import (
     styled,
     text_on,
 )
-from models.reporting.formatting import format_metric, metric_title, shown, system_names, without_twins
+from models.reporting.formatting import format_metric, metric_title, shown, system_names, without_duplicate_target
 from models.reporting.fusion.grids import coverage_shares
 
 LOSS_PANELS = {
@@ -50,7 +50,7 @@ def plot_comparison(rows: Sequence[TableRow], *, metric: str, main: str = MAIN_M
     Raises:
         DataError: No row has this metric.
     """
-    chosen = _of_metric(without_twins(rows), metric)
+    chosen = _of_metric(without_duplicate_target(rows), metric)
     families = list(dict.fromkeys(row.family for row in chosen))
     names = system_names(row.system for row in chosen)
     lines = math.ceil(len(families) / _PANELS_PER_ROW)

@@ -105,7 +105,7 @@ def test_output_survives_a_terminal_of_another_encoding(encoding: str, monkeypat
 
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
-    environment.let_streams_write_all()
+    environment.escape_unencodable_output()
     Console().print("✓ 完 \ud83d…")
     sys.stdout.flush()
     assert raw.getvalue().endswith(b"\n")

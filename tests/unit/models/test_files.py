@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import is_temporary, read_record, replacing, replacing_folder, sweep, tree_digest, write_atomic
+from models.files import is_temporary, read_record, remove_leftovers, replacing, replacing_folder, tree_digest, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -70,7 +70,7 @@ def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        sweep(tmp_path)
+        remove_leftovers(tmp_path)
         assert not (tmp_path / "a").exists() or (tmp_path / "a").read_text() in texts
     assert names(tmp_path) == ["a"]
 

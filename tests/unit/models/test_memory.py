@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from models import memory
-from models.memory import give_back_after, give_back_memory
+from models.memory import release_memory, release_memory_after
 
 
 def _resident() -> int:
@@ -18,7 +18,7 @@ def test_freed_pieces_go_back_to_the_system() -> None:
     full = _resident()
     kept = pieces[::2]
     del pieces
-    give_back_memory()
+    release_memory()
     assert full - _resident() > 50_000_000
     assert len(kept) == 1000
 
@@ -26,6 +26,6 @@ def test_freed_pieces_go_back_to_the_system() -> None:
 @pytest.mark.parametrize(("device", "calls"), [("cpu", 1), ("cuda", 0)])
 def test_only_steps_on_a_cpu_leave_pieces(device: str, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[None] = []
-    monkeypatch.setattr(memory, "give_back_memory", lambda: done.append(None))
-    give_back_after(device)
+    monkeypatch.setattr(memory, "release_memory", lambda: done.append(None))
+    release_memory_after(device)
     assert len(done) == calls

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import redaction
-from models.redaction import MASK, excerpt, hide, hide_address, redact, redacted
+from models.redaction import MASK, excerpt, redact, redacted, register_address, register_secrets
 
 CANARY = "cAnArY7"
 
@@ -144,9 +144,9 @@ def test_text_is_redacted_before_it_is_cut() -> None:
 
 
 def test_what_is_hidden_once_is_known_from_then_on() -> None:
-    hide(f'k"{CANARY}', "")
+    register_secrets(f'k"{CANARY}', "")
     assert CANARY not in redact(json.dumps(f'k"{CANARY}'))
-    hide_address("postgresql://u:pa@Sesame/Simsim@host:5432/db?sslpassword=Tok%20en9")
+    register_address("postgresql://u:pa@Sesame/Simsim@host:5432/db?sslpassword=Tok%20en9")
     for part in (
         "pa@Sesame/Simsim",
         'could not translate host name "Sesame"',
@@ -169,21 +169,21 @@ def test_what_is_hidden_once_is_known_from_then_on() -> None:
     ],
 )
 def test_words_of_a_path_are_no_secrets(address: str) -> None:
-    hide_address(address)
+    register_address(address)
     assert redact("data some place 5000") == "data some place 5000"
 
 
 @pytest.mark.parametrize("address", ["http://u:p@host/x", "http://u@host", "postgresql://u:p@h/d?token=t", "mysql://u@h/d"])
 def test_short_logins_do_not_blank_the_letters_of_a_message(address: str) -> None:
-    hide_address(address)
+    register_address(address)
     assert redact("`tracking.uri` must be up, but put it there") == "`tracking.uri` must be up, but put it there"
     assert ":p@" not in redact(address) and "u@" not in redact(address)
     assert redact("with password p: refused") == f"with password {MASK if ':p@' in address else 'p'}: refused"
 
 
 def test_the_name_of_a_database_login_is_no_secret_but_a_token_of_the_web_is() -> None:
-    hide_address("postgresql://postgres@localhost/db")
-    hide_address(f"https://{CANARY}@github.com/x")
+    register_address("postgresql://postgres@localhost/db")
+    register_address(f"https://{CANARY}@github.com/x")
     assert redact(f"a postgresql store of postgres, {CANARY}x") == f"a postgresql store of postgres, {MASK}x"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from models.corpus.fields import BadRecord, require_object, require_text, shown
 from models.corpus.rows import read_array
 from models.dialogue.data.knowledge_base import KnowledgeBase
-from models.dialogue.data.mentions import fill_up, with_mentions
+from models.dialogue.data.mentions import pad_with_distractors, with_mentions
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.readers.base import (
     DialogueSource,
@@ -124,7 +124,7 @@ def _condensed(dialogue: Sequence[_Said], index: ValueIndex) -> tuple[str, ...]:
     returned = {name: None for said in dialogue for name in said.returned}
     queries = [turn.response for turn in turns if turn.kind == "api_call"]
     first = [*index.rows_named(texts), *index.rows_named(returned)]
-    rows = fill_up(first, index, size=CONDENSED_SIZE, like=queries[-1:], key=turns[0].dialogue)
+    rows = pad_with_distractors(first, index, size=CONDENSED_SIZE, like=queries[-1:], key=turns[0].dialogue)
     return tuple(index.kb[row].id for row in rows)
 
 

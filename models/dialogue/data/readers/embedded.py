@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.corpus.text import contains_words, normalise
 from models.dialogue.data.knowledge_base import KnowledgeBase
-from models.dialogue.data.mentions import fill_up
+from models.dialogue.data.mentions import pad_with_distractors
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.readers.base import DialogueSource, plain
 from models.dialogue.data.records import Entity, Turn
@@ -72,5 +72,5 @@ def _condensed(dialogue: SpokenDialogue, index: ValueIndex) -> tuple[str, ...]:
     first = index.kb.rows(spoken_of)
     like = [" ".join(dialogue.said.values())] if dialogue.said else [" ".join(dialogue.goal.attributes.values())]
     kind = dialogue.goal.type
-    rows = fill_up(first, index, size=CONDENSED_SIZE, like=like, key=dialogue.id, domain=kind)
+    rows = pad_with_distractors(first, index, size=CONDENSED_SIZE, like=like, key=dialogue.id, domain=kind)
     return tuple(index.kb[row].id for row in rows)

@@ -42,7 +42,7 @@ from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.mentions import with_mentions
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.readers.base import SPLITS, DialogueSource, ReadLog
-from models.dialogue.data.readers.jsonl_schema import Fields, Findings, Known, parse_entity, parse_turn
+from models.dialogue.data.readers.jsonl_schema import Fields, Findings, TurnContext, parse_entity, parse_turn
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.data.value_finder import ValueFinder, matchable
 from models.errors import DataError, Problem
@@ -71,7 +71,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
     if not entities:
         raise DataError("The knowledge base has no entity that can be used", log.problems or [Problem(_KB, "must have a line")])
     kb = KnowledgeBase(entities)
-    known = Known({entity.id: entity.domain for entity in entities}, condensed=cfg.setting == "condensed")
+    known = TurnContext({entity.id: entity.domain for entity in entities}, condensed=cfg.setting == "condensed")
     complete = _Completion(kb)
 
     def stream(split: Split) -> Iterator[Turn]:

@@ -46,7 +46,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TurnContext:
     """What a turn is checked against.
 
     Attributes:
@@ -99,7 +99,7 @@ def parse_entity(row: object, found: Findings) -> Entity | None:
     return None if found.problems else Entity(_id_text(cells["id"]), domain, attributes)
 
 
-def parse_turn(row: object, found: Findings, known: Known) -> tuple[Turn, frozenset[str]] | None:
+def parse_turn(row: object, found: Findings, known: TurnContext) -> tuple[Turn, frozenset[str]] | None:
     """Return the turn of a line, and which optional fields it has; or None with the findings."""
     if not isinstance(row, Mapping):
         found.add("must be a JSON object", _seen(row))
@@ -222,7 +222,7 @@ def _utterance(item: object, before: str) -> tuple[str, str] | None:
     return (speaker, text) if text and speaker else None
 
 
-def _domain(row: Mapping[str, Any], entities: Sequence[str], known: Known, found: Findings) -> str:
+def _domain(row: Mapping[str, Any], entities: Sequence[str], known: TurnContext, found: Findings) -> str:
     if not _is_missing(row.get("domain")):
         return _text(row, "domain", found)
     candidates = {known.domains[id] for id in entities if id in known.domains} or set(known.domains.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.corpus.text import PUBLISHED
 from models.dialogue.data.knowledge_base import KnowledgeBase
-from models.dialogue.data.mentions import fill_up
+from models.dialogue.data.mentions import pad_with_distractors
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.readers.base import SPLITS, DialogueSource, ReadLog, load_json, plain, unreadable
 from models.dialogue.data.readers.multiwoz_files import (
@@ -20,10 +20,10 @@ from models.dialogue.data.readers.multiwoz_files import (
 from models.dialogue.data.readers.multiwoz_venues import (
     ChoicePattern,
     VenueNames,
-    british,
     gold_values,
     knowledge_base,
     references,
+    to_british_spelling,
 )
 from models.dialogue.data.records import MISSING, Entity, Turn
 from models.errors import DataError, Problem
@@ -60,8 +60,8 @@ def rebuilt(dialogue: TextDialogue, names: VenueNames, index: ValueIndex, *, key
     """
     everything = " . ".join(text for exchange in dialogue.exchanges for text in exchange)
     named = [index.kb.row_of[entity.id] for entity in names.named(everything, domain=dialogue.domain)]
-    wishes = [british(dialogue.user_text())]
-    rows = fill_up(named, index, size=SESSION_SIZE, like=wishes, key=key, domain=dialogue.domain)
+    wishes = [to_british_spelling(dialogue.user_text())]
+    rows = pad_with_distractors(named, index, size=SESSION_SIZE, like=wishes, key=key, domain=dialogue.domain)
     return tuple(index.kb[row] for row in rows)
 
 

@@ -108,7 +108,7 @@ class VenueNames:
     def named(self, text: str, *, domain: str) -> tuple[Entity, ...]:
         """Return the venues that a text names, in the knowledge base's order."""
         finder = self._finders.get(domain)
-        numbers = {number for *_, number in finder.longest_spans(british(text))} if finder else set()
+        numbers = {number for *_, number in finder.longest_spans(to_british_spelling(text))} if finder else set()
         return tuple(self.entities[number] for number in sorted(numbers))
 
 
@@ -125,7 +125,7 @@ def gold_values(response: str, entities: Iterable[Entity], *, domain: str) -> tu
     """Return what a response says of a dialogue's venues: names, values (longest first), reference numbers."""
     own = [entity for entity in entities if entity.domain == domain]
     full_names_first = sorted((place > 0, n, form) for n, e in enumerate(own) for place, form in enumerate(names_of(e.name)))
-    found, text = _take([(form, own[n].name) for _, n, form in full_names_first], british(response))
+    found, text = _take([(form, own[n].name) for _, n, form in full_names_first], to_british_spelling(response))
     names = [entity.name for entity in own if entity.name in found]
     cells = [value for e in own for attribute, value in e.attributes.items() if attribute in _VALUES]
     values, _ = _take([(PUBLISHED.normalise(value), value) for value in cells], text)
@@ -155,7 +155,7 @@ class ChoicePattern:
         return ()
 
 
-def british(text: str) -> str:
+def to_british_spelling(text: str) -> str:
     """Return a normalised text that spells `centre` as the venues do; the name of the help desk is no area."""
     return f" {PUBLISHED.normalise(text)} ".replace(" center ", " centre ").replace(" towninfo centre ", " towninfo ").strip()
 

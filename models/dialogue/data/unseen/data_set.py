@@ -10,7 +10,7 @@ from functools import cache
 
 from models.dialogue.data.readers.base import SPLITS, DialogueSource
 from models.dialogue.data.records import Entity, Turn
-from models.dialogue.data.unseen.replace import OWN_WORDS, TextRenewal, is_own, kind_of, level_of, words_of
+from models.dialogue.data.unseen.replace import OWN_WORDS, TextReplacer, is_own, kind_of, level_of, words_of
 from models.dialogue.data.unseen.words import Inventor
 from models.errors import ParamsError, Problem
 from models.params.dialogues import DistractorKind, RenewParams
@@ -114,7 +114,7 @@ def renew(source: DialogueSource, cfg: RenewParams, *, setting: str) -> Dialogue
         return source
     inventor = Inventor(taken=_vocabulary(source), seed=cfg.seed)
     if cfg.values:
-        source = _renewed(source, TextRenewal(source.entities, inventor))
+        source = _renewed(source, TextReplacer(source.entities, inventor))
     if cfg.distractors:
         more = distractors(source.entities, cfg.distractors, inventor=inventor, kind=cfg.distractor_kind)
         source = replace(source, entities=[*source.entities, *more])
@@ -133,7 +133,7 @@ def _vocabulary(source: DialogueSource) -> set[str]:
     return words
 
 
-def _renewed(source: DialogueSource, renewal: TextRenewal) -> DialogueSource:
+def _renewed(source: DialogueSource, renewal: TextReplacer) -> DialogueSource:
     text = renewal.text
 
     def entity(old: Entity) -> Entity:

@@ -128,7 +128,7 @@ def kind_of(key: str, value: str) -> str:
     return "code" if _CODE_KEY.search(key) and any(sign.isdigit() for sign in value) else "property"
 
 
-class TextRenewal:
+class TextReplacer:
     """What becomes of names, addresses and codes of one knowledge base, in whatever text they stand.
 
     The same text always becomes the same, and different values become different ones.

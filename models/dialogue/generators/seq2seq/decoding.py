@@ -17,7 +17,7 @@ Ids = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class EncoderMemory:
     """What a decoder attends to, a row for each decoded sequence.
 
     Attributes:
@@ -51,16 +51,16 @@ class Encoded:
     contexts: Sequence[Ids]
     entities: Sequence[Sequence[Ids]]
 
-    def together(self, keep: Tensor | None = None) -> Memory:
+    def together(self, keep: Tensor | None = None) -> EncoderMemory:
         """Return all passages of a turn as one row, [B, K·L]; those not kept (bool[B, K]) are not read."""
         mask = self.mask if keep is None else self.mask & (keep | ~self.entity_mask)[:, :, None]
-        return Memory(
+        return EncoderMemory(
             self.states.flatten(1, 2),
             mask.flatten(1, 2),
             tuple((keys.flatten(1, 2), values.flatten(1, 2)) for keys, values in self.keys_values),
         )
 
-    def alone(self, rows: Tensor) -> Memory:
+    def alone(self, rows: Tensor) -> EncoderMemory:
         """Return passages as rows of their own, [R, L]; `rows` int64[R] are places in the flattened [B·K]."""
         whole = len(rows) == self.mask.shape[0] * self.mask.shape[1]
 
@@ -68,7 +68,7 @@ class Encoded:
             flat = tensor.flatten(0, 1)
             return flat if whole else flat[rows]
 
-        return Memory(take(self.states), take(self.mask), tuple((take(k), take(v)) for k, v in self.keys_values))
+        return EncoderMemory(take(self.states), take(self.mask), tuple((take(k), take(v)) for k, v in self.keys_values))
 
 
 def pad_ids(rows: Sequence[Ids], *, pad_id: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ def cross_keys_values(model: T5ForConditionalGeneration, states: Tensor) -> tupl
     return tuple((attention.k(states), attention.v(states)) for attention in cross_attentions(model))
 
 
-def decode(model: T5ForConditionalGeneration, memory: Memory, inputs: Tensor) -> Tensor:
+def decode(model: T5ForConditionalGeneration, memory: EncoderMemory, inputs: Tensor) -> Tensor:
     """Return the decoder's last states [R, T, D] for its input tokens int64[R, T], scaled as the head wants them."""
     output = model.decoder(
         input_ids=inputs,
@@ -117,7 +117,7 @@ def split_heads(model: T5ForConditionalGeneration, tensor: Tensor) -> Tensor:
     return heads.transpose(1, 2)
 
 
-def _cache(model: T5ForConditionalGeneration, memory: Memory) -> EncoderDecoderCache:
+def _cache(model: T5ForConditionalGeneration, memory: EncoderMemory) -> EncoderDecoderCache:
     ready = DynamicCache()
     for keys, values in memory.keys_values:
         layer = DynamicLayer()
@@ -128,7 +128,7 @@ def _cache(model: T5ForConditionalGeneration, memory: Memory) -> EncoderDecoderC
     return EncoderDecoderCache(DynamicCache(), ready)
 
 
-def passage_weights(model: T5ForConditionalGeneration, memory: Memory, inputs: Tensor, token_mask: Tensor) -> Tensor:
+def passage_weights(model: T5ForConditionalGeneration, memory: EncoderMemory, inputs: Tensor, token_mask: Tensor) -> Tensor:
     """Return how much each token of the memory is attended to: float32[R, S].
 
     Cross-attention probability × norm of the value, summed over heads and the response's tokens, and averaged over layers

@@ -72,7 +72,7 @@ _MEMORY, _MATCH, _COPY = 2.0, 0.7, 2.0
 
 
 @torch.no_grad()
-def teach_copying(model: T5ForConditionalGeneration, *, generator: torch.Generator) -> None:
+def init_copy_heads(model: T5ForConditionalGeneration, *, generator: torch.Generator) -> None:
     """Set the first encoder layer's first head and the first cross-attention so that decoding begins as copying.
 
     Args:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from transformers import AutoConfig, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from models.dialogue.generators.seq2seq.from_scratch import add_marks, teach_copying
+from models.dialogue.generators.seq2seq.from_scratch import add_marks, init_copy_heads
 from models.errors import SourceError, reason
 from models.files import replacing_folder
 from models.lm.weights import refuse_adapter
@@ -43,7 +43,7 @@ def pico_t5(spec: PicoT5, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> T
     )
     with _seeded(seed):
         model = T5ForConditionalGeneration(config)
-    teach_copying(model, generator=torch.Generator().manual_seed(seed))
+    init_copy_heads(model, generator=torch.Generator().manual_seed(seed))
     return model
 
 
@@ -86,7 +86,7 @@ def read_t5(location: str, *, revision: str | None = None) -> T5ForConditionalGe
     if config.model_type != "t5":
         raise SourceError(f"{_WHERE} must be a T5, but {location} is `{config.model_type}`. Name a T5, or `pico`.")
     try:
-        with quiet():
+        with without_progress_bars():
             auto: Any = T5ForConditionalGeneration
             model, info = auto.from_pretrained(location, revision=revision, dtype=torch.float32, output_loading_info=True)
     except Exception as err:  # transformers lets through whatever its many readers raise
@@ -119,12 +119,12 @@ def _grow(model: T5ForConditionalGeneration, rows: int, *, seed: int) -> None:
     # Resizing ties the head to the embeddings again where the config says so, as it does for every T5: T5 v1.1 and Flan-T5, whose
     # heads are their own, would lose them.
     model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
-    with _seeded(seed), quiet():
+    with _seeded(seed), without_progress_bars():
         model.resize_token_embeddings(rows)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Keep transformers' progress bars and advice off the terminal."""
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
@@ -152,7 +152,7 @@ def write_generator(
 ) -> None:
     """Write the files beside `folder`, force them to disk, and let them take its place."""
     with replacing_folder(folder) as temporary:
-        with quiet():
+        with without_progress_bars():
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
         (temporary / GENERATOR).write_text(cfg.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -13,8 +13,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from models.dialogue.generators.seq2seq.decoding import (
     Encoded,
+    EncoderMemory,
     Ids,
-    Memory,
     cross_keys_values,
     decode,
     pad_ids,
@@ -253,7 +253,7 @@ class Seq2SeqGenerator(nn.Module):
             self.train(was_training)
         return [self.builder.text(ids) for ids in answers.tolist()]
 
-    def _logprobs(self, memory: Memory, response_ids: Tensor, response_mask: Tensor) -> Tensor:
+    def _logprobs(self, memory: EncoderMemory, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         hidden = decode(self.model, memory, self.model._shift_right(response_ids))
         rows = response_mask.nonzero(as_tuple=True)
         values = token_logprobs(hidden[rows], self.model.lm_head.weight, response_ids[rows])

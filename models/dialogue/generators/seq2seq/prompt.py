@@ -16,7 +16,7 @@ from models.params.dialogue import GeneratorParams
 EncodeMany = Callable[[list[str]], list[list[int]]]
 
 
-class TokenMemo:
+class TokenCache:
     """Remembers the ids of a bounded number of texts. Safe to share between threads."""
 
     def __init__(self, encode: EncodeMany, *, most: int) -> None:
@@ -69,7 +69,7 @@ class PassageBuilder:
         self.cfg = cfg
         # Entities, meta knowledge and the earlier utterances of a dialogue come again and again; bounded, so that it does not
         # grow with the knowledge base.
-        self._memo = TokenMemo(self._ids_of_many, most=_REMEMBERED)
+        self._memo = TokenCache(self._ids_of_many, most=_REMEMBERED)
         self._marked = lru_cache(maxsize=_REMEMBERED)(self._ids_with_marks)
 
     def context_ids(self, context: Sequence[str], dynamic: Dynamic | None = None) -> list[int]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.dialogue.retrieval.index.body import IndexBody, Kind
+from models.dialogue.retrieval.index.backend import IndexBackend, Kind
 from models.dialogue.retrieval.index.file import IndexRecord, read_files, write_files, write_record
-from models.dialogue.retrieval.index.kinds import make_body, wrap
+from models.dialogue.retrieval.index.kinds import make_backend, wrap
 from models.dialogue.retrieval.index.runtime import FAISS, SharedLock, faiss_threads
 from models.dialogue.retrieval.index.search import search_all, search_within
 from models.dialogue.retrieval.ranking import Hits, session_rows
@@ -38,10 +38,17 @@ class EntityIndex:
     """
 
     def __init__(
-        self, body: IndexBody, cfg: IndexParams, *, dim: int, fingerprint: tuple[str, str], read_only: bool, threads: int | None
+        self,
+        backend: IndexBackend,
+        cfg: IndexParams,
+        *,
+        dim: int,
+        fingerprint: tuple[str, str],
+        read_only: bool,
+        threads: int | None,
     ) -> None:
-        """Wrap a body; `fingerprint` is (encoder digest, KB digest)."""
-        self._body = body
+        """Wrap a backend; `fingerprint` is (encoder digest, KB digest)."""
+        self._body = backend
         self._cfg = cfg
         self._threads = threads
         self._lock = SharedLock()
@@ -77,11 +84,11 @@ class EntityIndex:
         """
         e_reps = _checked(e_reps, dim=None)
         with faiss_threads(threads):
-            body = make_body(cfg, e_reps, device=device)
-        index = cls(body, cfg, dim=e_reps.shape[1], fingerprint=(encoder_digest, kb_digest), read_only=False, threads=threads)
+            backend = make_backend(cfg, e_reps, device=device)
+        index = cls(backend, cfg, dim=e_reps.shape[1], fingerprint=(encoder_digest, kb_digest), read_only=False, threads=threads)
         rows = index._rows(ids, num=len(e_reps))
         with faiss_threads(threads):
-            body.add(rows, e_reps)
+            backend.add(rows, e_reps)
         return index
 
     @classmethod
@@ -114,9 +121,9 @@ class EntityIndex:
         record = IndexRecord.read(folder)
         record.require(encoder=expect_encoder, kb=expect_kb, where=str(folder))
         files, mapped = read_files(folder, record, mmap=mmap, verified=verified)
-        body = wrap(record.params, record.kind, files, device=device)
+        backend = wrap(record.params, record.kind, files, device=device)
         fingerprint = (record.encoder_digest, record.kb_digest)
-        return cls(body, record.params, dim=record.dim, fingerprint=fingerprint, read_only=mapped, threads=threads)
+        return cls(backend, record.params, dim=record.dim, fingerprint=fingerprint, read_only=mapped, threads=threads)
 
     def save(self, folder: Path) -> None:
         """Write the index to `folder`: files aside and renamed, `index.json` last."""
@@ -130,8 +137,8 @@ class EntityIndex:
         with self._lock.writing():
             files = {name: FAISS.deserialize_index(FAISS.serialize_index(index)) for name, index in self._body.files().items()}
             fingerprint = (self.encoder_digest, self.kb_digest)
-        body = wrap(self._cfg, self.kind, files, device=device)
-        return EntityIndex(body, self._cfg, dim=self.dim, fingerprint=fingerprint, read_only=False, threads=self._threads)
+        backend = wrap(self._cfg, self.kind, files, device=device)
+        return EntityIndex(backend, self._cfg, dim=self.dim, fingerprint=fingerprint, read_only=False, threads=self._threads)
 
     @property
     def kind(self) -> Kind:

@@ -8,7 +8,7 @@ from typing import Any
 
 import faiss
 
-from models.dialogue.retrieval.index.body import Kind
+from models.dialogue.retrieval.index.backend import Kind
 from models.dialogue.retrieval.index.kinds import file_names
 from models.errors import RetrievalError
 from models.files import file_digest, replacing, write_atomic

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from models.dialogue.retrieval.index.bodies import INDEX_FILE, FlatBody, HnswBody, IvfBody, PqBody
-from models.dialogue.retrieval.index.body import Floats, IndexBody, Kind
+from models.dialogue.retrieval.index.backend import Floats, IndexBackend, Kind
+from models.dialogue.retrieval.index.backends import INDEX_FILE, FlatBackend, HnswBackend, IvfBackend, PqBackend
 from models.dialogue.retrieval.index.runtime import FAISS, gpu_mirror
 from models.errors import RetrievalError
 from models.params.index import IndexParams
@@ -28,7 +28,7 @@ def resolve_kind(cfg: IndexParams, num: int) -> Kind:
     return "flat" if num <= cfg.exact_up_to else "ivf"
 
 
-def make_body(cfg: IndexParams, e_reps: Floats, *, device: str) -> IndexBody:
+def make_backend(cfg: IndexParams, e_reps: Floats, *, device: str) -> IndexBackend:
     """Return an empty index for `e_reps` [N, D], its cells learned from them.
 
     Raises:
@@ -44,16 +44,16 @@ def make_body(cfg: IndexParams, e_reps: Floats, *, device: str) -> IndexBody:
     return wrap(cfg, kind, made, device=device)
 
 
-def wrap(cfg: IndexParams, kind: Kind, indexes: Mapping[str, Any], *, device: str) -> IndexBody:
-    """Return the body around the FAISS indexes of its files."""
+def wrap(cfg: IndexParams, kind: Kind, indexes: Mapping[str, Any], *, device: str) -> IndexBackend:
+    """Return the backend around the FAISS indexes of its files."""
     index, gpu = indexes[INDEX_FILE], gpu_mirror(device, kind=kind)
     if kind == "flat":
-        return FlatBody(index, gpu=gpu)
+        return FlatBackend(index, gpu=gpu)
     if kind == "hnsw":
-        return HnswBody(index, ef_search=cfg.hnsw_ef_search)
+        return HnswBackend(index, ef_search=cfg.hnsw_ef_search)
     if kind == "ivf":
-        return IvfBody(index, nprobe=cfg.nprobe, gpu=gpu)
-    return PqBody(index, nprobe=cfg.nprobe, kept=FlatBody(indexes[VECTORS_FILE], file=VECTORS_FILE))
+        return IvfBackend(index, nprobe=cfg.nprobe, gpu=gpu)
+    return PqBackend(index, nprobe=cfg.nprobe, kept=FlatBackend(indexes[VECTORS_FILE], file=VECTORS_FILE))
 
 
 def file_names(kind: Kind) -> tuple[str, ...]:

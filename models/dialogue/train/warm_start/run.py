@@ -28,7 +28,7 @@ from models.dialogue.train.warm_start.validation import WarmValidation, contrast
 from models.errors import DataError, NumericsError, Problem
 from models.files import file_digest
 from models.lm.loading import pick_device
-from models.memory import give_back_after
+from models.memory import release_memory_after
 from models.metrics_sink import MetricsSink
 from models.params.dialogues import Setting
 from models.params.retriever import RetrieverParams
@@ -168,7 +168,7 @@ class _WarmStart:
         torch.nn.utils.clip_grad_norm_(retriever.parameters(), cfg.max_grad_norm)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        give_back_after(torch.device(self._device).type)
+        release_memory_after(torch.device(self._device).type)
         self._state.done = step + 1
         self._state.losses.append(float(losses.detach().mean()))
         self._report(lr)

@@ -5,7 +5,7 @@ import pytest
 from flows.plan import plan
 from flows.plan.plan import judged, planned_seconds
 from models.params.runtime import Planning, Runtime
-from models.planning.footprint import Judging
+from models.planning.footprint import JudgingCost
 from models.planning.fusion_estimate import START_SECONDS, StageEstimate
 
 
@@ -22,6 +22,6 @@ def test_stages_of_sources_are_divided_by_the_devices_they_spread_over(monkeypat
 
 
 def test_judges_are_told_stage_by_stage() -> None:
-    asking = StageEstimate("teach", 0, 0, 0, 0.0, judging=Judging(300, 36_000, 76_800))
+    asking = StageEstimate("teach", 0, 0, 0, 0.0, judging=JudgingCost(300, 36_000, 76_800))
     (line,) = judged([StageEstimate("fuse", 0, 0, 0, 0.0), asking])
     assert line.startswith("teach asks judges 300 times (answers × judges): about 36,000 tokens sent, at most 76,800 in replies")

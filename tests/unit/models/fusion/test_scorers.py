@@ -151,7 +151,7 @@ def test_lasting_nonsense_leaves_an_answer_without_a_grade(endpoint, reply, capl
     endpoint.answer = lambda _path, body: reply if "bad" in body["messages"][1]["content"] else chat_reply('{"score": 4}')
     items = [TextItem(str(i), ITEM.messages, text) for i, text in enumerate(("good", "bad", "good"))]
     assert judge_scores(client_of(endpoint), items) == [4.0, None, 4.0]
-    assert "`1` has no grade" in caplog.text and "1 of 3 answers stay without a grade" in caplog.text
+    assert "`1` has no grade" in caplog.text and "1 of 3 answers remain without a grade" in caplog.text
 
 
 def test_one_request_that_fails_for_good_leaves_an_answer_without_a_grade(endpoint):

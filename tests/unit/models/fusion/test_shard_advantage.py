@@ -7,12 +7,12 @@ from models.corpus.examples import write_responses
 from models.errors import SignalError
 from models.fusion.advantage import Calibration, Scale
 from models.fusion.shard_advantage import (
-    Election,
-    judge_shard,
+    VotingRules,
     read_advantages,
-    read_contests,
+    read_example_scores,
     read_own_scores,
     score_row,
+    select_winners,
     write_advantages,
 )
 from models.params.teach import VoteParams
@@ -74,14 +74,14 @@ def judged(  # type: ignore[no-untyped-def]
     calibrations=(None, None),
     **rules,
 ):
-    contests = read_contests(
+    contests = read_example_scores(
         [(e, "f") for e in examples],
         scores={n: files[n] for n in ("a", "b")},
         rewards=rewards or {"rm": files["rm"]},
         responses=answers(files["a"].parent, {n: SAID[n] | (said or {}).get(n, {}) for n in SAID}),
         prompts_only=prompts_only,
     )
-    return judge_shard(contests, Election(("a", "b"), unit, VoteParams(**rules), *calibrations))  # type: ignore[arg-type]
+    return select_winners(contests, VotingRules(("a", "b"), unit, VoteParams(**rules), *calibrations))  # type: ignore[arg-type]
 
 
 def test_both_modes_have_their_own_winner(files: dict[str, Path]) -> None:

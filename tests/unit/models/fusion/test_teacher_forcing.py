@@ -11,7 +11,7 @@ from models.fusion import teacher_forcing
 from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR, SignalSpec
 from models.fusion.signals.shard import write_shard
 from models.fusion.signals.store import SignalStore
-from models.fusion.teacher_forcing import capture_signals, force_texts, source_score
+from models.fusion.teacher_forcing import capture_signals, source_score, teacher_force
 from models.lm.prompts import TextItem
 from models.schema import Message
 
@@ -175,7 +175,7 @@ def _refuse(_model):
 
 def test_score_sums_the_text_once_with_its_end(pico):
     source = pico("mpt")
-    forced = list(force_texts(source, items("It is 42.", "東京"), top_k=None, batch_tokens=512))
+    forced = list(teacher_force(source, items("It is 42.", "東京"), top_k=None, batch_tokens=512))
     for one, text in zip(forced, ["It is 42.", "東京"], strict=True):
         assert one.score.nll == pytest.approx(one.signals.ce.astype(float).sum(), rel=1e-9)
         assert one.score.num_tokens == one.signals.num_tokens == len(source.codec.encode_responses([text])[0].ids) + 1
@@ -187,14 +187,14 @@ def test_overflowing_prompts_are_cut_and_flagged_or_refused(pico):
     source = pico("llama", context_length=40)
     long = TextItem("long", [Message("user", "word " * 60)], "It is 42.")
     short = TextItem("short", [Message("user", "Hi")], "It is 42.")
-    forced = list(force_texts(source, [long, short], top_k=2, batch_tokens=512))
+    forced = list(teacher_force(source, [long, short], top_k=2, batch_tokens=512))
     assert [f.prompt_truncated for f in forced] == [True, False]
     rows, labels = reference(source, long)
     np.testing.assert_allclose(forced[0].signals.ce, -rows.gather(1, labels[:, None]).squeeze(1), atol=1e-4)
     with pytest.raises(DataError, match="`long` must have a prompt of at most"):
-        list(force_texts(source, [long, short], top_k=2, batch_tokens=512, overflow="error"))
+        list(teacher_force(source, [long, short], top_k=2, batch_tokens=512, overflow="error"))
     with pytest.raises(DataError, match="`huge` must have a response of at most 39 tokens"):
-        list(force_texts(source, [TextItem("huge", short.messages, "x" * 40)], top_k=2, batch_tokens=512))
+        list(teacher_force(source, [TextItem("huge", short.messages, "x" * 40)], top_k=2, batch_tokens=512))
 
 
 def test_not_finite_names_source_and_ids(pico):
@@ -231,6 +231,6 @@ def test_greedy_text_of_a_real_model_is_its_first_choice_everywhere():
     source = load_source(resolve_source(spec, root=Path()), device="cpu")
     text = (LMS / "stories260K" / "expected_greedy.txt").read_text().strip()
     start = text.index(", there")
-    (forced,) = force_texts(source, [TextItem("s", [Message("user", text[:start])], text[start:])], top_k=10, batch_tokens=1024)
+    (forced,) = teacher_force(source, [TextItem("s", [Message("user", text[:start])], text[start:])], top_k=10, batch_tokens=1024)
     assert (forced.signals.topk_ids[:-1, 0] == forced.signals.token_ids[:-1]).all()
     assert forced.score.nll / math.log(2) / forced.score.num_bytes < 0.8, "bits per byte of its own likeliest text"

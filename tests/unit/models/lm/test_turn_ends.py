@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.fusion.teacher_forcing import force_texts
+from models.fusion.teacher_forcing import teacher_force
 from models.lm.answers import generate_responses, stop_ids
 from models.lm.loading import LoadedSource, load_source
 from models.lm.prompts import PromptItem, TextItem, fit_texts
@@ -47,7 +47,7 @@ def test_equal_weights_score_equally_whatever_the_eos_token(variant) -> None:
     own = variant("own", eos_token="</s>", stops=[1, 2])
     document = variant("document", eos_token="<pad>", stops=[2, 1])
     assert own.codec.eos_id == document.codec.eos_id == 1 and stop_ids(own) == stop_ids(document) == [1, 2]
-    one, two = (list(force_texts(s, ITEMS, top_k=4, batch_tokens=512)) for s in (own, document))
+    one, two = (list(teacher_force(s, ITEMS, top_k=4, batch_tokens=512)) for s in (own, document))
     for a, b in zip(one, two, strict=True):
         assert a.score == b.score and a.signals.token_ids[-1] == b.signals.token_ids[-1] == 1
         assert np.array_equal(a.signals.topk_ids, b.signals.topk_ids)
@@ -55,7 +55,7 @@ def test_equal_weights_score_equally_whatever_the_eos_token(variant) -> None:
 
 def test_the_end_s_cross_entropy_counts_every_token_that_ends_a_turn(variant) -> None:
     single, several = variant("single", eos_token="</s>", stops=[1]), variant("several", eos_token="</s>", stops=[1, 2, 0])
-    alone, summed = (list(force_texts(s, ITEMS, top_k=340, batch_tokens=512)) for s in (single, several))
+    alone, summed = (list(teacher_force(s, ITEMS, top_k=340, batch_tokens=512)) for s in (single, several))
     for a, b in zip(alone, summed, strict=True):
         probs = dict(zip(a.signals.topk_ids[-1].tolist(), np.exp(a.signals.topk_logprobs[-1].astype(float)), strict=True))
         assert np.exp(-b.signals.ce[-1]) == pytest.approx(probs[0] + probs[1] + probs[2], rel=5e-3)
@@ -65,7 +65,7 @@ def test_the_end_s_cross_entropy_counts_every_token_that_ends_a_turn(variant) ->
 def test_a_cut_text_is_scored_without_an_end(pico) -> None:
     source = pico("llama")
     cut = [TextItem(i.id, i.messages, i.response, ended=False) for i in ITEMS]
-    whole, short = (list(force_texts(source, items, top_k=3, batch_tokens=512)) for items in (ITEMS, cut))
+    whole, short = (list(teacher_force(source, items, top_k=3, batch_tokens=512)) for items in (ITEMS, cut))
     for a, b in zip(whole, short, strict=True):
         assert b.signals.token_ids.tolist() == a.signals.token_ids[:-1].tolist()
         np.testing.assert_allclose(b.signals.ce, a.signals.ce[:-1], rtol=1e-5, atol=1e-6)

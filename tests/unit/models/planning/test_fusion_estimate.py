@@ -7,7 +7,7 @@ from models.fusion.scorers import JUDGE_SYSTEM
 from models.params.evaluation import EvaluationParams
 from models.params.fusion import FusionParams, LoraParams, Phase
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
-from models.planning.footprint import CorpusSize, Judging, ModelSize, activation_bytes, generation_calls, loss_chunk_bytes
+from models.planning.footprint import CorpusSize, JudgingCost, ModelSize, activation_bytes, generation_calls, loss_chunk_bytes
 from models.planning.fusion_estimate import (
     PROCESS_BYTES,
     START_SECONDS,
@@ -99,7 +99,7 @@ def test_judges_behind_endpoints_are_counted_by_answers_and_judges() -> None:
     found = stages(replace(CORPUS, num_valid=100), teach=asking)
     # 52,000 prompts and 100 of validation, three sources; a request has the grading prompt, 80 bytes of prompt, 100 tokens of 4.
     sent = -(-(len(JUDGE_SYSTEM) + 80 + 400) // 4)
-    assert found["teach"].judging == Judging(2 * 52_100 * 3, 2 * 52_100 * 3 * sent, 52_100 * 3 * 1256)
+    assert found["teach"].judging == JudgingCost(2 * 52_100 * 3, 2 * 52_100 * 3 * sent, 52_100 * 3 * 1256)
     evaluated = found["evaluate_fusion"].judging
     assert evaluated is not None and evaluated.calls == 2 * (3 * (1000 + 100) + 1000), (
         "sources on validation too, one fused model"

@@ -14,7 +14,7 @@ from models.reporting.formatting import (
     format_p,
     metric_title,
     system_names,
-    without_twins,
+    without_duplicate_target,
 )
 
 
@@ -79,7 +79,7 @@ def test_a_method_names_its_target_only_where_there_are_several() -> None:
 def test_the_source_that_is_the_target_is_shown_once() -> None:
     row = TableRow(_SOURCE, "all", "accuracy", 0.5, 0.4, 0.6, 10)
     twin, solver = replace(row, system=_UNTRAINED), replace(row, system=System("solver", "source"))
-    assert without_twins([row, twin, solver]) == [twin, solver]
-    assert without_twins([row, solver]) == [row, solver]
+    assert without_duplicate_target([row, twin, solver]) == [twin, solver]
+    assert without_duplicate_target([row, solver]) == [row, solver]
     # Other figures under the same name are no twin: nothing is hidden.
-    assert without_twins([row, replace(twin, value=0.4)]) == [row, replace(twin, value=0.4)]
+    assert without_duplicate_target([row, replace(twin, value=0.4)]) == [row, replace(twin, value=0.4)]

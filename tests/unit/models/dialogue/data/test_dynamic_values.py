@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.corpus.text import contains_words
-from models.dialogue.data.dynamic_values import in_time, issued
+from models.dialogue.data.dynamic_values import issued, restrict_dynamic_values
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.prepare import prepare_dialogues
 from models.dialogue.data.readers import multiwoz
@@ -141,7 +141,7 @@ def test_multiwoz_leaks_no_more() -> None:
     cfg = DialoguesParams(kind="multiwoz", path=str(MULTIWOZ))
     source = multiwoz.read(cfg, root=Path())
     entities, kb = EntityList(source.values, rule=rule_for("multiwoz")), KnowledgeBase(source.entities)
-    published, honest = list(source.turns("test")), list(in_time(source, cfg).turns("test"))
+    published, honest = list(source.turns("test")), list(restrict_dynamic_values(source, cfg).turns("test"))
     given = [(turn, value) for turn in honest for values in turn.dynamic.values() for value in values]
     assert len(given) > 100 and all(said_by_then(turn, value) for turn, value in given)
     assert not all(said_by_then(t, v) for t in published for values in t.dynamic.values() for v in values)

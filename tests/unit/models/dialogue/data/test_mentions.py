@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
-from models.dialogue.data.mentions import fill_up, with_mentions
+from models.dialogue.data.mentions import pad_with_distractors, with_mentions
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.records import Entity, Turn
 
@@ -19,12 +19,12 @@ def index() -> ValueIndex:
 
 
 def test_what_belongs_in_is_kept_and_cut_at_the_size(index: ValueIndex) -> None:
-    assert fill_up([5, 3, 5, 9], index, size=3, like=[], key="d") == [3, 5, 9]
-    assert fill_up([9, 5, 3, 1], index, size=2, like=[], key="d") == [5, 9]
+    assert pad_with_distractors([5, 3, 5, 9], index, size=3, like=[], key="d") == [3, 5, 9]
+    assert pad_with_distractors([9, 5, 3, 1], index, size=2, like=[], key="d") == [5, 9]
 
 
 def test_those_that_share_most_values_fill_up(index: ValueIndex) -> None:
-    rows = fill_up([0], index, size=5, like=["thai food in the south"], key="d")
+    rows = pad_with_distractors([0], index, size=5, like=["thai food in the south"], key="d")
     best = {row for row, e in enumerate(index.kb.entities) if (e.attributes["area"], e.attributes["food"]) == ("south", "thai")}
     assert len(best) == 4
     assert set(rows) == best | {0}
@@ -32,17 +32,21 @@ def test_those_that_share_most_values_fill_up(index: ValueIndex) -> None:
 
 
 def test_equals_differ_between_dialogues_but_not_between_runs(index: ValueIndex) -> None:
-    made = {tuple(fill_up([], index, size=4, like=["thai"], key=f"d{i}")) for i in range(10)}
+    made = {tuple(pad_with_distractors([], index, size=4, like=["thai"], key=f"d{i}")) for i in range(10)}
     assert len(made) > 3
-    assert fill_up([], index, size=4, like=["thai"], key="d1") == fill_up([], index, size=4, like=["thai"], key="d1")
+    assert pad_with_distractors([], index, size=4, like=["thai"], key="d1") == pad_with_distractors(
+        [], index, size=4, like=["thai"], key="d1"
+    )
 
 
 def test_only_the_domain_fills_up(index: ValueIndex) -> None:
-    assert {index.kb[row].domain for row in fill_up([1], index, size=6, like=["thai"], key="d", domain="inn")} == {"inn"}
+    assert {index.kb[row].domain for row in pad_with_distractors([1], index, size=6, like=["thai"], key="d", domain="inn")} == {
+        "inn"
+    }
 
 
 def test_a_small_knowledge_base_gives_what_it_has(index: ValueIndex) -> None:
-    assert fill_up([], index, size=99, like=[], key="d") == list(range(24))
+    assert pad_with_distractors([], index, size=99, like=[], key="d") == list(range(24))
 
 
 def entity(id: str, name: str, **attributes: str) -> Entity:

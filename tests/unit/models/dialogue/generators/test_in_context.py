@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.generators.base import DialogueItem, PromptCuts, RetrievedEntity
 from models.dialogue.generators.demonstrations import Demonstration
-from models.dialogue.generators.in_context import INSTRUCTIONS, ChatPrompt, tidy
+from models.dialogue.generators.in_context import INSTRUCTIONS, ChatPrompt, first_utterance
 from models.dialogue.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.params.dialogue import MetaKnowledgeParams
 from models.schema import Message
@@ -135,7 +135,7 @@ def test_fitting_is_maximal_and_never_fails(context, num_entities, num_shown, bu
     ],
 )
 def test_tidy(text, kept):
-    assert tidy(text) == kept
+    assert first_utterance(text) == kept
 
 
 def test_no_text_opens_a_line_of_the_prompt():

@@ -1,9 +1,9 @@
 """Which values of a response nothing given to the system says."""
 
 from models.dialogue.data.records import Entity, Turn
-from models.evaluation.dialogue.hallucination import SupportCheck, WordValues
+from models.evaluation.dialogue.hallucination import GroundingCheck, WordValues
 
-_CHECK = SupportCheck(WordValues(["golden wok", "pizza hut", "cheap", "chinese", "cb4 3hl", "20f", "xy12"]))
+_CHECK = GroundingCheck(WordValues(["golden wok", "pizza hut", "cheap", "chinese", "cb4 3hl", "20f", "xy12"]))
 _WOK = Entity("r1", "restaurant", {"name": "golden wok", "postcode": "cb43hl", "weather": "low of 20f, high of 30f"})
 _HUT = Entity("r2", "restaurant", {"name": "pizza hut", "food": "italian"})
 
@@ -15,7 +15,7 @@ def _turn(**changes: object) -> Turn:
 def test_entities_context_and_dynamic_values_support_a_response() -> None:
     said = "golden wok, CB4 3HL, is cheap, 20f; reference xy12"
     assert _CHECK.check(_turn(dynamic={"ref": ("xy12",)}), said, retrieved=[_WOK]).hallucinated == ()
-    fresh = SupportCheck(WordValues(["xy12"]))
+    fresh = GroundingCheck(WordValues(["xy12"]))
     assert fresh.check(_turn(), said, retrieved=[_WOK]).hallucinated == ("xy12",)
 
 
@@ -27,7 +27,7 @@ def test_what_was_not_retrieved_is_hallucinated() -> None:
 
 
 def test_neither_unlisted_words_nor_borders_of_texts_count() -> None:
-    check = SupportCheck(WordValues(["a b"]))
+    check = GroundingCheck(WordValues(["a b"]))
     turn = Turn("e#0", "e", 0, "x", context=("a", "b"), response="")
     assert check.check(turn, "a b", retrieved=()).hallucinated == ("ab",)
     assert check.check(turn, "c d", retrieved=()).values == ()

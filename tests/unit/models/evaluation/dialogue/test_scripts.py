@@ -9,7 +9,7 @@ from models.dialogue.data.records import Entity, Turn
 from models.dialogue.train.recall_rule import RecallRule
 from models.evaluation.dialogue.baselines import Bm25, Frequency
 from models.evaluation.dialogue.entity_f1 import MULTIWOZ, PLAIN, EntityList
-from models.evaluation.dialogue.hallucination import SupportCheck, WordValues
+from models.evaluation.dialogue.hallucination import GroundingCheck, WordValues
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 from models.evaluation.dialogue.run import TurnScorer
 
@@ -63,7 +63,7 @@ def test_floors_read_any_script() -> None:
 def test_values_in_responses_of_any_script() -> None:
     words = WordValues(["北京烤鸭店", "东城区", "城区"])
     assert words.maximal("推荐北京烤鸭店，在东城区。") == {"北京烤鸭店", "东城区"}
-    found = SupportCheck(words).check(turn((), context=("东城区有吗",)), "北京烤鸭店在东城区", retrieved=[KB[1]])
+    found = GroundingCheck(words).check(turn((), context=("东城区有吗",)), "北京烤鸭店在东城区", retrieved=[KB[1]])
     assert found.hallucinated == ("北京烤鸭店",)
     cafe = EntityList(["CAFÉ Zoë"], rule=PLAIN)
     assert cafe.extract("try cafe\u0301 zoe\u0308!") == cafe.extract("try café zoë") == ("café zoë",)

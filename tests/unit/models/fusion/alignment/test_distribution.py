@@ -8,10 +8,10 @@ from support.alignment import map_topk
 
 from models.fusion.alignment.distribution import (
     LabelPaths,
-    RenamedRows,
+    MappedRows,
     covering_slots,
     find_label_paths,
-    merge,
+    merge_duplicates,
     move_to_labels,
 )
 from models.fusion.signals.record import PAD_LOGPROB, TAIL_FLOOR
@@ -75,8 +75,8 @@ def test_peaked_rows_stay_storable() -> None:
 
 
 def test_what_does_not_fit_joins_the_tail() -> None:
-    renamed = RenamedRows(np.array([[4, 5, 6]], np.int32), np.array([[0.2, 0.1, 0.5]], np.float32), np.array([0.2], np.float32))
-    ids, logprobs, tail = merge(renamed, top_k=2)
+    renamed = MappedRows(np.array([[4, 5, 6]], np.int32), np.array([[0.2, 0.1, 0.5]], np.float32), np.array([0.2], np.float32))
+    ids, logprobs, tail = merge_duplicates(renamed, top_k=2)
     assert ids.tolist() == [[6, 4]]
     assert np.exp(logprobs.astype(float)) == pytest.approx(np.array([[0.5, 0.2]]), abs=1e-3)
     assert float(np.exp(tail[0])) == pytest.approx(0.3, abs=1e-3)
@@ -137,8 +137,8 @@ def test_lossy_tokens_on_the_way_are_not_followed() -> None:
     assert find_label_paths(target, source, align_starts(target, source), ce).positions.tolist() == [0]  # [1] would cross it
 
 
-def move(ids, probs, tail, *, own: list[int], own_prob: list[float], onward: list[float], labels: list[int]) -> RenamedRows:
-    rows = RenamedRows(np.array(ids, np.int32), np.array(probs, np.float32), np.array(tail, np.float32))
+def move(ids, probs, tail, *, own: list[int], own_prob: list[float], onward: list[float], labels: list[int]) -> MappedRows:
+    rows = MappedRows(np.array(ids, np.int32), np.array(probs, np.float32), np.array(tail, np.float32))
     at = np.arange(len(labels))
     found = LabelPaths(at, at.astype(np.int32), np.array(onward, np.float32))
     slot = np.array(ids) == np.array(own)[:, None]
@@ -160,7 +160,7 @@ def test_moves_from_the_slot_or_from_the_tail() -> None:
     assert moved.ids.tolist() == [[1, 2, 7], [3, 4, 4]]
     assert moved.probs == pytest.approx(np.array([[0.3, 0.3, 0.3], [0.5, 0.3, 0.05]]))
     assert moved.tail == pytest.approx([0.1, 0.15])
-    ids, logprobs, _ = merge(moved, top_k=2)
+    ids, logprobs, _ = merge_duplicates(moved, top_k=2)
     # Of three equal probabilities the lowest ids stay; in the second row the label gained what left the tail.
     assert ids.tolist() == [[1, 2], [3, 4]]
     assert float(np.exp(logprobs[1, 1])) == pytest.approx(0.35, abs=1e-3)

@@ -12,7 +12,7 @@ from models.fusion.alignment.target_signals import ChatTokenizer
 from models.fusion.signals.record import SignalSpec
 from models.fusion.signals.shard import write_shard
 from models.fusion.signals.store import SignalStore
-from models.fusion.teacher_forcing import force_texts
+from models.fusion.teacher_forcing import teacher_force
 from models.lm.prompts import TextItem
 from models.params.alignment import AlignmentParams
 from models.schema import Advantage, Example, Message, Response
@@ -35,7 +35,7 @@ def shard(pico: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, A
         items = [TextItem(e.id, e.messages, texts[e.id], e.id not in cut) for e in examples if e.id in texts]
         digests = (source.digest, source.tokenizer_digest, template_digest(source.chat_template), "c")
         spec = SignalSpec(source.name, *digests, 4, loaded.codec.vocab_size, kind)  # type: ignore[arg-type]
-        write_shard(folder, 0, spec, [f.signals for f in force_texts(loaded, items, top_k=4, batch_tokens=512)])
+        write_shard(folder, 0, spec, [f.signals for f in teacher_force(loaded, items, top_k=4, batch_tokens=512)])
         return folder
 
     def make(winners: tuple[str, ...], cut: tuple[str, ...] = (), alone: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def test_other_inputs_are_refused_by_field(tmp_path, field, value):
 
 def test_unknown_expectation_is_refused(tmp_path):
     make_shards(tmp_path)
-    with pytest.raises(SignalError, match="`tokeniser` is no field"):
+    with pytest.raises(SignalError, match="`tokeniser` is not a field"):
         SignalStore.open(tmp_path, expect={"tokeniser": 1})
 
 

@@ -10,7 +10,7 @@ from models.dialogue.data.readers import camrest, multiwoz
 from models.dialogue.data.readers.base import DialogueSource
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.data.unseen.data_set import distractors, renew
-from models.dialogue.data.unseen.replace import TextRenewal, kind_of
+from models.dialogue.data.unseen.replace import TextReplacer, kind_of
 from models.dialogue.data.unseen.words import Inventor
 from models.errors import ParamsError
 from models.params.dialogues import DialoguesParams, RenewParams
@@ -118,8 +118,8 @@ def source(
     return DialogueSource(entities, values, lambda split: iter(turns if split == "test" else ()))
 
 
-def renewal(*, taken: frozenset[str] = frozenset()) -> TextRenewal:
-    return TextRenewal(ENTITIES, Inventor(taken=taken, seed=0))
+def renewal(*, taken: frozenset[str] = frozenset()) -> TextReplacer:
+    return TextReplacer(ENTITIES, Inventor(taken=taken, seed=0))
 
 
 def test_kinds_of_attributes() -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from models.dialogue.generators.seq2seq.from_scratch import MARKS, add_marks, train_t5_tokenizer
-from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5, quiet
+from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5, without_progress_bars
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.errors import SourceError
 from models.params.dialogue import GeneratorParams, PicoT5
@@ -36,7 +36,7 @@ def pretrained(folder: Path, *, own_head: bool, rows: int | None = None) -> T5Fo
     model = T5ForConditionalGeneration(config).eval()
     if own_head:
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
-    with quiet():
+    with without_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
@@ -86,7 +86,7 @@ def test_refusals_name_the_folder_and_the_reason(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no folder .*nowhere.*revision"):
         load("nowhere")
     bert = tmp_path / "bert"
-    with quiet():
+    with without_progress_bars():
         config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=300)
         BertModel(config).save_pretrained(bert)
     train_t5_tokenizer(["a"], vocab_size=300).save_pretrained(bert)

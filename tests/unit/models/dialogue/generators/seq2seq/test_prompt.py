@@ -6,7 +6,7 @@ import pytest
 
 from models.dialogue.data.records import Entity
 from models.dialogue.generators.seq2seq.from_scratch import MARKS, add_marks, train_t5_tokenizer
-from models.dialogue.generators.seq2seq.prompt import PassageBuilder, TokenMemo
+from models.dialogue.generators.seq2seq.prompt import PassageBuilder, TokenCache
 from models.params.dialogue import GeneratorParams
 
 TEXTS = ["i want a cheap hotel in the north", "name the golden house ; area centre ; phone 01223 351880"] * 3
@@ -173,7 +173,7 @@ def test_responses_of_many_turns_are_those_of_each() -> None:
 
 def test_new_texts_are_encoded_in_one_call_and_the_oldest_go_first() -> None:
     calls: list[list[str]] = []
-    memo = TokenMemo(lambda texts: calls.append(texts) or [[len(text)] for text in texts], most=2)
+    memo = TokenCache(lambda texts: calls.append(texts) or [[len(text)] for text in texts], most=2)
     assert memo.many(["a", "bb", "a"]) == {"a": [1], "bb": [2]} and calls == [["a", "bb"]]
     assert memo.one("a") == [1] and len(calls) == 1
     assert memo.many(["ccc", "a"]) == {"ccc": [3], "a": [1]} and calls[1:] == [["ccc"]], "`bb` was asked for longest ago"
@@ -182,12 +182,12 @@ def test_new_texts_are_encoded_in_one_call_and_the_oldest_go_first() -> None:
 
 
 def test_more_texts_than_are_remembered_all_get_their_ids() -> None:
-    memo = TokenMemo(lambda texts: [[int(text)] for text in texts], most=3)
+    memo = TokenCache(lambda texts: [[int(text)] for text in texts], most=3)
     assert memo.many([str(i) for i in range(10)]) == {str(i): [i] for i in range(10)}
 
 
 def test_threads_share_it() -> None:
-    memo, wrong = TokenMemo(lambda texts: [[int(text)] for text in texts], most=5), []
+    memo, wrong = TokenCache(lambda texts: [[int(text)] for text in texts], most=5), []
 
     def ask(seed: int) -> None:
         for step in range(300):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.dialogue.retrieval.index.body import Floats, Found, IndexBody, Kind, RowMap, Rows
+from models.dialogue.retrieval.index.backend import Candidates, Floats, IndexBackend, Kind, RowMap, Rows
 from models.dialogue.retrieval.index.runtime import FAISS, GpuMirror, faiss_threads
 
 # Entities handed over at a time: a memory-mapped matrix is read piece by piece.
@@ -14,7 +14,7 @@ CHUNK = 65_536
 INDEX_FILE = "index.faiss"
 
 
-class FlatBody(IndexBody):
+class FlatBackend(IndexBackend):
     """`IndexIDMap2(IndexFlatIP)`: every entity is compared."""
 
     kind: Kind = "flat"
@@ -27,34 +27,34 @@ class FlatBody(IndexBody):
         self._file = file
         self._changed()
 
-    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
-        """See `IndexBody`."""
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
+        """See `IndexBackend`."""
         searcher = self._gpu.of(self._base) if self._gpu and self._gpu.can(num) else self._base
         return self._found(*searcher.search(queries, num))
 
     def vectors(self, rows: Rows) -> Floats:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         return self._view.take(self.map.places(rows), axis=0)
 
     def add(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         for start in range(0, len(rows), CHUNK):
             self._index.add_with_ids(e_reps[start : start + CHUNK], rows[start : start + CHUNK])
         self._changed()
 
     def update(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`: written in place, at the cost of the changed entities only."""
+        """See `IndexBackend`: written in place, at the cost of the changed entities only."""
         self._view[self.map.places(rows)] = e_reps
         if self._gpu:
             self._gpu.forget()
 
     def remove(self, rows: Rows) -> None:
-        """See `IndexBody`: those behind move up."""
+        """See `IndexBackend`: those behind move up."""
         self._index.remove_ids(FAISS.IDSelectorBatch(rows))
         self._changed()
 
     def files(self) -> Mapping[str, Any]:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         return {self._file: self._index}
 
     def _changed(self) -> None:
@@ -67,16 +67,16 @@ class FlatBody(IndexBody):
         if self._gpu:
             self._gpu.forget()
 
-    def _found(self, scores: Floats, slots: Rows) -> Found:
+    def _found(self, scores: Floats, slots: Rows) -> Candidates:
         if self._slots_are_rows:
-            return Found(slots, scores)
-        return Found(np.where(slots >= 0, self.map.rows[slots], -1), scores)
+            return Candidates(slots, scores)
+        return Candidates(np.where(slots >= 0, self.map.rows[slots], -1), scores)
 
     def _storage(self) -> Any:
         return self._base
 
 
-class HnswBody(FlatBody):
+class HnswBackend(FlatBackend):
     """`IndexIDMap2(IndexHNSWFlat)`: a graph is walked; entities can be added only."""
 
     kind: Kind = "hnsw"
@@ -88,24 +88,24 @@ class HnswBody(FlatBody):
         self._ef_search = ef_search
         self._params = FAISS.SearchParametersHNSW(efSearch=ef_search)
 
-    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
-        """See `IndexBody`: a thorough search compares every entity."""
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
+        """See `IndexBackend`: a thorough search compares every entity."""
         if thorough:
             return self._found(*self._storage().search(queries, num))
         params = self._params if num <= self._ef_search else FAISS.SearchParametersHNSW(efSearch=num)
         return self._found(*self._base.search(queries, num, params=params))
 
     def add(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`: on one thread, since with more FAISS does not promise the same graph twice."""
+        """See `IndexBackend`: on one thread, since with more FAISS does not promise the same graph twice."""
         with faiss_threads(1):
             super().add(rows, e_reps)
 
     def update(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`: not possible."""
+        """See `IndexBackend`: not possible."""
         raise self._cannot("update")
 
     def remove(self, rows: Rows) -> None:
-        """See `IndexBody`: not possible."""
+        """See `IndexBackend`: not possible."""
         raise self._cannot("remove")
 
     def _storage(self) -> Any:
@@ -116,7 +116,7 @@ class HnswBody(FlatBody):
 _RESCORED, _RESCORED_LEAST = 10, 128
 
 
-class IvfBody(IndexBody):
+class IvfBackend(IndexBackend):
     """`IndexIVFFlat` with ids of its own (an id map over cells does not survive `remove`)."""
 
     kind: Kind = "ivf"
@@ -130,42 +130,42 @@ class IvfBody(IndexBody):
         self._making = Lock()
         self.map = RowMap(_stored_rows(index.invlists, index.nlist))
 
-    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
-        """See `IndexBody`: a thorough search visits every cell."""
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
+        """See `IndexBackend`: a thorough search visits every cell."""
         params = FAISS.SearchParametersIVF(nprobe=self._index.nlist) if thorough else self._params
         if self._gpu is not None and self._gpu.can(num, params.nprobe):
             scores, rows = self._gpu.of(self._index).search(queries, num, params=params)
-            return Found(rows, scores)
+            return Candidates(rows, scores)
         # The codes are the vectors: no look-up by id, which would need a hash table over all entities.
         scores, rows, codes = self._index.search_and_return_codes(queries, num, params=params)
-        return Found(rows, scores, codes.view(np.float32))
+        return Candidates(rows, scores, codes.view(np.float32))
 
     def vectors(self, rows: Rows) -> Floats:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         self._find_by_id()
         vectors: Floats = self._index.reconstruct_batch(rows)
         return vectors
 
     def add(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`: the cells stay as they were learned."""
+        """See `IndexBackend`: the cells stay as they were learned."""
         for start in range(0, len(rows), CHUNK):
             self._index.add_with_ids(e_reps[start : start + CHUNK], rows[start : start + CHUNK])
         self._changed(np.concatenate([self.map.rows, rows]))
 
     def update(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`: they move to the cell that is nearest now."""
+        """See `IndexBackend`: they move to the cell that is nearest now."""
         self._find_by_id()
         self._index.update_vectors(rows, e_reps)
         self._changed(None)
 
     def remove(self, rows: Rows) -> None:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         self._find_by_id()
         self._index.remove_ids(FAISS.IDSelectorArray(rows))
         self._changed(self.map.rows[~np.isin(self.map.rows, rows)])
 
     def files(self) -> Mapping[str, Any]:
-        """See `IndexBody`: without the table by id, which is quickly made and slowly read."""
+        """See `IndexBackend`: without the table by id, which is quickly made and slowly read."""
         self._index.set_direct_map_type(FAISS.DirectMap.NoMap)
         return {INDEX_FILE: self._index}
 
@@ -182,45 +182,45 @@ class IvfBody(IndexBody):
             self._gpu.forget()
 
 
-class PqBody(IvfBody):
+class PqBackend(IvfBackend):
     """`IndexIVFPQ`: codes of a few bytes find candidates; scores come from the vectors kept beside (on disk, once loaded)."""
 
     kind: Kind = "pq"
     by_vector = False
 
-    def __init__(self, index: Any, *, nprobe: int, kept: FlatBody) -> None:
+    def __init__(self, index: Any, *, nprobe: int, kept: FlatBackend) -> None:
         """Wrap a trained index and the vectors themselves."""
         super().__init__(index, nprobe=nprobe)
         self._kept = kept
 
-    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
-        """See `IndexBody`: more than are wanted, for the caller to score."""
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
+        """See `IndexBackend`: more than are wanted, for the caller to score."""
         more = min(len(self), max(num * _RESCORED, _RESCORED_LEAST))
         params = FAISS.SearchParametersIVF(nprobe=self._index.nlist) if thorough else self._params
         scores, rows = self._index.search(queries, more, params=params)
-        return Found(rows, scores)
+        return Candidates(rows, scores)
 
     def vectors(self, rows: Rows) -> Floats:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         return self._kept.vectors(rows)
 
     def add(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         super().add(rows, e_reps)
         self._kept.add(rows, e_reps)
 
     def update(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         super().update(rows, e_reps)
         self._kept.update(rows, e_reps)
 
     def remove(self, rows: Rows) -> None:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         super().remove(rows)
         self._kept.remove(rows)
 
     def files(self) -> Mapping[str, Any]:
-        """See `IndexBody`."""
+        """See `IndexBackend`."""
         return {**super().files(), **self._kept.files()}
 
 

@@ -95,7 +95,7 @@ Floats = npt.NDArray[np.float32]
 Kind = Literal["flat", "ivf", "hnsw", "pq"]
 
 
-class Found(NamedTuple):
+class Candidates(NamedTuple):
     """What FAISS found.
 
     Attributes:
@@ -109,7 +109,7 @@ class Found(NamedTuple):
     vectors: Floats | None = None
 
 
-class IndexBody(ABC):
+class IndexBackend(ABC):
     """Entities in one FAISS index.
 
     Attributes:
@@ -129,7 +129,7 @@ class IndexBody(ABC):
         return len(self.map)
 
     @abstractmethod
-    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Found:
+    def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
         """Return what is near each query [B, D], F ≥ `num` candidates.
 
         Args:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.dialogue.retrieval.index.body import RowMap
+from models.dialogue.retrieval.index.backend import RowMap
 from models.errors import RetrievalError
 
 
