@@ -37,7 +37,7 @@ def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:
     """Return the page."""
     params = ctx.params
     spoken = [s for s in dialogue_systems(ctx) if s["kind"] in ("variant", "in_context")]
-    told = {
+    texts = {
         "title": f"{params.profile}: dialogue agent on {params.dialogues.kind}, {params.dialogues.setting.replace('_', ' ')}",
         "data_set": params.dialogues.kind,
         "setting": params.dialogues.setting,
@@ -46,7 +46,7 @@ def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:
         "notes": [SCRATCH] if params.dialogue.generator.model == "pico" else [],
     }
     return dialogue_page(
-        told,
+        texts,
         data=ctx.input("prepare", "dialogues"),
         split=params.dialogue_evaluation.split,
         comparison=ctx.input("evaluate_dialogue", "comparison"),

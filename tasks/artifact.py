@@ -74,7 +74,7 @@ def file_digest(path: Path) -> str:
     change cannot be set, so an edit that puts the time of the content back, a copy, or another machine's file is hashed again.
 
     Raises:
-        OSError: It is no regular file: reading a pipe would wait for ever.
+        OSError: It is not a regular file: reading from a pipe could wait for ever.
     """
     stat = path.stat()
     if not S_ISREG(stat.st_mode):

@@ -2,7 +2,7 @@
 
 key = sha256 of canonical JSON {step, params sections, input sha256s, digest of the code it reaches}. Execution
 choices (`Runtime`, `Tracking`, `StageRun`) are excluded by type; values without a stable identity raise. Paths never enter: a
-param that names a file or folder counts by what lies there.
+param that names a file or folder counts by its content.
 """
 
 import functools
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 IDENTITY = "identity"
-"""Metadata of an artifact that also says where something lies: the digest of all else, by which it counts in keys."""
+"""Metadata of an artifact whose content includes a path: the digest of everything else, which enters keys instead."""
 _NO_PLACES = ("embedded", "pico")
 
 
@@ -96,7 +96,7 @@ def canonical(value: object, where: str) -> Any:
 
 
 def _content(place: str) -> str:
-    """Return what stands for the value of a `Place`: the digest of a file or folder; other names stay (hub, package, `pico`)."""
+    """Return the identity of a `Place`: the digest of a file or folder; other names (hub, package, `pico`) stay as they are."""
     path = project_root() / Path(place).expanduser()
     return f"content:{tree_digest(path)}" if place not in _NO_PLACES and path.exists() else place
 
@@ -125,7 +125,7 @@ def discard_unreadable(key: str) -> None:
             # Reading it verifies the artifact.
             if isinstance(ResultRecord.deserialize(path.read_bytes()).result, Artifact):
                 return
-        except Exception as error:  # whatever stands in the file, to Prefect, pydantic or us it is no record
+        except Exception as error:  # anything may be in the file; what Prefect or pydantic cannot read is not a record
             logger.info("The record `%s` does not lead to its artifact (%s); its step runs again.", path, type(error).__name__)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -85,7 +85,7 @@ def winner_signals(
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write response/: the source's distributions over those of its own answers that won the vote."""
+    """Write response/: the source's distributions on those of its answers that won the vote."""
     from models.corpus.examples import read_responses, read_slice
     from models.fusion.shard_advantage import read_advantages
     from models.fusion.signals.shard import write_shard

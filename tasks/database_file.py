@@ -22,19 +22,19 @@ _SIDES = ("-journal", "-wal", "-shm")
 
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Keep a database's making to this process; the lock (`<name>.lock` beside it) vanishes with its holder."""
+    """Let only this process create the database; the lock (`<name>.lock` in the same folder) vanishes with its holder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):
         yield
 
 
 def place_database(path: Path, make: Callable[[Path], None]) -> None:
-    """Let `make` fill a database at a place of its own, then put it at `path`, where none is. Call it in `one_at_a_time`."""
+    """Let `make` fill a database under a temporary name, then move it to `path`. Call it in `one_at_a_time`."""
     with tempfile.TemporaryDirectory(prefix="fusedial-") as folder:
         aside = Path(folder) / "made.db"
         make(aside)
         with contextlib.closing(sqlite3.connect(aside)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what lies in a log beside it does not travel
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what is in its log would not be moved
             connection.execute("PRAGMA journal_mode=DELETE")
         for side in _SIDES:  # SQLite would apply a dead database's journal to this one
             path.with_name(path.name + side).unlink(missing_ok=True)
@@ -59,7 +59,7 @@ def tables(path: Path) -> dict[str, int] | None:
     """Return the tables of a database: 1 for those that have rows, 0 for the others; None where it is none or is in use."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=2.0, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")  # whoever is migrating it holds it
+            connection.execute("BEGIN IMMEDIATE")  # a process that migrates it holds this lock
             names = [str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             found = {
                 name: connection.execute(f'SELECT EXISTS (SELECT 1 FROM "{name.replace(chr(34), chr(34) * 2)}")').fetchone()[0]

@@ -1,4 +1,4 @@
-"""Tasks of the dialogue agent on held-out dialogues: retrieval, answers, scores of all systems beside each other."""
+"""Tasks of the dialogue agent on held-out dialogues: retrieval, answers, and the comparison of all systems."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

@@ -1,6 +1,6 @@
 """The dialogue agent as an MLflow model: logged by path (safetensors, JSON), loaded when it is served, traced when it answers.
 
-MLflow executes this file by itself ("models from code"), with the package `models` beside it (`code_paths`):
+MLflow executes this file by itself ("models from code"), with the package `models` on the path (`code_paths`):
 `mlflow models serve -m models:/<id> --env-manager local`, or
 `mlflow.pyfunc.load_model("models:/<id>").predict([{"context": ["a cheap hotel please"]}])`.
 
@@ -83,7 +83,7 @@ class DialogueRequest(BaseModel):
     """A turn to be answered, a change of the knowledge base, or a change and then a turn.
 
     `context` may also hold messages {"role": "user" or "assistant", "content": text}; what one speaker says in a row is joined.
-    Ids and values may be numbers, a value need not stand in a list.
+    Ids and values may be numbers, a single value needs no list.
     """
 
     context: list[str] | None = Field(None, min_length=1, description="Utterances, oldest first; the user's last.")

@@ -23,7 +23,7 @@ def kb_index(
 ) -> Mapping[str, Any]:
     """Write the index of the knowledge base under the retriever in `folder` of its artifact.
 
-    Every entity is embedded: an edited knowledge base comes with a retriever trained anew, so that no vector could be kept.
+    Every entity is embedded: an edited knowledge base means a retrained retriever, so no vector could be kept.
     Whoever keeps the retriever (a served agent) carries the index over with `refresh_kb_index`
     (`models.dialogue.retrieval.kb_index`).
     """

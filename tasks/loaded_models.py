@@ -34,9 +34,9 @@ class ModelPool:
     """Loaded models by identity and device; safe to share between threads.
 
     A model that nobody uses stays for a while, so that the next shard finds it loaded; it leaves when that time is over, before
-    another one is loaded, and at `release`. (Time, as the workers of a task runner are told nothing when a stage ends.) On one
-    device several models stand side by side only where several are in use. Of several devices each holds one model: who finds all
-    of them taken by others waits.
+    another one is loaded, and at `release`. (By time, because workers of a task runner do not learn when a stage ends.) On one
+    device there are several models only while several are in use. Each of several devices holds one model; a caller waits while
+    all of them are taken.
     """
 
     def __init__(self) -> None:
@@ -54,13 +54,13 @@ class ModelPool:
     def using(
         self, identity: str, load: Callable[[str], M], *, devices: Sequence[str], keep_s: float | None = None
     ) -> Iterator[M]:
-        """Lend a model; it is loaded unless an equal one is in memory. Keep no reference to it behind the block.
+        """Lend a model; it is loaded unless an equal one is in memory. Keep no reference to it after the block.
 
         Args:
             identity: What it is; equal identities are equal models.
             load: Device → model.
             devices: Where it may be.
-            keep_s: Seconds it stays behind its last use; None = until another one is loaded or `release`.
+            keep_s: Seconds it stays after its last use; None = until another one is loaded or `release`.
         """
         with self._changed:
             while (device := self._free_device(identity, devices)) is None:
@@ -102,7 +102,7 @@ class ModelPool:
                 self._changed.notify_all()
 
     def _free_device(self, identity: str, devices: Sequence[str]) -> str | None:
-        """Return where to use it: where it lies idle, else a device without use, else (one device) beside others."""
+        """Return a device: where the model is idle, else an unused one; the only device is always returned."""
         if len(devices) == 1:
             return devices[0]
         busy = {device for (_, device), held in self._held.items() if held.users}

@@ -62,7 +62,7 @@ def read_manifest(folder: Path, *, cure: str) -> bytes:
 
 
 def parse_manifest(text: bytes, path: Path, *, cure: str) -> Manifest:
-    """Return the manifest that stands in `text`.
+    """Parse a manifest.
 
     Raises:
         ArtifactError: It is torn, or something else; `path` says where.
@@ -74,11 +74,11 @@ def parse_manifest(text: bytes, path: Path, *, cure: str) -> Manifest:
         place = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{path} must be a manifest, but `{place}` is wrong: {first['msg']}. {cure}") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} must be a manifest, but is no JSON: it was truncated or edited. {cure}") from error
+        raise ArtifactError(f"{path} must be a manifest, but is not JSON: it was truncated or edited. {cure}") from error
 
 
 def unlisted(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield the files below a folder that its manifest does not list; a sub-folder with a manifest is an artifact of its own."""
+    """Yield the files below a folder that its manifest does not list; a sub-folder with a manifest is another artifact."""
     listed = {file.path for file in manifest.files} | {MANIFEST}
     for place, folders, names in os.walk(folder):
         here = Path(place)

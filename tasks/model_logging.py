@@ -15,17 +15,17 @@ from tasks.tracking_store import explained
 from tasks.workspace import project_root
 
 
-def requirements(module: str, *, besides: Iterable[str] = ()) -> list[str]:
+def requirements(module: str, *, extra: Iterable[str] = ()) -> list[str]:
     """Return `distribution==version` of all that a module and those it imports need, sorted; local version labels are left out.
 
     Imports inside functions count. Those for type checking do not, nor do packages that are not installed here.
 
     Args:
         module: Of this project, such as `tasks.dialogue_serving`.
-        besides: Distributions that are needed without an import of ours.
+        extra: Distributions that are needed although nothing here imports them.
     """
     found = reach(module, by_name=False).packages
-    wanted = {_distributions()[name][0] for name in found if name in _distributions()} | set(besides)
+    wanted = {_distributions()[name][0] for name in found if name in _distributions()} | set(extra)
     return [f"{name}=={version(name).partition('+')[0]}" for name in sorted(wanted, key=str.lower)]
 
 
@@ -41,7 +41,7 @@ _LOGGED = "fusedial.model"
 def log_model(run_id: str, folder: Path, *, tracking: Tracking, name: str) -> None:
     """Log a fused model (Hugging Face folder) with a run. Once per run."""
     # transformers computes with torch, and writes chat templates with jinja2.
-    needed = requirements("tasks.serving", besides=("torch", "jinja2"))
+    needed = requirements("tasks.serving", extra=("torch", "jinja2"))
     _log(run_id, tracking=tracking, name=name, code="serving.py", artifacts={"model": str(folder)}, pip_requirements=needed)
 
 

@@ -1,4 +1,4 @@
-"""Task `fusion-page`: the result page of the fusion half; drawn anew where something it shows has changed."""
+"""Task `fusion-page`: the result page of the fusion half; drawn again when something it shows has changed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ SHOWN_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Made(Execution):
-    """When a page is made: it says so, but the hour is no reason to make it again."""
+    """When a page is made: shown on the page, but not part of the key."""
 
     when: str
 
 
 @step("fusion-page")
 def fusion_page(
-    told: Mapping[str, Any],
+    texts: Mapping[str, Any],
     *,
     data: Artifact,
     summary: Artifact,
@@ -41,7 +41,7 @@ def fusion_page(
     """Write index.html and one PNG per plot.
 
     Args:
-        told: `title`, `provenance`, `reproduce`, `notes`.
+        texts: `title`, `provenance`, `reproduce`, `notes`.
         data: Corpus, of whose test split examples are shown.
         summary: Win table and agreement of `teach`.
         comparison: Scores and differences.
@@ -49,7 +49,7 @@ def fusion_page(
         rows: The rows of each.
         fused: Name in the curves → training.
         aligned: Name behind a source's coverage, or empty → training.
-        made: Shown beside the provenance.
+        made: Shown with the provenance.
         work: Scratch.
     """
     from models.evaluation.fusion.comparison import headline_metric
@@ -59,7 +59,7 @@ def fusion_page(
     from models.reporting.fusion.win_plots import plot_agreement, plot_win_table
 
     shown = _fusion_data(
-        told,
+        texts,
         data=data,
         summary=summary,
         comparison=comparison,
@@ -92,7 +92,7 @@ def history_of(training: Artifact) -> list[dict[str, Any]]:
 
 
 def _fusion_data(
-    told: Mapping[str, Any],
+    texts: Mapping[str, Any],
     *,
     data: Artifact,
     summary: Artifact,
@@ -115,7 +115,7 @@ def _fusion_data(
     }
     coverage = _coverage(aligned)
     return ReportData(
-        title=told["title"],
+        title=texts["title"],
         table=[TableRow.from_json(row) for row in scored["table"]],
         comparisons=[ComparisonRow.from_json(row) for row in scored["comparisons"]],
         wins=_json(summary.path / "win_table.json"),
@@ -126,9 +126,9 @@ def _fusion_data(
         coverage=coverage,
         trainings={name: training.meta for name, training in fused.items()},
         examples=select_examples(examples, scores, per_family=SHOWN_EXAMPLES),
-        provenance={**told["provenance"], "made": made.when},
-        reproduce=told["reproduce"],
-        notes=[*seen_notes(examples), *cut_notes(coverage, examples), *told["notes"]],
+        provenance={**texts["provenance"], "made": made.when},
+        reproduce=texts["reproduce"],
+        notes=[*seen_notes(examples), *cut_notes(coverage, examples), *texts["notes"]],
         confidence=scored["confidence"],
     )
 

@@ -1,4 +1,4 @@
-"""Task `dialogue-page`: the result page of the dialogue half; drawn anew where something it shows has changed."""
+"""Task `dialogue-page`: the result page of the dialogue half; drawn again when something it shows has changed."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ SHOWN_EXAMPLES = 2
 
 @step("dialogue-page")
 def dialogue_page(
-    told: Mapping[str, Any],
+    texts: Mapping[str, Any],
     *,
     data: Artifact,
     split: str,
@@ -32,7 +32,7 @@ def dialogue_page(
     """Write index.html and one PNG per plot.
 
     Args:
-        told: `title`, `data_set`, `setting`, `provenance`, `reproduce`, `notes`.
+        texts: `title`, `data_set`, `setting`, `provenance`, `reproduce`, `notes`.
         data: Dialogues.
         split: The one that examples are shown of.
         comparison: Scores and differences.
@@ -46,7 +46,7 @@ def dialogue_page(
     from models.reporting.dialogue.page import dialogue_figures, write_dialogue_report
 
     shown = _dialogue_data(
-        told, data=data, split=split, comparison=comparison, systems=systems, rows=rows, trained=trained, warm=warm
+        texts, data=data, split=split, comparison=comparison, systems=systems, rows=rows, trained=trained, warm=warm
     )
     for name, figure in dialogue_figures(shown).items():
         save_figure(figure, work.out / f"{name}.png")
@@ -63,7 +63,7 @@ def _without_answer(systems: "Iterable[DialogueSystem]", rows: Sequence[Artifact
 
 
 def _dialogue_data(
-    told: Mapping[str, Any],
+    texts: Mapping[str, Any],
     *,
     data: Artifact,
     split: str,
@@ -84,16 +84,16 @@ def _dialogue_data(
     }
     turns = read_turns(data.path / f"{split}.jsonl")
     return DialogueReportData(
-        title=told["title"],
+        title=texts["title"],
         table=[DialogueTableRow.from_json(row) for row in scored["table"]],
         comparisons=[DialogueComparison.from_json(row) for row in scored["comparisons"]],
-        data_set=told["data_set"],
-        setting=told["setting"],
+        data_set=texts["data_set"],
+        setting=texts["setting"],
         histories={variant: history_of(training) for variant, training in trained.items()},
         warm=json.loads((warm.path / "record.json").read_text(encoding="utf-8"))["recall"],
         examples=select_dialogue_examples(turns, said, KnowledgeBase.load(data.path / KB), per_domain=SHOWN_EXAMPLES),
-        provenance=told["provenance"],
-        reproduce=told["reproduce"],
-        notes=[*told["notes"], *_without_answer(said, rows)],
+        provenance=texts["provenance"],
+        reproduce=texts["reproduce"],
+        notes=[*texts["notes"], *_without_answer(said, rows)],
         confidence=scored["confidence"],
     )

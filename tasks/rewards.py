@@ -33,7 +33,7 @@ def rewards(
 ) -> Mapping[str, Any]:
     """Write rewards.jsonl: {id, scores: {source#sample: score}} for every example of the shard.
 
-    A scorer that leaves an answer ungraded abstains on the example: there are no scores. One that compares with the ground
+    A scorer that leaves an answer ungraded abstains on the example: it has no scores there. One that compares with the ground
     truth abstains where there is none.
 
     Args:

@@ -40,8 +40,8 @@ def _record(made_by: _Factory, *args: object, **kwargs: object) -> logging.LogRe
     if kept != text:
         record.msg, record.args = kept, ()
     if record.exc_info and record.exc_info[0] is not None:
-        told = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-        kept = redact(told)
-        if kept != told:  # a formatter takes this text instead of making its own
+        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        kept = redact(trace)
+        if kept != trace:  # a formatter takes this text instead of making its own
             record.exc_text = kept
     return record

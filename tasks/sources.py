@@ -15,7 +15,7 @@ from tasks.workspace import project_root
 def resolve_source(spec: SourceSpec, content: str, *, place: str, work: Work) -> Mapping[str, Any]:
     """Pin down a source model; `content` is the digest of its folder (empty for a hub name with its revision).
 
-    Its record says where it lies (`place`), so another place is another record; what is made with it does not depend on that.
+    Its record holds its path (`place`), so another path is another record; what is made with it does not depend on the path.
     """
     from models.lm.resolve import resolve_source as resolve
     from models.lm.source_file import source_identity, write_source

@@ -1,6 +1,6 @@
 """The only module (with release.py) that talks to MLflow: a parent run per pipeline, a child per stage and method.
 
-Runs are found by tags, never by the active run (which is per thread): every DVC stage is a process of its own, and tasks
+Runs are found by tags, never by the active run (which is per thread): every DVC stage is a separate process, and tasks
 may run in threads or workers. A stage whose work was cached links the run that did it instead of opening an empty one.
 """
 
@@ -126,8 +126,8 @@ def parent_run(
         found = _search(client, place, {"fusedial.key": safe_name(key)})
         if found is not None:
             return str(found.info.run_id)
-        told = {"mlflow.note.content": note, **tags}
-        kept = {"fusedial.key": safe_name(key), _NAME: "pipeline", **safe_tags(told)}
+        tags_of_run = {"mlflow.note.content": note, **tags}
+        kept = {"fusedial.key": safe_name(key), _NAME: "pipeline", **safe_tags(tags_of_run)}
         run = client.create_run(place, run_name=run_title(name), tags=kept)
     run_id = str(run.info.run_id)
     shown = redacted(params)
@@ -205,7 +205,7 @@ class RunSink:
         if self._bar is None or self._bar_for != (total, unit):
             self._close_bar()
             self._bar_for, self._bar_done = (total, unit), 0
-            # disable=None: no bar where the output is no terminal.
+            # disable=None: no bar where the output is not a terminal.
             self._bar = tqdm(total=total, unit=unit, desc=self._label, disable=None, leave=False, dynamic_ncols=True)
         self._bar.update(done - self._bar_done)
         self._bar_done = done

@@ -167,7 +167,7 @@ def _check_file(uri: str) -> None:
     except ArgumentError as error:
         raise _refused(uri, str(error)) from error
     if not name or name == ":memory:":
-        raise _refused(uri, "no file is named, and every process would have a store of its own")
+        raise _refused(uri, "no file is named, and every process would have its own store")
     if name.startswith("file:"):
         return
     path = Path(name)

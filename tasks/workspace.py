@@ -27,14 +27,14 @@ def project_root() -> Path:
         if (folder / "params.yaml").is_file() and (folder / "profiles").is_dir():
             return folder
     raise FusedialError(
-        f"{here} is not inside a fusedial project (no params.yaml beside profiles/); change there, or set {ROOT_VARIABLE}."
+        f"{here} is not inside a fusedial project (no params.yaml next to profiles/); change there, or set {ROOT_VARIABLE}."
     )
 
 
 def address_root(root: Path) -> Path:
     """Return a project folder as the addresses of databases name it: itself, or a link to it where its path has `%` or `?`.
 
-    In `sqlite:///…` both are signs of the address: MLflow and Prefect would open another file. The link lies in the user's cache
+    In `sqlite:///…` both are signs of the address: MLflow and Prefect would open another file. The link is in the user's cache
     folder (XDG_CACHE_HOME, else ~/.cache), is named after the path, and is made where it is not there or leads elsewhere.
 
     Raises:

@@ -9,6 +9,7 @@ import pytest
 
 from flows.context import StageContext
 from flows.params.file import load_params
+from flows.plan.plan import planned
 from flows.stage_record import StageCost, changes, record_path, took, write_record
 from flows.stages import STAGES, Stage
 from models.params.corpus import CorpusSet
@@ -98,3 +99,15 @@ def test_data_outside_the_project_is_told_by_its_place(ctx: StageContext, tmp_pa
     assert changes(outside, PREPARE) == []
     (place / "rows" / "part.arrow").write_text("22")
     assert [str(change) for change in changes(outside, PREPARE)] == [f"input {place}/rows/part.arrow (edited)"]
+
+
+def test_an_edited_loss_runs_fuse_and_what_reads_from_it(ctx: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage, item, _, _ in planned(ctx):
+        write_record(ctx, stage, item=item)
+    assert not any(own or upstream for _, _, own, upstream in planned(ctx))
+    monkeypatch.setattr(Stage, "code", lambda self: {"models.some": "edited" if self.name == "fuse" else "digest"})
+    plan = list(planned(ctx))
+    assert {stage.name: [str(change) for change in own] for stage, _, own, _ in plan if own} == {
+        "fuse": ["code models.some (edited)"]
+    }
+    assert {stage.name for stage, _, _, upstream in plan if upstream} == {"evaluate_fusion", "evaluate_dialogue", "report"}

@@ -35,4 +35,4 @@ def test_the_agent_needs_its_index_and_pins_what_is_installed() -> None:
 
 
 def test_what_nothing_imports_may_be_added() -> None:
-    assert any(line.startswith("jinja2==") for line in requirements("tasks.serving", besides=("jinja2",)))
+    assert any(line.startswith("jinja2==") for line in requirements("tasks.serving", extra=("jinja2",)))
