@@ -45,6 +45,7 @@ def write_cards(
         limits: What a reader must know.
         about: Provenance.
     """
+    from models.reporting.fusion.grids import prompts_note
     from models.reporting.fusion.model_card import ModelCard, render_model_card
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def write_cards(
                 "top-k": f"{ctx.params.teach.signals.top_k}",
                 "alignment": ctx.params.alignment.mode,
             },
-            data=corpus,
+            data={**corpus, **({"rows": note} if (note := prompts_note(record)) else {})},
             confidence=confidence,
             limits=limits,
             provenance=about,

@@ -106,6 +106,7 @@ def exposure_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     found = {f"exposure/{mode}_{key}": float(v) for mode in ("ground_truth", "winners") for key, v in told[mode].items()}
     weights = {f"exposure/phase{p['number']}_token_weight": p["token_weight"] for p in record["phases"]}
     found |= {name: float(weight) for name, weight in weights.items() if weight is not None}
+    found |= {"exposure/prompts_only": float(told["prompts_only"])} if told.get("prompts_only") else {}
     return {"exposure/extra_steps": float(told["extra_steps"]), **found}
 
 

@@ -69,7 +69,7 @@ def make_page(
     title = f"{params.profile}: {names} fused into {', '.join(params.fusion.targets)}"
     several = len(params.fusion.targets) > 1
     return fusion_page(
-        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx), "notes": without_answer(ctx)},
+        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx), "notes": notes_of(ctx)},
         data=ctx.input("prepare", "corpus"),
         summary=summary,
         comparison=comparison,
@@ -79,6 +79,16 @@ def make_page(
         aligned={f" → {t}" if several else "": made for (m, t), made in trained.items() if m == params.methods[0]},
         made=Made(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     )
+
+
+def notes_of(ctx: StageContext) -> list[str]:
+    """Return what a reader must know of prompts without a ground truth, and of prompts without an answer."""
+    from models.fusion.exposure import without_winners
+    from models.reporting.fusion.data import prompt_notes
+
+    counts = ctx.input("prepare", "corpus").meta
+    blind = without_winners(ctx.params.methods, ctx.params.fusion)
+    return [*prompt_notes(counts, counts.get("prompts_only", {}), blind=blind), *without_answer(ctx)]
 
 
 def without_answer(ctx: StageContext) -> list[str]:

@@ -133,7 +133,7 @@ def agreement_line(agreement: dict[str, Any]) -> str:
     """Return the paper's comparison of the two modes in one sentence."""
     overall = agreement["overall"]
     if overall["share"] is None:
-        return "No prompt has a winner in inference mode."
+        return "No prompt has a winner in both modes."
     widest = max(agreement["pairwise"], key=lambda p: (p["training_share"] or 0.0) - (p["inference_share"] or 0.0), default=None)
     text = f"The two modes name the same winner on {overall['share']:.0%} of {overall['num_examples']:,} prompts."
     if widest is None:

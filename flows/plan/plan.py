@@ -10,6 +10,7 @@ from flows.context import StageContext
 from flows.parallel import device_lanes
 from flows.plan.dialogue_sizes import dialogue_estimates, uncounted
 from flows.plan.fusion_sizes import corpus_size, cut_warnings, model_sizes, pretrain_tokens, reward_sizes
+from flows.plan.prompt_kinds import pools_of, prompt_lines, prompt_warnings
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
 from models.fusion.exposure import exposure
@@ -55,9 +56,9 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
         for line in judged(known):
             out.print(line)
     if "fusion" in halves:
-        for line in extra_steps(ctx):
+        for line in (*prompt_lines(ctx), *extra_steps(ctx)):
             out.print(line)
-        for line in (*cut_warnings(ctx), *even_voters(ctx.params.teach.rewards.scorers)):
+        for line in (*cut_warnings(ctx), *prompt_warnings(ctx), *even_voters(ctx.params.teach.rewards.scorers)):
             out.print(f"[yellow]warning:[/] {escape(line)}")
     if "dialogue" in halves and (left := uncounted(ctx)):
         out.print(f"evaluate_dialogue is estimated without {', '.join(left)}, of unknown size.")
@@ -76,11 +77,11 @@ def judged(known: Sequence[StageEstimate]) -> list[str]:
 def extra_steps(ctx: StageContext) -> list[str]:
     """Return a line per method that takes steps on winning answers alone on top of the ground truth's (`fusion.budget`)."""
     corpus, cfg, lines = corpus_size(ctx), ctx.params.fusion, []
-    if corpus is None or not corpus.num_train or cfg.budget != "ground_truth":
+    if corpus is None or not corpus.num_truths or cfg.budget != "ground_truth":
         return []
     for method in ctx.params.methods:
         schedule = resolve_schedule(method, cfg)
-        plan = plan_steps(schedule, num_prompts=corpus.num_train, batch_size=cfg.batch_size, budget=cfg.budget)
+        plan = plan_steps(schedule, pools=pools_of(corpus), batch_size=cfg.batch_size, budget=cfg.budget)
         told = exposure(plan, cfg)
         if told.extra_steps:
             rest = plan.total_steps - told.extra_steps

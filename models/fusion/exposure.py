@@ -3,7 +3,7 @@
 Methods of equal optimiser steps may be far from equal here, as a decaying learning rate makes late steps count less.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.fusion.prompt_pools import Ints
-from models.fusion.schedule import StepPlan, learning_rates
+from models.fusion.schedule import StepPlan, has_winners, learning_rates, resolve_schedule
 from models.params.fusion import FusionParams
 
 
@@ -41,34 +41,43 @@ class Exposure:
         extra_steps: Those of them that `budget: ground_truth` puts on top: without ground truth; 0 under `steps`.
         ground_truth: Training mode.
         winners: Inference mode.
+        prompts_only: Prompts that have a winning answer alone: without a ground truth, or with one that is too long to train on.
     """
 
     total_steps: int
     extra_steps: int
     ground_truth: ModeExposure
     winners: ModeExposure
+    prompts_only: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
+        """Return a JSON-ready dict; without `prompts_only` where there are none."""
+        return {key: value for key, value in asdict(self).items() if key != "prompts_only" or value}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Exposure":
         """Build from `to_json` output."""
         modes = {name: ModeExposure(**row[name]) for name in ("ground_truth", "winners")}
-        return cls(row["total_steps"], row["extra_steps"], **modes)
+        counts = {"prompts_only": int(row.get("prompts_only", 0))}
+        return cls(row["total_steps"], row["extra_steps"], modes["ground_truth"], modes["winners"], **counts)
 
 
 def exposure(plan: StepPlan, cfg: FusionParams) -> Exposure:
     """Return the training exposure of a plan's steps to each mode."""
     rates, (infer, train) = learning_rates(plan, cfg).factors[:-1], (plan.steps.w_infer, plan.steps.w_train)
     seen = _texts_seen(plan, seed=cfg.seed)
-    modes = [
+    truths, winners = (
         _mode(weight, infer + train, rates, seen=texts, size=len(pool))
         for weight, texts, pool in zip((train, infer), seen, (plan.pools.train, plan.pools.infer), strict=True)
-    ]
+    )
     extra = int(np.count_nonzero(train == 0)) if plan.budget == "ground_truth" else 0
-    return Exposure(plan.total_steps, extra, *modes)
+    return Exposure(plan.total_steps, extra, truths, winners, prompts_only=plan.pools.num_infer_only)
+
+
+def without_winners(methods: Sequence[str], cfg: FusionParams) -> list[str]:
+    """Return the methods that never train on winning answers: prompts without a ground truth are nothing to them."""
+    schedules = {method: resolve_schedule(method, cfg) for method in methods}
+    return [method for method, phases in schedules.items() if not any(has_winners(phases, i) for i in range(len(phases)))]
 
 
 def _mode(
@@ -88,9 +97,8 @@ def _texts_seen(plan: StepPlan, *, seed: int) -> tuple[int, int]:
     train, infer = (_members(pool, plan.pools.either) for pool in (plan.pools.train, plan.pools.infer))
     truths = winners = 0
     for step in range(plan.total_steps):
-        prompts = plan.order_at(step, seed=seed)
-        truths += int(train[prompts].sum()) if plan.steps.w_train[step] > 0 else 0
-        winners += int(infer[prompts].sum()) if plan.steps.w_infer[step] > 0 else 0
+        truths += int(train[plan.order_at(step, seed=seed)].sum()) if plan.steps.w_train[step] > 0 else 0
+        winners += int(infer[plan.winners_at(step, seed=seed)].sum()) if plan.steps.w_infer[step] > 0 else 0
     return truths, winners
 
 

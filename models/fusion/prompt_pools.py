@@ -28,6 +28,11 @@ class PromptPools:
         """Build from the prompts of each mode."""
         return cls(train, infer, np.union1d(train, infer).astype(np.int64))
 
+    @property
+    def num_infer_only(self) -> int:
+        """Prompts with a winning answer alone."""
+        return len(self.either) - len(self.train)
+
     @classmethod
     def whole(cls, num_prompts: int) -> "PromptPools":
         """Return the pools of prompts that have both."""

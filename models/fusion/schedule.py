@@ -121,12 +121,16 @@ def _resolve(phase: Phase, cfg: FusionParams) -> ResolvedPhase:
 
 
 class _Steps(NamedTuple):
-    """Columns over the S steps: weights of the two modes, and of which stream a step takes which batch."""
+    """Columns over the S steps: weights of the two modes, of which stream a step takes which batch, and which batch of winners.
+
+    The latter is −1 where the winning answers are those of the same prompts.
+    """
 
     w_infer: npt.NDArray[np.float64]
     w_train: npt.NDArray[np.float64]
     stream: npt.NDArray[np.int64]
     batch: npt.NDArray[np.int64]
+    winners: npt.NDArray[np.int64]
 
 
 _EITHER, _TRAIN, _INFER = 0, 1, 2
@@ -194,6 +198,21 @@ class StepPlan:
         stream, batch = int(self.steps.stream[step]), int(self.steps.batch[step])
         return epoch_batch(self._pool(stream), batch, batch_size=self.batch_size, seed=seed, stream=stream)
 
+    def draws_apart(self, step: int) -> bool:
+        """Say whether a step takes its winning answers from other prompts than its ground truths.
+
+        Under `budget: ground_truth` a step of both modes does where some prompts have a winning answer alone: the ground truths
+        are those of every method, the winning answers a batch of their own pool, so that all prompts are replayed.
+        """
+        return bool(self.steps.winners[step] >= 0)
+
+    def winners_at(self, step: int, *, seed: int) -> Ints:
+        """Return the prompts of a step's winning answers, int64[b]; those of `order_at`, unless the step draws apart."""
+        batch = int(self.steps.winners[step])
+        if batch < 0:
+            return self.order_at(step, seed=seed)
+        return drawn(self._pool(_INFER), batch, batch_size=self.batch_size, seed=seed, stream=_INFER)
+
     def _pool(self, stream: int) -> Ints:
         if self.budget == "ground_truth" and stream == _EITHER:
             return self.pools.train
@@ -254,10 +273,15 @@ def plan_steps(
     boundaries = (0, *np.cumsum(counts).tolist())
     w_infer, w_train = _weights(phases, boundaries)
     stream = _streams(w_infer > 0, w_train > 0, pools, budget=budget)
-    batch = np.zeros(len(stream), np.int64)
+    apart = (w_infer > 0) & (w_train > 0) & (budget == "ground_truth" and bool(pools.num_infer_only))
+    batch, winners = np.zeros(len(stream), np.int64), np.full(len(stream), -1)
     for kind in np.unique(stream):
         batch[stream == kind] = np.arange(np.count_nonzero(stream == kind))
-    return StepPlan(phases, pools, batch_size, boundaries, budget, _Steps(w_infer, w_train, stream, batch))
+    if apart.any():
+        takes = (stream == _INFER) | apart
+        of_infer = np.cumsum(takes) - 1
+        batch[stream == _INFER], winners[apart] = of_infer[stream == _INFER], of_infer[apart]
+    return StepPlan(phases, pools, batch_size, boundaries, budget, _Steps(w_infer, w_train, stream, batch, winners))
 
 
 def _step_counts(schedule: Schedule, pools: PromptPools, *, batch_size: int, budget: Budget) -> list[int]:

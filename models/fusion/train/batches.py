@@ -79,6 +79,9 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
     A step's prompts are dealt in runs of `micro_batch_size`: run `i·world_size + rank` is micro-batch i of a rank. A short step
     (the end of an epoch) leaves some micro-batches short or empty, never out: all ranks take part in every one. Sorted by
     length, a run needs little padding and the ranks of a micro-batch have similar work; the step's sum is the same.
+
+    In a step that draws apart (`StepPlan.draws_apart`) a run of ground truths is followed by one of winning answers, so that a
+    micro-batch has as many texts as where both are those of the same prompts.
     """
 
     def __init__(
@@ -112,12 +115,17 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
 
     def __iter__(self) -> Iterator[list[PlannedPrompt]]:
         for step in range(self._plan.total_steps):
-            prompts = self._plan.order_at(step, seed=self._seed)
-            if self._lengths is not None:
-                prompts = prompts[np.argsort(self._lengths[prompts], kind="stable")]
+            prompts = self._by_length(self._plan.order_at(step, seed=self._seed))
+            winners = prompts[:0]
+            if self._plan.draws_apart(step):
+                winners = ~self._by_length(self._plan.winners_at(step, seed=self._seed))
             for micro in range(self._accumulation):
                 start = (micro * self._world + self._rank) * self._micro
-                yield [(step, int(index)) for index in prompts[start : start + self._micro]]
+                run = slice(start, start + self._micro)
+                yield [(step, int(index)) for index in (*prompts[run], *winners[run])]
+
+    def _by_length(self, prompts: Ints) -> Ints:
+        return prompts if self._lengths is None else prompts[np.argsort(self._lengths[prompts], kind="stable")]
 
 
 class FusionCollator:
@@ -133,8 +141,10 @@ class FusionCollator:
         step = planned[0][0] if planned else 0
         weights = self._plan.weights_at(step)
         prompts = np.array([index for _, index in planned], np.int64)
-        infer = self._read(self._signals.infer, prompts, wanted=weights.w_infer > 0)
-        train = self._read(self._signals.train, prompts, wanted=weights.w_train > 0)
+        apart = self._plan.draws_apart(step)
+        winners, truths = (~prompts[prompts < 0], prompts[prompts >= 0]) if apart else (prompts, prompts)
+        infer = self._read(self._signals.infer, winners, wanted=weights.w_infer > 0)
+        train = self._read(self._signals.train, truths, wanted=weights.w_train > 0)
         width = max((int(rows.lengths.max()) for rows in (infer, train) if rows.ids), default=1)
         inputs = np.zeros(max(len(infer.ids) + len(train.ids), 1) * width, np.int64)
         first_train = len(infer.ids)

@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 _CHUNK = 4_096  # samples
 
 PlannedPrompt = tuple[int, int]
-"""(optimiser step from 0, index of the prompt)."""
+"""(optimiser step from 0, index of the prompt); in a step that draws apart, ~index stands for its winning answer alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,12 @@ class FusionRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases], "final": dict(self.final)}
+        return {
+            **asdict(self),
+            "exposure": self.exposure.to_json(),
+            "phases": [asdict(phase) for phase in self.phases],
+            "final": dict(self.final),
+        }
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "FusionRecord":
@@ -149,7 +154,7 @@ def _tokens_trained(signals: PairedSignals, plan: StepPlan, steps: range, *, see
     """Return the response and the ground-truth tokens that steps of a plan train on, those with weight 0 left out."""
     infer = train = 0
     for step in steps:
-        weights, prompts = plan.weights_at(step), plan.order_at(step, seed=seed)
-        infer += int(signals.infer.num_tokens[prompts].sum()) if weights.w_infer > 0 else 0
-        train += int(signals.train.num_tokens[prompts].sum()) if weights.w_train > 0 else 0
+        weights = plan.weights_at(step)
+        infer += int(signals.infer.num_tokens[plan.winners_at(step, seed=seed)].sum()) if weights.w_infer > 0 else 0
+        train += int(signals.train.num_tokens[plan.order_at(step, seed=seed)].sum()) if weights.w_train > 0 else 0
     return infer, train
