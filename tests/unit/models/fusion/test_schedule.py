@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.errors import ParamsError
-from models.fusion.exposure import exposure
+from models.fusion.exposure import Exposure, exposure
 from models.fusion.prompt_pools import PromptPools
 from models.fusion.schedule import ResolvedPhase, Weights, learning_rates, plan_steps, resolve_schedule
 from models.params.fusion import METHODS, FusionParams, Phase
@@ -273,3 +273,67 @@ def test_rates_of_their_own_are_relative_under_ground_truth():
     assert [p.epochs for p in plan.schedule] == [1, 1, 1]
     assert learning_rates(plan, cfg).peaks == pytest.approx((5e-4, 4e-3 / 3, 2e-3 / 3))
     assert exposure(plan, cfg).ground_truth.lr_sum == pytest.approx(20)
+
+
+# --- prompts without a ground truth ------------------------------------------------------------------------------------------
+
+FEW = PromptPools.of(train=np.arange(0, 10), infer=np.arange(0, 60))
+
+
+@pytest.mark.parametrize("budget", ["steps", "ground_truth"])
+def test_inference_mode_draws_from_all_prompts_and_training_mode_from_those_with_a_ground_truth(budget):
+    cfg = params(epochs=8.0, replay=1.0, budget=budget)
+    for method in METHODS:
+        plan = plan_steps(resolve_schedule(method, cfg), pools=FEW, batch_size=4, budget=budget)
+        truths, winners = set(), set()
+        for step in range(plan.total_steps):
+            weights = plan.weights_at(step)
+            winners |= set(plan.winners_at(step, seed=0).tolist()) if weights.w_infer > 0 else set()
+            truths |= set(plan.order_at(step, seed=0).tolist()) if weights.w_train > 0 else set()
+        if method not in ("sft", "fusellm"):
+            assert winners == set(range(60)), method
+        if method != "inference_only":
+            assert truths & set(range(10)) == set(range(10)), method
+            if budget == "ground_truth":
+                assert truths == set(range(10)), method
+
+
+def test_the_ground_truths_of_a_budget_are_the_same_beside_any_winners():
+    cfg = params(epochs=6.0, budget="ground_truth")
+    sft, ours = (
+        plan_steps(resolve_schedule(m, cfg), pools=FEW, batch_size=4, budget="ground_truth") for m in ("sft", "profuser")
+    )
+    first = ours.boundaries[1]
+    assert first == 3 * 15, "an epoch of phase 1 is over its own pool"
+    assert [ours.order_at(first + s, seed=0).tolist() for s in range(18)] == [sft.order_at(s, seed=0).tolist() for s in range(18)]
+    assert [ours.draws_apart(s) for s in range(ours.total_steps)] == [False] * first + [True] * 18
+    # Replay goes on in the epochs of phase 1, so that all prompts come again as often.
+    replayed = np.concatenate([ours.winners_at(first + s, seed=0) for s in range(15)])
+    assert sorted(replayed.tolist()) == list(range(60))
+    told = exposure(ours, cfg)
+    assert (told.prompts_only, told.ground_truth.passes) == (50, 6)
+    assert told.winners.passes == pytest.approx((3 * 60 + 18 * 4) / 60)
+
+
+def test_an_epoch_of_equal_steps_is_over_all_prompts():
+    cfg = params(epochs=2.0)
+    plan = plan_steps(resolve_schedule("sft", cfg), pools=FEW, batch_size=4)
+    assert plan.total_steps == 2 * 15
+    assert exposure(plan, cfg).ground_truth.passes == pytest.approx(30 * 10 / 3 / 10)  # epochs of 3 steps over 10 prompts
+
+
+@pytest.mark.parametrize("budget", ["steps", "ground_truth"])
+def test_where_every_prompt_has_a_ground_truth_nothing_is_drawn_apart(budget):
+    """Some without a winner, none without a ground truth: the winning answers are those of the same prompts."""
+    pools = PromptPools.of(train=np.arange(40), infer=np.arange(3, 30))
+    for method in METHODS:
+        cfg = params(epochs=4.0, budget=budget)
+        plan = plan_steps(resolve_schedule(method, cfg), pools=pools, batch_size=4, budget=budget)
+        assert not any(plan.draws_apart(s) for s in range(plan.total_steps))
+        assert "prompts_only" not in exposure(plan, cfg).to_json()
+
+
+def test_counts_of_prompts_survive_the_record():
+    cfg = params(epochs=2.0)
+    told = exposure(plan_steps(resolve_schedule("profuser", cfg), pools=FEW, batch_size=4), cfg)
+    assert Exposure.from_json(told.to_json()) == told and told.prompts_only == 50

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import SignalError
+from models.fusion.prompt_pools import PromptPools
 from models.fusion.schedule import ResolvedPhase, plan_steps, resolve_schedule
 from models.fusion.signals.record import SampleSignals, SignalSpec
 from models.fusion.signals.shard import write_shard
@@ -201,3 +202,38 @@ def test_methods_see_the_same_prompts_at_the_same_steps():
     assert all(other == seen[0] for other in seen[1:])
     plan = plan_steps(resolve_schedule("sft", cfg), num_prompts=10, batch_size=4)
     assert deal(plan, micro=2, accumulation=2, world=1, seed=1) != seen[0]
+
+
+# --- winning answers of other prompts than the ground truths ------------------------------------------------------------------
+
+
+def apart_plan(signals, batch_size=2):
+    phase = ResolvedPhase(1.0, 1.0, 0.5, 6.0, 1e-3)
+    return plan_steps([phase], pools=signals.pools, batch_size=batch_size, budget="ground_truth")
+
+
+@pytest.mark.parametrize(("micro", "accumulation", "world"), [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_a_step_that_draws_apart_deals_both_kinds_whole(micro, accumulation, world):
+    pools = PromptPools.of(train=np.arange(20), infer=np.arange(50))
+    plan = plan_steps([ResolvedPhase(1.0, 1.0, 0.1, 2.0, 1e-3)], pools=pools, batch_size=8, budget="ground_truth")
+    lengths = np.random.default_rng(0).integers(4, 60, 50)
+    ranks = deal(plan, micro=micro, accumulation=accumulation, world=world, lengths=lengths)
+    for step in range(plan.total_steps):
+        cut = [batch for rank in ranks for batch in rank[step * accumulation : (step + 1) * accumulation]]
+        dealt = [index for batch in cut for _, index in batch]
+        assert sorted(i for i in dealt if i >= 0) == sorted(plan.order_at(step, seed=0).tolist())
+        assert sorted(~i for i in dealt if i < 0) == sorted(plan.winners_at(step, seed=0).tolist())
+        assert all(sum(i >= 0 for _, i in batch) <= micro and sum(i < 0 for _, i in batch) <= micro for batch in cut)
+
+
+def test_what_is_drawn_apart_is_read_apart(signals):
+    """`a` has both samples: its ground truth is read where it was drawn for it, its answer where it was drawn for that."""
+    plan = apart_plan(signals)
+    assert plan.draws_apart(0)
+    batch = FusionCollator(signals, plan)([(0, 0), (0, 1), (0, ~3)])
+    assert batch.row_ids == ("d", "a", "b")
+    assert (batch.num_infer, batch.num_train) == (2, 5)
+    assert FusionCollator(signals, plan)([(0, 2), (0, ~0)]).row_ids == ("a", "c")
+    for planned in MicroBatchSampler(plan, seed=0, micro_batch_size=2, accumulation=1):
+        made = FusionCollator(signals, plan)(planned)
+        assert 0 < len(made.row_ids) <= 4

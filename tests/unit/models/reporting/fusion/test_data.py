@@ -41,3 +41,13 @@ def test_cut_texts_are_told(examples: list[Example]) -> None:
     )
     assert taught.startswith("1,234 texts of the training end in the middle") and "no end label" in taught
     assert held_out.startswith(f"1 of the {len(examples)} held-out ground truths were cut by their reader")
+
+
+def test_prompts_without_a_ground_truth_are_told_with_who_never_saw_them() -> None:
+    assert prompt_notes({"train": 90, "test": 10}, {}, blind=["sft"]) == []
+    train, test = prompt_notes({"train": 1456, "test": 300}, {"train": 1200, "test": 20}, blind=["sft", "fusellm"])
+    assert train == (
+        "1,200 of 1,456 training prompts have no ground truth: they take part in inference mode only; sft, fusellm, without such "
+        "a phase, never saw them."
+    )
+    assert test.startswith("20 of 300 held-out prompts have no ground truth: they count for no bits per byte")

@@ -119,3 +119,16 @@ def test_coverage_shares_add_up_to_one() -> None:
     for given, cut in ((counts, "0"), (counts | {"num_cut": 1234}, "1,234")):  # records of before cut texts were counted
         grid = coverage_grid({"solver": given})
         assert [c.text for c in grid.rows[0]] == ["solver", "75.0 %", "10.0 %", "5.0 %", "10.0 %", "200", cut]
+
+
+def test_prompts_of_either_kind_are_counted_below_the_passes(trainings: Records) -> None:
+    assert not any("Prompts:" in note for note in exposure_grid(trainings).notes)
+    counts = {"ground_truth": {"samples": 256}, "response": {"samples": 1400}}
+    some = {
+        name: {**record, **counts, "exposure": {**record["exposure"], "prompts_only": 1150}} for name, record in trainings.items()
+    }
+    notes = [note for note in exposure_grid(some).notes if note.startswith("Prompts:")]
+    assert notes == [
+        "Prompts: 256 with a ground truth, 1,400 with a winning answer. 1,150 of the latter are without a ground truth to train on "
+        "and take part in inference mode only."
+    ]
