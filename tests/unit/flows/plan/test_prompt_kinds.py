@@ -19,7 +19,12 @@ def context(tmp_path: Path):
     """`context(methods, *overrides)`: the profile `smoke` with 48 ground truths, before anything has run."""
 
     def make(methods: str, *overrides: str, alone: int = 24) -> StageContext:
-        given = (f"methods=[{methods}]", f"corpus.world.num_prompts_only={alone}", *overrides)
+        given = (
+            f"methods=[{methods}]",
+            "dialogue_evaluation.in_context=[]",
+            f"corpus.world.num_prompts_only={alone}",
+            *overrides,
+        )
         return StageContext(root=tmp_path, params=load_params(ROOT, profile="smoke", overrides=given).params)
 
     return make
@@ -38,7 +43,7 @@ def test_both_kinds_are_counted_and_methods_that_do_not_see_them_named(context) 
         "24 of 72 training prompts have no ground truth: they take part in inference mode only.",
         "fuse@sft has no phase in inference mode: it does not see them.",
         "fuse@sft: 2 passes over 48 ground truths, 0 over the winning answers to 72 prompts.",
-        "fuse@profuser: 2 passes over 48 ground truths, 2.33 over the winning answers to 72 prompts.",
+        "fuse@profuser: 2 passes over 48 ground truths, 2.22 over the winning answers to 72 prompts.",
     ]
     assert extra_steps(ctx) == ["fuse@profuser: 5 steps on winning answers alone, on top of 6 with ground truth."]
 

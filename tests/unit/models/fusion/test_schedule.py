@@ -282,7 +282,7 @@ FEW = PromptPools.of(train=np.arange(0, 10), infer=np.arange(0, 60))
 
 @pytest.mark.parametrize("budget", ["steps", "ground_truth"])
 def test_inference_mode_draws_from_all_prompts_and_training_mode_from_those_with_a_ground_truth(budget):
-    cfg = params(epochs=8.0, replay=1.0, budget=budget)
+    cfg = params(epochs=24.0, replay=1.0, budget=budget)
     for method in METHODS:
         plan = plan_steps(resolve_schedule(method, cfg), pools=FEW, batch_size=4, budget=budget)
         truths, winners = set(), set()

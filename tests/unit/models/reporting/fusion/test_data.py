@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from models.evaluation.fusion.scores import ScoreRow, System
-from models.reporting.fusion.data import cut_notes, seen_notes, select_examples
+from models.reporting.fusion.data import cut_notes, prompt_notes, seen_notes, select_examples
 from models.schema import Example, Message
 
 
