@@ -211,7 +211,7 @@ class StepPlan:
         batch = int(self.steps.winners[step])
         if batch < 0:
             return self.order_at(step, seed=seed)
-        return drawn(self._pool(_INFER), batch, batch_size=self.batch_size, seed=seed, stream=_INFER)
+        return epoch_batch(self._pool(_INFER), batch, batch_size=self.batch_size, seed=seed, stream=_INFER)
 
     def _pool(self, stream: int) -> Ints:
         if self.budget == "ground_truth" and stream == _EITHER:
