@@ -69,7 +69,7 @@ def make_page(
     title = f"{params.profile}: {names} fused into {', '.join(params.fusion.targets)}"
     several = len(params.fusion.targets) > 1
     return fusion_page(
-        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx), "notes": notes_of(ctx)},
+        {"title": title, "provenance": provenance(ctx), "reproduce": reproduce(ctx), "notes": notes_of(ctx, trained)},
         data=ctx.input("prepare", "corpus"),
         summary=summary,
         comparison=comparison,
@@ -81,14 +81,18 @@ def make_page(
     )
 
 
-def notes_of(ctx: StageContext) -> list[str]:
+def notes_of(ctx: StageContext, trained: Mapping[tuple[str, str], Artifact]) -> list[str]:
     """Return what a reader must know of prompts without a ground truth, and of prompts without an answer."""
-    from models.fusion.exposure import without_winners
     from models.reporting.fusion.data import prompt_notes
 
     counts = ctx.input("prepare", "corpus").meta
-    blind = without_winners(ctx.params.methods, ctx.params.fusion)
+    blind = list(dict.fromkeys(method for (method, _), made in trained.items() if not _winner_steps(made)))
     return [*prompt_notes(counts, counts.get("prompts_only", {}), blind=blind), *without_answer(ctx)]
+
+
+def _winner_steps(made: Artifact) -> int:
+    """Return over how many steps a training went in inference mode."""
+    return int(made.meta["exposure"]["winners"]["steps"])
 
 
 def without_answer(ctx: StageContext) -> list[str]:
