@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from models.files import file_digest, link_or_copy, read_record, replacing_folder, tree_digest, write_atomic
-from models.params.base import Section
 
 logger = logging.getLogger(__name__)
 
@@ -26,26 +25,6 @@ EXECUTION = "execution.json"
 HISTORY = "history.jsonl"
 _SEAL = ".sha256"
 _WRITING = "writing"
-# They change when state is kept, which other targets exist, or how a step is cut up, never what is computed.
-_NOT_IN_FINGERPRINT = {"checkpoints", "targets", "micro_batch_size"}
-
-
-def fingerprint(cfg: Section, *, method: str, target_digest: str, store_digests: Sequence[str]) -> str:
-    """Return the sha256 over everything that decides the result of a training; checkpoints of another one are not resumed.
-
-    Args:
-        cfg: The section `fusion`.
-        method: Preset, or name of a schedule.
-        target_digest: `ResolvedSource.digest` of the target.
-        store_digests: `tree_digest` of the ground-truth store and of the response store.
-    """
-    row = {
-        "cfg": cfg.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
-        "method": method,
-        "target": target_digest,
-        "stores": list(store_digests),
-    }
-    return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_json(path: Path, row: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The record of a fusion training: settings and outcome, the same for an interrupted and an uninterrupted run."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,26 @@ from models.params.fusion import Budget, FusionParams, Normalise
 from models.training.checkpoints import write_json
 
 RECORD = "record.json"
+# They change when state is kept, which other targets exist, or how a step is cut up, never what is computed.
+_NOT_IN_FINGERPRINT = {"checkpoints", "targets", "micro_batch_size"}
+
+
+def fingerprint(cfg: FusionParams, *, method: str, target_digest: str, store_digests: Sequence[str]) -> str:
+    """Return the sha256 over everything that decides the result of a training; checkpoints of another one are not resumed.
+
+    Args:
+        cfg: The section `fusion`.
+        method: Preset, or name of a schedule.
+        target_digest: `ResolvedSource.digest` of the target.
+        store_digests: `tree_digest` of the ground-truth store and of the response store.
+    """
+    row = {
+        "cfg": cfg.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
+        "method": method,
+        "target": target_digest,
+        "stores": list(store_digests),
+    }
+    return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from models.fusion.train.export import export_target, no_progress_bars
 from models.fusion.train.lora import add_adapters, merged_state
 from models.fusion.train.module import FusionModule
 from models.fusion.train.prompt_signals import PairedSignals
-from models.fusion.train.record import FusionRecord, phase_records
+from models.fusion.train.record import FusionRecord, fingerprint, phase_records
 from models.fusion.train.trainer import CheckpointClock, FusionTrainer, PhaseSwitch
 from models.fusion.train.window import LossWindow
 from models.lm.config import CONFIG, ConfigFile, is_quantised
@@ -31,7 +31,7 @@ from models.params.runtime import Runtime
 from models.schema import ResolvedSource
 from models.tokenization.loading import load_tokenizer
 from models.training.arguments import agree_on_execution, micro_batch_size, set_steps
-from models.training.checkpoints import CheckpointFolder, fingerprint, place_folder, seal
+from models.training.checkpoints import CheckpointFolder, place_folder, seal
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
 
 logger = logging.getLogger(__name__)

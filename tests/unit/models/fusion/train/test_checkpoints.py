@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainerControl
 
+from models.fusion.train.record import fingerprint
 from models.fusion.train.trainer import CheckpointClock, PhaseSwitch
 from models.params.fusion import CheckpointParams, FusionParams
 from models.training.checkpoints import (
@@ -14,7 +15,6 @@ from models.training.checkpoints import (
     MARKER,
     CheckpointFolder,
     Execution,
-    fingerprint,
     is_whole,
     place_folder,
     seal,
