@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def budget_text(record: Mapping[str, Any]) -> str:
-    """Return the budget of a training, and what it spent on each mode."""
-    told = record["exposure"]
+    """Return the budget of a training run and its exposure to each mode."""
+    exposure = record["exposure"]
     parts = [
-        f"{told[mode]['passes']:.3g} passes over the {name} (Σ lr {told[mode]['lr_sum']:.4g})"
+        f"{exposure[mode]['passes']:.3g} passes over the {name} (Σ lr {exposure[mode]['lr_sum']:.4g})"
         for mode, name in (("ground_truth", "ground truth"), ("winners", "winning answers"))
     ]
-    extra = f"; {told['extra_steps']} steps on winning answers alone come on top" if told["extra_steps"] else ""
+    extra = f"; {exposure['extra_steps']} steps on winning answers alone come on top" if exposure["extra_steps"] else ""
     return f"`{record['budget']}`: {', '.join(parts)}{extra}"
 
 
@@ -42,7 +42,7 @@ def write_cards(
         table: Results.
         comparisons: Paired differences.
         confidence: Level of the intervals.
-        limits: What a reader must know.
+        limits: Known limitations.
         about: Provenance.
     """
     from models.reporting.fusion.grids import prompts_note

@@ -1,4 +1,4 @@
-"""What a stage body gets: params, places, and the address of its MLflow run."""
+"""Context of a stage body: params, paths, and its MLflow run."""
 
 import functools
 import hashlib

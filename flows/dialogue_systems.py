@@ -1,4 +1,4 @@
-"""Everything the dialogue half scores: which systems there are, what they are made from, where their rows lie."""
+"""Systems scored in the dialogue pipeline: their names, inputs and result files."""
 
 from collections.abc import Mapping
 
@@ -44,9 +44,9 @@ def _system(name: str, kind: str, *, meta: str = "", retriever: str = "") -> Dia
 
 def place_of_rows(system: Mapping[str, str]) -> str:
     """Return the folder name of a system's rows."""
-    told = f"-{system['meta_knowledge']}" if system["kind"] == "in_context" else ""
+    suffix = f"-{system['meta_knowledge']}" if system["kind"] == "in_context" else ""
     name = system["name"].replace(" (best retriever)", "").replace(", ", "-").replace(" ", "-")
-    return f"{system['kind']}-{name}{told}"
+    return f"{system['kind']}-{name}{suffix}"
 
 
 def run_name(variant: str) -> str:

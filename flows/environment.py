@@ -1,4 +1,4 @@
-"""What every process of the project needs in its environment, and the choice between a running Prefect server and none."""
+"""Environment variables of the project's processes, and the choice between a running Prefect server and none."""
 
 import os
 import sys
@@ -78,7 +78,7 @@ def require_prefect() -> None:
             return
     except HTTPError as error:
         if error.code != 404 or (urlsplit(url).hostname or "").endswith("prefect.cloud"):
-            return  # it is there; what it allows is told by the calls themselves
+            return  # it is there; its limits show in the calls themselves
         why = "what answers there is no Prefect API (HTTP 404)"
     except (URLError, OSError, ValueError) as error:
         why = f"nothing answers ({getattr(error, 'reason', error)})"

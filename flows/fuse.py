@@ -102,12 +102,12 @@ def schedule_params(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def exposure_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """Return what a training spent on each mode, as `exposure/…`: whether two methods may be compared."""
-    told = record["exposure"]
-    found = {f"exposure/{mode}_{key}": float(v) for mode in ("ground_truth", "winners") for key, v in told[mode].items()}
+    exposure = record["exposure"]
+    found = {f"exposure/{mode}_{key}": float(v) for mode in ("ground_truth", "winners") for key, v in exposure[mode].items()}
     weights = {f"exposure/phase{p['number']}_token_weight": p["token_weight"] for p in record["phases"]}
     found |= {name: float(weight) for name, weight in weights.items() if weight is not None}
-    found |= {"exposure/prompts_only": float(told["prompts_only"])} if told.get("prompts_only") else {}
-    return {"exposure/extra_steps": float(told["extra_steps"]), **found}
+    found |= {"exposure/prompts_only": float(exposure["prompts_only"])} if exposure.get("prompts_only") else {}
+    return {"exposure/extra_steps": float(exposure["extra_steps"]), **found}
 
 
 def _share(shards: list[Artifact], part: str, *, of: str) -> float:

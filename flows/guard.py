@@ -1,4 +1,4 @@
-"""The last guard of every command: an error is one line on the terminal, and an exit code that says whose it is."""
+"""Top-level error handling of every command: one line on the terminal and an exit code by kind of error."""
 
 import contextlib
 import os
@@ -24,15 +24,15 @@ def guarded(body: Callable[[], object]) -> None:
     """Run a command.
 
     Raises:
-        SystemExit: 2 for an error that a user can cure, 1 for a bug (its traceback is kept in a file, whose place is told), 130
+        SystemExit: 2 for an error that a user can cure, 1 for a bug (its traceback is kept in a file, whose path is shown), 130
             where it was interrupted, 143 where it was ended by SIGTERM.
     """
-    with _told_to_end():
+    with _termination_as_interrupt():
         _run(body)
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
+def _termination_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the command as an interrupt does: with its line, and with the processes that it started.
 
     Prefect takes the signal during a run, records the run as crashed, and sends it once more to whoever had it before.
@@ -62,7 +62,7 @@ def _run(body: Callable[[], object]) -> None:
         if end.code in (INTERRUPTED, TERMINATED):  # as typer ends it, or the handler of the signal
             _tell(_STOPPED)
         raise
-    except BrokenPipeError:  # whoever reads the output has had enough
+    except BrokenPipeError:  # the reader of the output has closed it
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(BUG) from None
@@ -84,18 +84,18 @@ def _tell(text: str) -> None:
 
 
 def _bug(error: Exception) -> str:
-    told = redact("".join(traceback.format_exception(error)))
+    trace = redact("".join(traceback.format_exception(error)))
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1] if frames else None)
     where = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
     line = redact(" ".join(f"error {type(error).__name__}: {error}".split()))[:300] + where
-    kept = _keep(told)
+    kept = _keep(trace)
     if kept is None:
-        return f"{told}\n{line}. This is a bug of fusedial; please report it with the traceback above."
+        return f"{trace}\n{line}. This is a bug of fusedial; please report it with the traceback above."
     return f"{line}. This is a bug of fusedial; please report it with `{kept}`, which holds the whole traceback."
 
 
-def _keep(told: str) -> Path | None:
+def _keep(trace: str) -> Path | None:
     """Write a traceback to .cache/errors/ of the project, else to the system's temporary folder; None where neither can be."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     for folder in (_project_folder(), Path(tempfile.gettempdir())):
@@ -104,7 +104,7 @@ def _keep(told: str) -> Path | None:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / name
-            path.write_text(told, encoding="utf-8", errors="replace")
+            path.write_text(trace, encoding="utf-8", errors="replace")
             return path
     return None
 

@@ -23,7 +23,7 @@ _RULES: dict[int, tuple[str, str]] = {
     errno.ENFILE: ("cannot be opened", "The whole system has too many open files: end other programs."),
     errno.ENAMETOOLONG: ("must have a shorter path", "Shorten the names in the params, or move the project up."),
     errno.EISDIR: ("must be a file", "Move the folder away."),
-    errno.ENOTDIR: ("must lie in folders", "Move away the file that stands where a folder must be."),
+    errno.ENOTDIR: ("must be inside folders", "Move the file that is in the place of a folder."),
     errno.EEXIST: ("must not be there yet", "Move away what is in its place."),
     errno.ENOTEMPTY: ("must not be in use", "End what else writes there, then run again."),
     errno.ENOENT: ("must be there", "Put it back, or run the stage that makes it."),
@@ -75,8 +75,8 @@ def file_error(error: BaseException) -> str | None:
         unnamed = "This step" if error.errno in _SCARCE else "A file"
         return _cure_line(f"`{os.fsdecode(name)}`" if name else unnamed, error.errno, error.strerror or str(error))
     text = str(error)
-    told = _RUST.search(text)
-    number = int(told[1]) if told else next((number for part, number in _TEXTS.items() if part in text), 0)
+    os_error = _RUST.search(text)
+    number = int(os_error[1]) if os_error else next((number for part, number in _TEXTS.items() if part in text), 0)
     if number not in _RULES or (isinstance(error, OSError) and error.errno):
         return None
     return _cure_line("This step" if number in _SCARCE else "A file", number, " ".join(text.split())[:300])
@@ -117,8 +117,8 @@ def _explained(error: BaseException) -> str | None:
                 f"ServerError: `PREFECT_API_URL` must name a Prefect server that answers, but: {_line(cause)}. "
                 "Start it (`make server`), correct the address, or unset it: then the command starts one of its own."
             )
-        if (told := file_error(cause)) is not None:
-            return told
+        if (line := file_error(cause)) is not None:
+            return line
     full = next((cause for cause in _chain(error) if is_full(cause)), None)
     return None if full is None else file_error(full)
 
@@ -158,7 +158,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 _PREFECT_TEXTS = ("Failed to reach API", "Timed out while attempting to connect to ephemeral Prefect API")
-# Said behind an error that has been told; and by a busy machine's Prefect while it sends its last events.
+# Said behind an error that has been reported; and by a busy machine's Prefect while it sends its last events.
 _IDLE_WORDS = (
     "Finished in state Failed",
     "Still processing items",
@@ -176,11 +176,11 @@ def quiet_known_errors() -> None:
     """
     import prefect  # noqa: F401 - sets up its loggers
 
-    def untold(record: logging.LogRecord) -> bool:
+    def unreported(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         known = error is not None and (record.name.startswith(_RUN_LOGGERS) or explain(error) is not None)
         return not known and not any(words in record.getMessage() for words in _IDLE_WORDS)
 
     # Prefect's run loggers pass their records up to the root logger, whose handlers write to the terminal.
     for handler in logging.getLogger().handlers:
-        handler.addFilter(untold)
+        handler.addFilter(unreported)

@@ -100,8 +100,8 @@ def without_answer(ctx: StageContext) -> list[str]:
     counts: dict[str, Counter[str]] = {}
     for place, made in ctx.inputs("teach", "responses").items():
         counts.setdefault(place.partition("/")[0], Counter()).update(made.meta.get("problems", {}))
-    told = {name: ", ".join(f"{n} × {problem}" for problem, n in sorted(found.items())) for name, found in counts.items()}
-    return [f"Prompts without an answer of `{name}`: {text}." for name, text in told.items() if text]
+    described = {name: ", ".join(f"{n} × {problem}" for problem, n in sorted(found.items())) for name, found in counts.items()}
+    return [f"Prompts without an answer of `{name}`: {text}." for name, text in described.items() if text]
 
 
 def named(ctx: StageContext, trained: Mapping[tuple[str, str], Artifact]) -> dict[str, Artifact]:

@@ -1,4 +1,4 @@
-"""What a stage was last made from, what it took, and what has changed since: the answer of `plan`."""
+"""Record of a stage's last run: inputs, cost, and what has changed since, for `plan`."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""What the command line says while a pipeline runs and when it is done."""
+"""Terminal output of a pipeline: progress announcements and result summaries."""
 
 import json
 from pathlib import Path

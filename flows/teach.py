@@ -55,14 +55,14 @@ def teach_stage(ctx: StageContext) -> None:
 
 def answer_counts(calls: "TeachCalls") -> dict[str, float]:
     """Return how much the sources answered to the training prompts."""
-    told = [calls.made[f"responses/{name}/{span.name}"].meta for name in calls.models for span in calls.train]
+    metas = [calls.made[f"responses/{name}/{span.name}"].meta for name in calls.models for span in calls.train]
     keys = {
         "responses": "responses",
         "truncated_prompts": "truncated_prompts",
         "unfinished": "unfinished",
         "tokens": "response_tokens",
     }
-    return {f"final/num_{metric}": float(sum(m[key] for m in told)) for key, metric in keys.items()}
+    return {f"final/num_{metric}": float(sum(m[key] for m in metas)) for key, metric in keys.items()}
 
 
 def winner_shares(summary: Artifact) -> dict[str, float]:

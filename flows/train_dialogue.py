@@ -33,8 +33,8 @@ def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
         runtime=params.runtime,
         run=run,
     )
-    told = variant_params(ctx, variant)
-    run_id = finish_stage(run, output=made.sha256, params=told, metrics={}, history=made.path / "history.jsonl")
+    logged = variant_params(ctx, variant)
+    run_id = finish_stage(run, output=made.sha256, params=logged, metrics={}, history=made.path / "history.jsonl")
     if params.tracking.log_models:
         data, answering = ctx.input("prepare", "dialogues"), params.dialogue_evaluation
         # The very step that `evaluate_dialogue` takes, which then finds it done.

@@ -28,7 +28,7 @@ class Example:
         messages: The prompt, last turn by the user. For plain text continuation one user message with `format` text.
         response: Ground-truth response y_i; None if there is only a prompt, which takes part in inference mode alone.
         answer: What `check` looks for in a model's response, or None.
-    check: How correctness is tested: `exact` (normalised equality), `contains`, `number` (last number), `none`.
+        check: How correctness is tested: `exact` (normalised equality), `contains`, `number` (last number), `none`.
         seen_by: Names of sources known to have been trained on this row.
         ended: Whether the response is complete; one that its reader truncated has no end label.
     """
@@ -196,7 +196,7 @@ class Advantage:
         infer_sample: Which of its samples; None without a winner.
         train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`; empty without a ground truth.
         infer_votes: `source#sample` → number of votes, for the answers that could win.
-    tie: The rule that decided the vote: `votes`, `reward`, `ce` or `order`; `none` if there was no vote.
+        tie: The rule that decided the vote: `votes`, `reward`, `ce` or `order`; `none` if there was no vote.
         infer_rewards: `source#sample` → mean z-scored reward.
         without_winner: Why there is no winner: all answers are `empty`, the others `truncated`, every scorer `abstained`, or the
             vote was not clear enough for the `gate` (`teach.rewards.accept`); "" with a winner.

@@ -1,4 +1,4 @@
-"""What pydantic found, in a user's words: key as written, rule, value, file and line, and a suggestion.
+"""Pydantic's errors as problems for the user: key as written, rule, value, file and line, and a suggestion.
 
 Example: `` `fusion.schedules.mine[1].lr` must be greater than 0, but is -1e-05 (params.yaml:41). ``
 """

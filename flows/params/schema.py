@@ -1,4 +1,4 @@
-"""What keys exist: a walk over the params sections, for documentation and for suggestions in errors."""
+"""Schema of the params keys, for documentation and for suggestions in errors."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""A parameter file as a tree that remembers where each value stands; merging, addressing and assigning."""
+"""A parameter file as a tree with the origin of each value; merging, addressing and assigning."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -82,11 +82,11 @@ def extra_steps(ctx: StageContext) -> list[str]:
     for method in ctx.params.methods:
         schedule = resolve_schedule(method, cfg)
         plan = plan_steps(schedule, pools=pools_of(corpus), batch_size=cfg.batch_size, budget=cfg.budget)
-        told = exposure(plan, cfg)
-        if told.extra_steps:
-            rest = plan.total_steps - told.extra_steps
+        seen = exposure(plan, cfg)
+        if seen.extra_steps:
+            rest = plan.total_steps - seen.extra_steps
             lines.append(
-                f"fuse@{method}: {told.extra_steps:,} steps on winning answers alone, on top of {rest:,} with ground truth."
+                f"fuse@{method}: {seen.extra_steps:,} steps on winning answers alone, on top of {rest:,} with ground truth."
             )
     return lines
 

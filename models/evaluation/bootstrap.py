@@ -54,7 +54,7 @@ class Difference:
 
 
 def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike, *, resampling: Resampling | None = None) -> Interval:
-    """Return Σ numerators / Σ denominators (both [N]); whole examples are resampled and the ratio is computed anew.
+    """Return Σ numerators / Σ denominators (both [N]); whole examples are resampled and the ratio is recomputed.
 
     Raises:
         NumericsError: Nothing to sum, a value that is not finite, different lengths, or a denominator that is not positive.

@@ -13,7 +13,7 @@ class AlignmentParams(Section):
     mode: Literal["byte_exact", "min_edit_distance"] = Field(
         "byte_exact",
         description="`byte_exact`: a target position is taught only where a source token starts at the same byte; "
-        "`min_edit_distance`: the ancestors' MinED (dynamic time warping over token strings), off-by-one mended.",
+        "`min_edit_distance`: the ancestors' MinED (dynamic time warping over token strings), off-by-one corrected.",
     )
     vocab_map: Literal["bytes", "min_edit_distance"] = Field(
         "bytes", description="`bytes`: equal bytes, otherwise the first piece under the target tokenizer; or MinED strings."

@@ -1,4 +1,4 @@
-"""What every params section is: frozen, closed, described."""
+"""Base classes and types of the params sections: frozen, without unknown keys, with descriptions."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -73,7 +73,7 @@ def _mentions(annotation: Any, wanted: type) -> bool:
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """Return the names that stand there twice, sorted; `Owl` and `owl` are one, as they are one file in some file systems."""
+    """Return the names that occur twice, sorted; `Owl` and `owl` are one, as they are one file in some file systems."""
     seen: dict[str, list[str]] = {}
     for name in names:
         seen.setdefault(name.casefold(), []).append(name)

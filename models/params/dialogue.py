@@ -13,7 +13,7 @@ Objective = Literal["mml", "emdr2", "pdist", "loop", "adist", "replug"]
 
 
 class MetaKnowledgeParams(Section):
-    """What is said about a retrieved entity (Tables 10–12 of MK-TOD)."""
+    """Meta knowledge about a retrieved entity (Tables 10–12 of MK-TOD)."""
 
     kinds: tuple[MetaKind, ...] = Field(
         ("order", "confidence", "cooccurrence"), min_length=1, description="Kinds used, in the order they are written."
@@ -58,7 +58,7 @@ class GeneratorParams(Section):
     revision: str | None = Field(None, description="Hub revision; required for hub names.")
     pico: PicoT5 = Field(default_factory=PicoT5, description="Sizes of the T5 from scratch.")
     fusion: Literal["fid", "concat"] = Field(
-        "fid", description="`fid`: [context | entity] encoded apart, fused in the decoder; `concat`: one sequence."
+        "fid", description="`fid`: [context | entity] encoded separately, fused in the decoder; `concat`: one sequence."
     )
     max_context_tokens: int = Field(200, ge=8, description="Longest context; the oldest words are dropped.")
     max_entity_tokens: int = Field(100, ge=8, description="Longest entity with its meta knowledge; never the name is dropped.")
@@ -96,7 +96,7 @@ class JointParams(Section):
     generator_lr: float = Field(1e-4, gt=0, description="Peak learning rate of the generator.")
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps for linear warm-up; then linear decay.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping, of retriever and generator apart.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping, of retriever and generator separately.")
     alpha: float = Field(1.0, ge=0, description="α: weight of the NLL given all entities.")
     beta: float = Field(1.0, ge=0, description="β: weight of the retriever's objective.")
     gamma: float = Field(1.0, ge=0, description="γ: weight of the contrastive loss (variant `contrastive` only).")
@@ -137,7 +137,7 @@ class JointParams(Section):
 
 
 class DialogueParams(Section):
-    """The dialogue agent: retrieve K entities, say what is known about them, generate the response."""
+    """The dialogue agent: retrieve K entities, attach meta knowledge, generate the response."""
 
     num_retrieved: int = Field(7, ge=1, description="K: entities given to the generator (fewer where the KB is smaller).")
     meta_knowledge: MetaKnowledgeParams = Field(default_factory=MetaKnowledgeParams, description="Meta knowledge.")

@@ -76,7 +76,7 @@ class DialogueHint(Section):
 
 
 class Planning(Section):
-    """What `plan` may assume. Affects nothing else."""
+    """Assumptions of `plan`; without effect on anything else."""
 
     sizes: tuple[SizeHint, ...] = Field((), description="Sizes of models that are not at hand.")
     corpus: CorpusHint | None = Field(None, description="Size of the corpus.")

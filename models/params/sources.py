@@ -86,13 +86,13 @@ class PicoTraining(Section):
     """Optimiser of the embedded sources and reward models."""
 
     lr: float = Field(3e-3, gt=0, description="Peak learning rate.")
-    batch_size: int = Field(32, ge=1, description="Rows a step.")
+    batch_size: int = Field(32, ge=1, description="Rows per step.")
     warmup_steps: int = Field(20, ge=0, description="Linear warm-up steps.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
 
 
 class PreferenceParams(Section):
-    """What the embedded reward models learn from: answers of the embedded sources, in addition to pairs made by rules.
+    """Training pairs of the embedded reward models from answers of the embedded sources, in addition to pairs from rules.
 
     The prompts are those of the sources' own pre-training: a reward model never judges one of them.
     """

@@ -1,4 +1,4 @@
-"""`teach`: what every source says (responses), how sure it is (signals), and who is best (rewards, advantage)."""
+"""`teach`: responses and signals of every source, and selection of winners (rewards, advantage)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -171,7 +171,7 @@ class AdvantageParams(Section):
 
     ce_unit: Literal["byte", "token"] = Field(
         "byte",
-        description="Cross-entropy per byte of the same text (fair across tokenizers), or per token as the ancestors.",
+        description="Cross-entropy per byte of the same text (fair across tokenizers), or per token as in FuseLLM.",
     )
 
 
@@ -181,7 +181,7 @@ class TeachParams(Section):
     responses: ResponseParams = Field(default_factory=ResponseParams, description="Answers of the sources.")
     signals: SignalParams = Field(default_factory=SignalParams, description="Distributions of the sources.")
     rewards: RewardParams = Field(description="Votes on the answers.")
-    advantage: AdvantageParams = Field(default_factory=AdvantageParams, description="Who is best.")
+    advantage: AdvantageParams = Field(default_factory=AdvantageParams, description="Selection of the winning source.")
     shard_size: int = Field(256, ge=1, description="Examples per shard, the unit of resume.")
     prompt_overflow: Literal["truncate_left", "error"] = Field(
         "truncate_left",

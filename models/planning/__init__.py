@@ -1,1 +1,1 @@
-"""What a run will need, before it starts."""
+"""Estimates of memory, disk and computation of a run before it starts."""

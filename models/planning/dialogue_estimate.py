@@ -1,4 +1,4 @@
-"""What a run of the dialogue half will need, before it starts: disk, memory and computing of each stage.
+"""Estimates of the dialogue pipeline's disk, memory and computation per stage.
 
 Counted are real tokens without padding: a long context in a batch makes it dearer. Memory is counted for the longest texts that
 the params allow. Host memory, device memory and `StageEstimate` are those of `models.planning.fusion_estimate`.

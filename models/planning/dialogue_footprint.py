@@ -20,7 +20,7 @@ _PROBABILITY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a T5 reads and writes for one turn.
+    """Input and output lengths of a T5 for one turn.
 
     Attributes:
         passages: W.
@@ -128,7 +128,7 @@ class DialogueModels:
     Attributes:
         encoder: The retriever's encoder.
         generator: The T5; `num_layers` are those of its encoder, its decoder has as many.
-        num_encoders: 2 where contexts and entities have encoders of their own.
+        num_encoders: 2 if contexts and entities have separate encoders.
         in_context: Further generators by name; those behind an endpoint are absent.
     """
 
@@ -188,12 +188,12 @@ class DialogueSize:
 
         Args:
             cfg: K, budgets, meta knowledge.
-            variant: How meta knowledge is told.
+            variant: How meta knowledge is given.
             negative: With the negative entity, as in training.
         """
         context = min(self.context_tokens, cfg.generator.max_context_tokens)
-        told = self.entity_tokens + _META_TOKENS[variant] * len(cfg.meta_knowledge.kinds)
-        entity = min(told, cfg.generator.max_entity_tokens)
+        with_meta = self.entity_tokens + _META_TOKENS[variant] * len(cfg.meta_knowledge.kinds)
+        entity = min(with_meta, cfg.generator.max_entity_tokens)
         response = min(self.response_tokens + 1, cfg.generator.max_response_tokens)
         return _reading(cfg, self.width(cfg, negative=negative), context, entity, response)
 

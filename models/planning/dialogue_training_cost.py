@@ -1,4 +1,4 @@
-"""What joint training costs: forward passes of one turn, refreshes, validation, memory of a micro-batch."""
+"""Cost model of joint training: forward passes of one turn, refreshes, validation, memory of a micro-batch."""
 
 from dataclasses import dataclass, field, replace
 

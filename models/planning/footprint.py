@@ -1,4 +1,4 @@
-"""How big a model's parts and a corpus are, and how much computing their tokens cost: the formulas behind the estimates."""
+"""Formulas behind the estimates: sizes of models and corpora, and computation per token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ STATE_BYTES: dict[Recipe, int] = {"float32": 4 + 4 + 8, "bfloat16_autocast": 4 +
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What the formulas need of a model.
+    """Model dimensions used by the formulas.
 
     Attributes:
         num_parameters: P.
@@ -151,7 +151,7 @@ class CorpusSize:
         longest_bytes: UTF-8 bytes of the longest prompt with its response; None = unknown.
         longest_row: The same in tokens, where it has been counted.
         longest_prompt: Tokens of the longest prompt, where they have been counted.
-        extra_bytes: What `prepare` writes besides: rows that embedded sources are trained on.
+        extra_bytes: Further output of `prepare`: rows that embedded sources are trained on.
         num_prompts_only: Training prompts without a ground truth.
     """
 

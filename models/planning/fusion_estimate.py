@@ -1,4 +1,4 @@
-"""What a run of the fusion pipeline will need, before it starts: disk, memory and computing of each stage.
+"""Estimates of the fusion pipeline's disk, memory and computation per stage.
 
 Host memory is the main memory of the machine, device memory that of one accelerator; on a CPU both come from the same memory.
 Peaks are per machine (host) and per process (device). The formulas stand in `models.planning.footprint`.
@@ -38,7 +38,7 @@ PROCESS_BYTES = 690_000_000
 LIGHT_PROCESS_BYTES = 300_000_000
 """The same without torch, as `prepare` runs."""
 START_SECONDS = 3.0
-"""What a stage takes before it computes: libraries, models, records (measured: 2 to 4 s)."""
+"""Start-up time of a stage: libraries, models, records (measured: 2 to 4 s)."""
 _ROW_BYTES = 150
 """JSON around a prompt, a response or a score: names, ids, quotes."""
 _SCORED_BYTES = 280
@@ -51,7 +51,7 @@ _SCATTERED = 1.5
 
 @dataclass(frozen=True, slots=True)
 class StageEstimate:
-    """What one stage needs.
+    """Resources of one stage.
 
     Attributes:
         stage: Its name.
@@ -59,10 +59,10 @@ class StageEstimate:
         host_bytes: Peak of main memory.
         device_bytes: Peak of one process on its device.
         flops: Floating-point operations over all processes.
-        resume_bytes: What of `disk_bytes` is resume state, deleted when the result is safe.
+        resume_bytes: Part of `disk_bytes` that is resume state, deleted when the result is safe.
         layer_calls: Passes through one layer that wait for each other (steps × layers): with small models and while generating,
             starting them takes longer than what they compute.
-        fixed_seconds: What takes time whatever the machine computes, besides `START_SECONDS`.
+        fixed_seconds: Time independent of the machine's speed, besides `START_SECONDS`.
         judging: What it asks of judges behind endpoints, where each answer is graded at the first reply.
     """
 
@@ -108,7 +108,7 @@ def estimate_stages(
         methods: Presets, or names of `fusion.schedules`.
         reward_models: Sizes of the reward models.
         pretrain_tokens: Tokens each source is trained on in `sources`; 0 = sources are taken as they are.
-        in_place: Sources whose folders are used where they lie: nothing is written for them.
+        in_place: Sources whose folders are used in place: nothing is written for them.
         processes: Processes of `fuse`.
         fsdp: Weights and optimiser are sharded over them.
         on_cpu: Models run on the processor, out of main memory.

@@ -21,7 +21,7 @@ _CLOSE = "<!-- /results -->"
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A block that does not show what its result file says."""
+    """A document block that differs from its result file."""
 
     document: Path
     block: str
@@ -38,7 +38,7 @@ def render_result(result: Result, *, where: Mapping[str, str] | None = None, col
     Args:
         result: The measured figures.
         where: Column → value (as text) that rows must have, or several, separated by `|`.
-        columns: Columns behind the name; None for those that differ between the rows.
+        columns: Columns after the name; None for those that differ between the rows.
 
     Raises:
         DataError: No row matches, or a column does not exist.
@@ -83,10 +83,10 @@ def matching_rows(result: Result, where: Mapping[str, str]) -> list[ResultRow]:
 def _measured(result: Result, rows: Iterable[ResultRow]) -> str:
     """Return commit and date of the rows, or those of the oldest and the newest."""
     stamps = dict.fromkeys(str(row.more.get("measured") or f"{result.date} {result.commit}") for row in rows)
-    told = [(date, short_commit(commit)) for date, _, commit in (stamp.partition(" ") for stamp in stamps)]
-    told.sort(key=lambda stamp: stamp[0])
-    (first, oldest), (last, newest) = told[0], told[-1]
-    if len(told) == 1:
+    dated = [(date, short_commit(commit)) for date, _, commit in (stamp.partition(" ") for stamp in stamps)]
+    dated.sort(key=lambda stamp: stamp[0])
+    (first, oldest), (last, newest) = dated[0], dated[-1]
+    if len(dated) == 1:
         return f"commit {oldest}, {first}"
     return f"commits {oldest} ({first}) to {newest} ({last})"
 
@@ -125,7 +125,7 @@ def update_documents(documents: Iterable[Path], *, results: Path) -> list[Path]:
 
 
 def check_documents(documents: Iterable[Path], *, results: Path) -> list[Stale]:
-    """Return the blocks that do not show what their result files say; changes nothing."""
+    """Return the document blocks that differ from their result files; changes nothing."""
     stale = []
     for document in documents:
         old = document.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Figures printed in the MK-TOD paper (Tables 1 and 2), to stand beside measured ones.
+"""Figures printed in the MK-TOD paper (Tables 1 and 2), for comparison with measured ones.
 
 They are single runs with pre-trained T5 or gpt-3.5-turbo, BLEU by multi-bleu.perl, Recall@7 by value (that of gpt-3.5-turbo
 belongs to the retriever trained with T5-base).
@@ -15,7 +15,7 @@ class PaperRow:
 
     Attributes:
         system: As the paper names it.
-        base: What generates.
+        base: The generator.
         bleu: BLEU, multi-bleu.perl.
         entity_f1: Entity F1, percent.
         recall_value_7: Recall@7, percent.

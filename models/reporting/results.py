@@ -24,13 +24,13 @@ class ResultRow:
     """One measured figure.
 
     Attributes:
-        name: What was measured, or on what.
+        name: The measured quantity or its subject.
         value: The figure.
         unit: Its unit; empty if it has none.
         low: Lower end of its interval, if it has one.
         high: Upper end.
         num: How many examples, repetitions or the like it rests on.
-        more: Further columns (family, metric, device, …); they appear in tables behind the name.
+        more: Further columns (family, metric, device, …); they appear in tables after the name.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ResultRow:
     more: Mapping[str, Scalar] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row with its further columns beside the fixed ones."""
+        """Return the row with its further columns next to the fixed ones."""
         fixed = dict(zip(_FIELDS, (self.name, self.value, self.unit, self.low, self.high, self.num), strict=True))
         return fixed | dict(self.more)
 
@@ -59,11 +59,11 @@ class Result:
 
     Attributes:
         name: File name without suffix: lower case, digits, hyphens.
-        command: What to run to get them again.
+        command: Command that reproduces them.
         commit: Commit of the code.
         date: ISO date of the measurement.
         rows: The figures.
-        note: What a reader must know about all of them; stands under each of their tables. Empty for nothing.
+        note: Note on all of them, shown below each of their tables; may be empty.
     """
 
     name: str
@@ -83,7 +83,7 @@ def write_result(folder: Path, result: Result) -> Path:
     """Write `folder/<name>.json`, one row a line and in a fixed order for readable diffs; returns the path.
 
     Raises:
-        DataError: The name is no file name, there are no rows, or a figure is not finite.
+        DataError: The name is not a valid file name, there are no rows, or a figure is not finite.
     """
     problems = list(_problems(result))
     if problems:
@@ -106,7 +106,7 @@ def read_result(path: Path) -> Result:
     """Read what `write_result` wrote.
 
     Raises:
-        ArtifactError: The file is missing or no such result; names it.
+        ArtifactError: The file is missing or not such a result; names it.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ def read_result(path: Path) -> Result:
     except FileNotFoundError as err:
         raise ArtifactError(f"The result file `{path}` must exist, but does not. Run the command that measures it.") from err
     except (KeyError, TypeError, ValueError) as err:
-        raise ArtifactError(f"`{path}` is no result file ({err!r}). Run the command that measures it again.") from err
+        raise ArtifactError(f"`{path}` is not a result file ({err!r}). Run the command that measures it again.") from err
 
 
 def table_result_rows(rows: Iterable[TableRow]) -> tuple[ResultRow, ...]:

@@ -97,7 +97,7 @@ def forget_teach(project: Sandbox) -> None:
 CASES = {
     "bad records": Case(
         (
-            r"3 records are malformed; mend them, or set `corpus.on_bad_record` to `skip`",
+            r"3 records are malformed; correct them, or set `corpus.on_bad_record` to `skip`",
             r"data/mine.jsonl:2 must be one JSON object a line, but is malformed at column 22 \(",
             r"data/mine.jsonl:3 must have text in `output`, but is '  '",
             r"data/mine.jsonl:4 must have a unique id, but is the same as data/mine.jsonl:1\. Rename",

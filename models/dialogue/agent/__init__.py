@@ -1,1 +1,1 @@
-"""The dialogue agent: retrieve, say what is known, answer."""
+"""The dialogue agent: retrieval, meta knowledge and response generation at run time."""

@@ -1,4 +1,4 @@
-"""The dialogue agent: retrieve entities for a context, say what is known about them, generate the response."""
+"""The dialogue agent: retrieve entities for a context, attach meta knowledge, generate the response."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 
 @dataclass(frozen=True, slots=True)
 class AgentReply:
-    """A response and what it rests on.
+    """A response with the entities it is based on.
 
     Attributes:
         text: The response.
@@ -106,7 +106,7 @@ class DialogueAgent:
             context: Utterances, oldest first, the user's last; texts by turns, or messages with `role` and `content`.
             within: KB rows to retrieve from; None = all.
             domain: Domain, where known (for demonstrations).
-            dynamic: What a real-time query gave.
+            dynamic: Results of a real-time query.
 
         Raises:
             DataError: The context does not end with the user.

@@ -48,7 +48,7 @@ class LiveAgent:
         """Change the knowledge base and return the agent that has it; only new texts are embedded.
 
         Raises:
-            ArtifactError: There is no folder to keep changes in.
+            ArtifactError: There is no folder to store changes in.
             DataError: The changes do not fit the knowledge base.
         """
         state = self._state

@@ -53,7 +53,7 @@ def load_agent(
         responder: Another generator to read what is retrieved; None = the trained one.
 
     Raises:
-        ArtifactError: The folder is no finished training.
+        ArtifactError: The folder is not a finished training run.
         RetrievalError: The saved index is of another encoder or knowledge base.
     """
     record = _read_meta(variant)

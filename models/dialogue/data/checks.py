@@ -1,4 +1,4 @@
-"""Rules that turns and knowledge bases keep whatever reader they come from, and their counts and lengths."""
+"""Validation of turns and knowledge bases of every reader, and their statistics."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ class TurnChecks:
         """Start without a dialogue.
 
         Args:
-            kb: What turns may name.
+            kb: The knowledge base that turns refer to.
             log: Receives the malformed turns.
         """
         self._kb, self._log = kb, log
@@ -77,7 +77,7 @@ class TurnChecks:
 
 @dataclass(slots=True)
 class SplitStats:
-    """Tally of one split; what it keeps does not grow with the number of turns."""
+    """Statistics of one split, in memory independent of the number of turns."""
 
     dialogues: int = 0
     domains: Counter[str] = field(default_factory=Counter)

@@ -68,10 +68,10 @@ class KnowledgeBase:
 
 @dataclass(frozen=True, slots=True)
 class KbChanges:
-    """What changes in a knowledge base; each id may occur once.
+    """Changes to a knowledge base; each id may occur once.
 
     Attributes:
-        add: Entities with ids of their own.
+        add: Entities with new ids.
         update: Entities that take the place of those with their ids.
         remove: Ids of entities that leave.
     """
@@ -89,7 +89,7 @@ def changed_attributes(row: object) -> dict[str, str]:
     """Return the attributes of an entity that a request gives, by the rules of the readers: missing values are absent.
 
     Raises:
-        BadRecord: It is no object of texts and numbers, two names are one, or the first attribute (the name) has no text.
+        BadRecord: It is not an object of texts and numbers, two names coincide, or the first attribute (the name) is blank.
     """
     attributes = attributes_of(row, within="attributes")
     assert isinstance(row, Mapping)

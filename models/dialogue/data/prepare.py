@@ -39,12 +39,12 @@ def prepare_dialogues(cfg: DialoguesParams, *, root: Path, out: Path, sink: Metr
         sink: Receives the progress and the counts.
 
     Returns:
-        What `stats.json` holds: the setting, the knowledge base, each split, and how many records were left out and why.
+        The content of `stats.json`: the setting, the knowledge base, each split, and excluded records by reason.
 
     Raises:
         DataError: Malformed records (all of them at once) unless they are to be skipped, a missing or damaged file, or a split
             without a turn.
-        ParamsError: The data set cannot be used as the params say.
+        ParamsError: The data set does not support the params.
     """
     source = _READERS[cfg.kind](cfg, root=root)
     source = replace(source, stream=_limited(source, cfg.limit)) if cfg.limit else source
@@ -91,7 +91,7 @@ def _limited(source: DialogueSource, limit: int) -> Callable[[Split], Iterator[T
 
 
 def _for_setting(turns: Iterator[Turn], cfg: DialoguesParams) -> Iterator[Turn]:
-    """In the large-scale setting no turn has a knowledge base of its own, whatever its data set has."""
+    """Drop the knowledge bases of single turns in the large-scale setting."""
     return turns if cfg.setting == "condensed" else (replace(turn, kb=()) for turn in turns)
 
 
@@ -106,7 +106,7 @@ def _stop_if_bad(source: DialogueSource, splits: Mapping[str, Any], cfg: Dialogu
     count = source.log.left_out["malformed"]
     if count and cfg.on_bad_record == "error":
         records = "1 record is" if count == 1 else f"{count} records are"
-        raise DataError(f"{records} malformed; mend them, or set `dialogues.on_bad_record` to `skip`", source.log.problems)
+        raise DataError(f"{records} malformed; correct them, or set `dialogues.on_bad_record` to `skip`", source.log.problems)
     empty = [split for split in splits if not splits[split]["turns"]]
     if empty:
         seen = f"0 (left out: {dict(source.log.left_out)})"

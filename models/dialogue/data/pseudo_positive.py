@@ -1,4 +1,4 @@
-"""Which entity a system turn speaks of, found by its values (App. D of MK-TOD), over an index from values to rows.
+"""Pseudo positives: the entity a system turn refers to, found by its values (App. D of MK-TOD) in an index from values to rows.
 
 The cost of a turn is that of its words, of the entities that share a rare value with it, and of the combinations of common
 values that occur; not of the knowledge base, however many entities share a value.
@@ -20,27 +20,27 @@ from models.dialogue.data.value_finder import ValueFinder, matchable
 Ints = npt.NDArray[np.int64]
 # Values that are answers rather than properties: they stand in half of all responses.
 _ANSWERS = frozenset({"yes", "no"})
-# From this share of unambiguous values on, an attribute tells entities apart (phone, address, postcode, but not food).
+# From this share of unambiguous values on, an attribute distinguishes entities (phone, address, postcode, but not food).
 _IDENTIFYING = 0.25
-# "the gandhi" is also called "gandhi", but "place" says nothing of "the place".
+# "the gandhi" is also called "gandhi", but "place" does not refer to "the place".
 _LONG_WORD = 6
 # A value is common from so many rows on (and from twice the root of all rows): its rows are looked at by combination.
 _COMMON = 64
 
 
 class ValueIndex:
-    """Where the values of a knowledge base stand: value → rows, and row → values. N entities, R rows asked for.
+    """Inverted index of a knowledge base: value → rows, and row → values. N entities, R requested rows.
 
     Values count once for each entity and are compared as `matchable` texts of whole words; each has a number.
 
     Attributes:
         kb: The knowledge base.
-        unique_values: Values that entities of one name only have, of attributes that tell entities apart (at least a quarter of
+        unique_values: Values that entities of one name only have, of attributes that distinguish entities (at least a quarter of
             the entities have such a value): an address or a phone number, but not the one entity's kind of food.
     """
 
     def __init__(self, kb: KnowledgeBase) -> None:
-        """Index all values: 16 bytes for each value of a row, besides the distinct values themselves."""
+        """Index all values: 16 bytes per value of a row, plus the distinct values themselves."""
         self.kb = kb
         self._values, self._names = ValueFinder(), ValueFinder()
         rows, values, attributes = self._cells()
@@ -94,7 +94,7 @@ class ValueIndex:
         return np.isin(self._name_of[rows], names)
 
     def rows_named(self, texts: Iterable[str]) -> list[int]:
-        """Return the rows whose names stand in the texts, in the order in which they are first named."""
+        """Return the rows whose names occur in the texts, in order of first mention."""
         rows: dict[int, None] = {}
         for text in texts:
             for *_, name in self._names.longest_spans(matchable(text)):
@@ -170,7 +170,7 @@ class ValueIndex:
 
 
 def pseudo_positive(turn: Turn, index: ValueIndex, *, rows: Sequence[int] | None = None) -> int | None:
-    """Return the row of the entity that the turn most likely speaks of, or None where the response holds no value of any.
+    """Return the row of the entity that the turn most likely refers to, or None if the response has no value of any.
 
     The order: name in the response, most values in the response, name in the context, most values in the context, lowest row
     (of `rows`: first one). An API query speaks of no entity.
@@ -184,13 +184,13 @@ def pseudo_positive(turn: Turn, index: ValueIndex, *, rows: Sequence[int] | None
     if turn.kind == "api_call" or not len(said):
         return None
     names = index.names_in(turn.response)
-    told = index.values_in(*turn.context)
-    left = index.candidates(np.union1d(said, told)) if rows is None else np.asarray(rows, dtype=np.int64)
+    in_context = index.values_in(*turn.context)
+    left = index.candidates(np.union1d(said, in_context)) if rows is None else np.asarray(rows, dtype=np.int64)
     left = left[index.hits(left, said) > 0]
     left = _best(left, index.named(left, names))
     left = _best(left, index.hits(left, said))
     left = _best(left, index.named(left, index.names_in(*turn.context)))
-    left = _best(left, index.hits(left, told))
+    left = _best(left, index.hits(left, in_context))
     return int(left[0]) if len(left) else None
 
 

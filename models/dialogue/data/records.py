@@ -49,7 +49,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One system turn of a dialogue: what it was said after, what the reference says, what it speaks of.
+    """One system turn of a dialogue: context, reference response, and the entities it refers to.
 
     Only `context`, `dynamic` and (in the condensed setting) `kb` are known when the system must answer; all else is for
     training and scoring.
@@ -59,13 +59,13 @@ class Turn:
         dialogue: Dialogue id.
         turn: 0-based index of the system turn.
         domain: Domain of the dialogue.
-        kind: `response`, or `api_call` (the system's output is a query line of its own, as in CamRest676).
+        kind: `response`, or `api_call` (the system's output is a separate query line, as in CamRest676).
         context: Utterances before this turn, oldest first, the user's first; user and system take turns.
         response: Reference response, lower case, blanks for underscores.
         gold_values: Attribute values annotated (or found) in the response.
         gold_entities: Ids of the entities that the response names, or that are known to be meant; empty where unknown.
         kb: Ids of the dialogue's own (condensed) knowledge base; empty where it has none.
-        dynamic: What a real-time query gave and belongs to no entity: `ref` (booking), `choice` (number of options). In prepared
+        dynamic: Results of a real-time query that belong to no entity: `ref` (booking), `choice` (number of options). In prepared
             data only what has been issued up to and with this turn's answer (`models.dialogue.data.dynamic_values`).
         first_mention: Whether the response names an entity that the context has not named.
     """
@@ -123,7 +123,7 @@ KB, VALUES, STATS = "kb.jsonl", "values.json", "stats.json"
 
 
 def write_turns(path: Path, turns: Iterable[Turn]) -> int:
-    """Write turns, one a line; return their number."""
+    """Write turns as JSON lines; return their number."""
     return write_json_lines(path, (turn.to_json() for turn in turns))
 
 
@@ -131,13 +131,13 @@ def read_turns(path: Path) -> Iterator[Turn]:
     """Yield the turns of a file.
 
     Raises:
-        ArtifactError: A line is no turn; names file and line.
+        ArtifactError: A line is not a turn; names file and line.
     """
     return read_json_lines(path, Turn.from_json, what="turn")
 
 
 def write_kb(path: Path, entities: Iterable[Entity]) -> int:
-    """Write entities, one a line; return their number."""
+    """Write entities as JSON lines; return their number."""
     return write_json_lines(path, (entity.to_json() for entity in entities))
 
 
@@ -145,7 +145,7 @@ def read_kb(path: Path) -> Iterator[Entity]:
     """Yield the entities of a file.
 
     Raises:
-        ArtifactError: A line is no entity; names file and line.
+        ArtifactError: A line is not an entity; names file and line.
     """
     return read_json_lines(path, Entity.from_json, what="entity")
 
@@ -156,7 +156,7 @@ def splits_of(data: Path) -> dict[str, Path]:
 
 
 class TurnFile(Sequence[Turn]):
-    """A file of `write_turns` by index; what is kept is its line offsets, mapped from the file beside it."""
+    """Random access to a file of `write_turns` through memory-mapped line offsets."""
 
     def __init__(self, path: Path) -> None:
         """Open the file.
@@ -182,7 +182,7 @@ class TurnFile(Sequence[Turn]):
         """Read a turn, or those of a slice.
 
         Raises:
-            ArtifactError: A line is no turn; names file and line.
+            ArtifactError: A line is not a turn; names file and line.
         """
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]

@@ -1,4 +1,4 @@
-"""Finds known values in a text as whole words, at the cost of the text's words, whatever the number of values."""
+"""Search for known values in text as whole words, in time linear in the text and independent of the number of values."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class ValueFinder:
         return iter(self._numbers)
 
     def add(self, value: str, number: int | None = None) -> int:
-        """Add a value that is not empty, with a number of its own if none is given; return its number."""
+        """Add a non-empty value, with a new number if none is given; return its number."""
         if value not in self._numbers:
             self._numbers[value] = len(self._numbers) if number is None else number
             first, *rest = value.split()

@@ -1,4 +1,4 @@
-"""What a response generator is given and gives back, trained or not: only what is known when the system must answer."""
+"""Interface of response generators: inputs known at the time of the response, answers, and the responder protocol."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
@@ -29,7 +29,7 @@ class DialogueItem:
         domain: Domain of the dialogue; "" where unknown.
         context: Utterances so far, oldest first, the user's first and last.
         entities: Retrieved entities, best first.
-        dynamic: What a real-time query gave (`ref`, `choice`).
+        dynamic: Results of a real-time query (`ref`, `choice`).
     """
 
     id: str
@@ -51,7 +51,7 @@ class DialogueItem:
 
 @dataclass(frozen=True, slots=True)
 class PromptCuts:
-    """What had to be left out of prompts to fit them, in the order in which it goes.
+    """Counts of parts dropped to fit prompts, in the order in which they are dropped.
 
     Attributes:
         demonstrations: Demonstrations (least similar first).
@@ -86,7 +86,7 @@ class Answer:
         num_prompt_tokens: Tokens read, as the generator (or its server) counts.
         num_tokens: Tokens written, without the end token.
         finish: `eos`, or `length` where the longest response ended it, or `content_filter`.
-        cuts: What did not fit into the prompt.
+        cuts: Parts that did not fit into the prompt.
         problem: Why an endpoint gave no answer; "" where it gave one.
     """
 

@@ -26,9 +26,9 @@ def _is_mark(token: str) -> bool:
 class CausalResponder:
     """Answers greedily through the model's own chat template.
 
-    A context shorter than the lengths asked for is no error: the response gets at most half of it, the prompt the rest, and what
-    does not fit is cut and counted (`Answer.cuts`). A template that refuses a system message gets the instructions in the first
-    user message.
+    A context shorter than the lengths requested is not an error: the response gets at most half of it, the prompt the rest;
+    what does not fit is cut and counted (`Answer.cuts`). If a template rejects system messages, the instructions go into the
+    first user message.
     """
 
     def __init__(self, source: LoadedSource, in_context: InContext, *, batch_size: int = 8) -> None:
@@ -61,7 +61,7 @@ class CausalResponder:
         """Return one answer for each item, in order.
 
         Raises:
-            NumericsError: The model's logits are no numbers.
+            NumericsError: The model's logits are NaN.
         """
         fitted = self._in_context.fit(items, count=self._count)
         prompts = [PromptItem(item.id, chat.messages) for item, chat in zip(items, fitted, strict=True)]

@@ -75,7 +75,7 @@ class DemonstrationPool:
     """
 
     def __init__(self, turns: Iterable[Turn], *, retrieve: Retrieve | None = None, num_entities: int = 3) -> None:
-        """Read the turns; API calls are no demonstrations of a response.
+        """Read the turns; API calls do not demonstrate a response.
 
         Args:
             turns: Training turns.

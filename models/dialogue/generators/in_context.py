@@ -47,9 +47,9 @@ class ChatPrompt:
     def fit(self, item: DialogueItem, demonstrations: Sequence[Demonstration], *, count: Count, max_tokens: int) -> FittedChat:
         """Write the longest prompt of at most `max_tokens` tokens, as `count` counts a list of messages.
 
-        What does not fit goes in this order: demonstrations from the least similar, entities from the lowest rank down to the
-        first, utterances from the oldest down to the last, the instructions, the first entity, the first words of the last
-        utterance. A budget too small for a single word gives that word: the prompt is then longer than asked.
+        Parts that do not fit are dropped in this order: least similar demonstrations, entities from the lowest rank up to
+        the second, utterances from the oldest up to the last but one, the instructions, the first entity, the first words of the
+        last utterance. At least one word is kept, even if the prompt then exceeds the budget.
         """
         steps = list(_ever_smaller(item, len(demonstrations)))
         place = bisect_left(steps, True, key=lambda c: count(self.messages(item, demonstrations, cuts=c)) <= max_tokens)
@@ -130,12 +130,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InContext:
-    """What every generator with a prompt needs.
+    """Settings shared by generators that use a prompt.
 
     Attributes:
         prompt: How a turn is written.
         pool: Training turns to choose demonstrations from; None = none are shown.
-        demonstrations: Demonstrations in a prompt.
+        demonstrations: Number of demonstrations in a prompt.
         max_prompt_tokens: Longest prompt.
         max_new_tokens: Longest response.
     """

@@ -37,9 +37,9 @@ def request_key(model: str, messages: Sequence[Message], options: Mapping[str, o
 class AnswerCache:
     """An append-only file of answers by request, safe to share between threads of one process; a context manager.
 
-    A line is on the disk (fsync) before its answer is used. Lines that are no answers (torn by a crash, or harmed) are dropped
-    when the file is opened: their requests are sent again. Use a folder of its own for each endpoint: the same model name may be
-    another model elsewhere.
+    A line is on the disk (fsync) before its answer is used. Lines that are not answers (truncated or damaged) are dropped when
+    the file is opened: their requests are sent again. Use a separate folder for each endpoint: the same model name may be another
+    model elsewhere.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +98,7 @@ class AnswerCache:
                 continue
             kept.append(line)
         if kept != lines:
-            _log.warning("`%s`: %d lines are no answers; their requests are sent again.", self.path, len(lines) - len(kept))
+            _log.warning("`%s`: %d lines are not answers; their requests are sent again.", self.path, len(lines) - len(kept))
             write_atomic(self.path, b"".join(kept))
         return answers
 
@@ -148,7 +148,7 @@ CountText = Callable[[str], int]
 
 
 def bytes_as_tokens(text: str) -> int:
-    """Estimate the tokens of a text: one for each 4 bytes, rounded up."""
+    """Estimate the number of tokens of a text: one per 4 bytes, rounded up."""
     return -(-len(text.encode()) // 4)
 
 
@@ -194,7 +194,7 @@ class OpenAiResponder:
             client: The endpoint.
             in_context: How its prompts are made.
             cache: Where answers are kept; None = nowhere.
-            requests_per_minute: Rate limit of first attempts; 0 = none. (Retries wait as the server says.)
+            requests_per_minute: Rate limit of first attempts; 0 = none. (Retries wait as the server requests.)
             count_text: Tokens of a text, to fit prompts; None = `text_counter` of the client's model.
         """
         self._client, self._in_context, self._cache = client, in_context, cache

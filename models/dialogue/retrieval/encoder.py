@@ -54,7 +54,7 @@ class Retriever(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
@@ -73,12 +73,12 @@ class Retriever(nn.Module):
         return reps
 
     def context_text(self, context: Sequence[str]) -> str:
-        """What the context encoder reads."""
+        """Return the input text of the context encoder."""
         cfg = self.cfg
         return context_text(context, max_utterances=cfg.max_utterances, role_marks=cfg.role_marks, normalised=cfg.normalise)
 
     def entity_text(self, entity: Entity) -> str:
-        """What the entity encoder reads."""
+        """Return the input text of the entity encoder."""
         cfg = self.cfg
         return entity_text(entity, attributes=cfg.attributes, domain=cfg.domain, normalised=cfg.normalise)
 
@@ -134,7 +134,7 @@ class Retriever(nn.Module):
             encoders = [_empty_encoder(settings["architecture"]) for _ in range(settings["num_towers"])]
             retriever = cls(RetrieverParams.model_validate(settings["cfg"]), tokeniser, encoders=encoders)
             retriever.load_state_dict(load_file(str(folder / WEIGHTS)))
-        except Exception as err:  # tokenizers and safetensors raise bare Exceptions of their own
+        except Exception as err:  # tokenizers and safetensors raise bare Exceptions
             raise ArtifactError(f"`{folder}` must hold a saved retriever, but cannot be read ({err}). Train it again.") from err
         return retriever.to(device).eval()
 
@@ -151,8 +151,8 @@ def build_retriever(cfg: RetrieverParams, *, texts: Iterable[str], root: Path) -
 
     Args:
         cfg: The section `retriever`.
-        texts: What the tokenizer of `pico` is trained on (training contexts, entity texts); other encoders do not read it.
-        root: What relative folders start at.
+        texts: Training texts of the `pico` tokenizer (contexts, entity texts); unused by other encoders.
+        root: Base of relative folders.
 
     Raises:
         ParamsError: A hub name without a revision, or lengths beyond the encoder's positions.

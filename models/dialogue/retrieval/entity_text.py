@@ -1,4 +1,4 @@
-"""What the encoders read: an entity and a dialogue context as plain text."""
+"""Input texts of the encoders: entities and dialogue contexts as plain text."""
 
 from collections.abc import Sequence
 

@@ -28,7 +28,7 @@ class EntityChanges:
         rows: Rows with another text than before, or none before, rising, int64[M].
         moved: Whether that text stood in another row before, bool[M].
         origins: That row, int64[M]; any number where it did not.
-        removed: Rows behind the present last one, int64[R].
+        removed: Rows after the current last one, int64[R].
         num_before: Rows before.
     """
 
@@ -73,7 +73,7 @@ class KbIndex:
     Attributes:
         index: Its ids are the rows 0 to N − 1.
         texts: Digest of what the encoder reads of each entity, uint8[N, 16].
-        kb_digest: The knowledge base of `texts`; once the index was carried over to another one, this is no longer its.
+        kb_digest: Digest of the knowledge base of `texts`; outdated once the index is moved to another one.
         num_embedded: Entities that were embedded to make it.
     """
 
@@ -109,7 +109,7 @@ def build_kb_index(
 
 
 def load_kb_index(folder: Path, *, encoder: str, device: str = "cpu") -> KbIndex:
-    """Load what `KbIndex.save` wrote, of whatever knowledge base, into memory, where it can be changed.
+    """Load an index saved by `KbIndex.save`, of any knowledge base, into memory, where it can be modified.
 
     Args:
         folder: The folder.
@@ -128,7 +128,7 @@ def load_kb_index(folder: Path, *, encoder: str, device: str = "cpu") -> KbIndex
         raise RetrievalError(f"`{path}` cannot be read ({err!r}). Build the index again.") from err
     owner = _owner(encoder, record.kb_digest)
     if rows.shape != (record.count + 1, _BYTES) or not np.array_equal(rows[:1], owner):
-        raise RetrievalError(f"`{path}` does not belong to the index beside it. Build the index again.")
+        raise RetrievalError(f"`{path}` does not belong to the index next to it. Build the index again.")
     return KbIndex(index, rows[1:], record.kb_digest, 0)
 
 
@@ -197,5 +197,5 @@ def _indexed(cfg: IndexParams, e_reps: Floats, *, encoder_digest: str, kb_digest
 
 
 def _owner(encoder: str, kb: str) -> Texts:
-    """Return the line that says which index the digests belong to, uint8[1, 16]."""
+    """Return the row that identifies the index of the digests, uint8[1, 16]."""
     return np.frombuffer(hashlib.blake2b(f"{encoder} {kb}".encode(), digest_size=_BYTES).digest(), dtype=np.uint8)[None]

@@ -23,13 +23,13 @@ _STYLES: dict[Variant, MetaStyle] = {"none": "none", "prefix": "prefix", "prompt
 
 @dataclass(frozen=True, slots=True)
 class EntityMeta:
-    """What is known about one retrieved entity.
+    """Meta knowledge about one retrieved entity.
 
     Attributes:
         rank: Place in the retrieval order, from 1 on.
         score: Retrieval score (cosine).
         seen: Whether the dialogue has mentioned the entity.
-        negative: The negative entity (§3.5): always told as other, low confidence, new.
+        negative: The negative entity (§3.5): always described as other, low confidence, new.
     """
 
     rank: int
@@ -47,7 +47,7 @@ class Kind(NamedTuple):
         prefix: Value → special token (Table 10), for T5 and chat models alike.
         prompt: Value → words for T5 (Table 11), which are worded to be of equal length in tokens.
         chat: Value → a sentence for chat models (Table 12).
-        explanation: What a chat model is told of the tokens (App. B.1, in our words).
+        explanation: Explanation of the tokens for chat models (App. B.1, in our words).
     """
 
     value: Callable[[EntityMeta, Edges], str]
@@ -77,7 +77,7 @@ KINDS: Mapping[MetaKind, Kind] = {
         negative="other",
         # "1th", "2th" … are printed so.
         prefix={rank: f"<{rank}th-entity>" for rank in _RANKS} | {"other": "<other-entity>"},
-        # What is beyond rank 5 shares the negative entity's.
+        # Ranks beyond 5 share the negative entity's prefix.
         prompt={rank: f"The top-{rank} recalled:" for rank in _RANKS} | {"other": "The negative entity recalled:"},
         chat={rank: f"this entity is top-{rank} important." for rank in _RANKS} | {"other": "this entity is not important."},
         explanation="<1th-entity> marks the most important entity, <2th-entity> the second most important one, and so on; an "
@@ -141,7 +141,7 @@ class MetaKnowledge:
     Attributes:
         style: `prefix` (Table 10) or `prompt` (Table 11) before the entities of T5; `chat_prefix` (Table 10, explained once
             by `chat_explanation`) or `chat_prompt` (Table 12) for chat models; `none`: nothing.
-        kinds: Kinds written, in the order of the params; chat styles have an order of their own.
+        kinds: Kinds written, in the order of the params; chat styles have a fixed order.
         edges: Scores from which confidence is middle, and high.
     """
 
@@ -193,7 +193,7 @@ class MetaKnowledge:
         return tuple(token for kind in known for token in KINDS[kind].prefix.values())
 
     def chat_explanation(self) -> str:
-        """Return what a chat model is told about the prefix tokens (App. B.1); empty for other styles."""
+        """Return the explanation of prefix tokens for chat models (App. B.1); empty for other styles."""
         if self.style != "chat_prefix":
             return ""
         return " ".join([EXPLAIN_INTRODUCTION, *(KINDS[kind].explanation for kind in self.kinds)])
@@ -204,7 +204,7 @@ class MetaKnowledge:
         """Return the meta knowledge of every hit, by query.
 
         Args:
-            hits: What the retriever found.
+            hits: Search results of the retriever.
             kb: The knowledge base that the rows point into.
             contexts: Utterances before the turn of each query; nothing of the response is read.
             value_index: Of the same knowledge base; knows the values that only one entity has.

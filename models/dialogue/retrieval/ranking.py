@@ -1,4 +1,4 @@
-"""What a search returns: scored entities, best first, ties by KB row."""
+"""Search results: scored entities, best first, ties by KB row."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Hits:
     """The best entities of each query, best first; ties by row.
 
     Attributes:
-        rows: KB rows, int64[B, K]; −1 behind the `counts[b]` real ones where a session has fewer than K entities.
+        rows: KB rows, int64[B, K]; −1 after the `counts[b]` real ones if a session has fewer than K entities.
         scores: Their scores, float32[B, K]; −inf where the row is −1.
         counts: Real hits of each query, int64[B].
     """
@@ -76,7 +76,7 @@ def top_rows(scores: Floats, *, k: int) -> Rows:
 
 
 def session_rows(within: Sequence[Sequence[int]]) -> Rows:
-    """Return the distinct rows of each session, rising, as int64[B, W]; −1 behind them."""
+    """Return the distinct rows of each session in ascending order, int64[B, W], padded with −1."""
     sessions = [np.unique(np.asarray(rows, dtype=np.int64)) for rows in within]
     table = np.full((len(sessions), max((len(rows) for rows in sessions), default=0)), -1, dtype=np.int64)
     for line, rows in zip(table, sessions, strict=True):

@@ -46,7 +46,7 @@ class DialoguePair:
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """A metric of one system, its value in every resample [samples], and what it rests on."""
+    """A metric of one system, its value in every resample [samples], and its basis."""
 
     value: float
     draws: Floats
@@ -88,7 +88,7 @@ def read_columns(scores: Mapping[DialogueSystem, Iterable[DialogueRow]], *, coun
         count_api: Let API turns count, as the paper's CamRest figures do.
 
     Raises:
-        DataError: There is no row to score, or a turn stands twice.
+        DataError: There is no row to score, or a turn occurs twice.
     """
     names: dict[str, str] = {}
     columns = {system: TurnColumns.read(rows, count_api=count_api, names=names) for system, rows in scores.items()}
@@ -119,7 +119,7 @@ def aggregate(
         notes: What to know of a figure, by statistic without its k (`TurnScorer.notes`).
 
     Raises:
-        DataError: There is no row to score, or a turn stands twice.
+        DataError: There is no row to score, or a turn occurs twice.
     """
     how = resampling or Resampling()
     counted = _counted(scores, count_api)
@@ -172,8 +172,8 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
     warm, floors, best, unseen = ([s for s in systems if s.kind == k] for k in ("warm_start", "floor", "retriever", "unseen"))
     copies, spoken = ([s for s in systems if s.kind in kinds] for kinds in (("response_floor",), ("variant", "in_context")))
     by_name = {s.name: s for s in variants}
-    told = [s for s in systems if s.kind == "in_context" and s.meta_knowledge != NO_META]
-    untold = {(s.name, s.retriever): s for s in systems if s.kind == "in_context" and s.meta_knowledge == NO_META}
+    with_meta = [s for s in systems if s.kind == "in_context" and s.meta_knowledge != NO_META]
+    without_meta = {(s.name, s.retriever): s for s in systems if s.kind == "in_context" and s.meta_knowledge == NO_META}
     return (
         *(DialoguePair(a, b, "meta knowledge") for b in plain for a in variants if a != b),
         *(DialoguePair(a, b, "joint training", part="retrieval") for b in warm for a in (*variants, *best)),
@@ -181,9 +181,9 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
         *(DialoguePair(a, b, "response floor", part="responses") for b in copies for a in spoken),
         *(
             # Both read what the same retriever found.
-            DialoguePair(a, untold[key], "meta knowledge in context", part="responses")
-            for a in told
-            if (key := (a.name, a.retriever)) in untold
+            DialoguePair(a, without_meta[key], "meta knowledge in context", part="responses")
+            for a in with_meta
+            if (key := (a.name, a.retriever)) in without_meta
         ),
         *(DialoguePair(a, by_name[a.retriever], "unseen entities", part="retrieval") for a in unseen if a.retriever in by_name),
     )

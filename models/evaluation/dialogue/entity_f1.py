@@ -35,7 +35,7 @@ class EntityRule:
 
     Attributes:
         name: `plain`, `smd` or `multiwoz`.
-        rewrite: What is done to a lower-case text first.
+        rewrite: Preprocessing of lower-case text.
         blank_out: Replace what was found by a blank (else: skip values within found ones).
         phrases: Value (of the attribute `choice` with its prefix) → whether it counts in a text that contains it.
         choice: The same for all other values of `choice`; None: a prefix means nothing.

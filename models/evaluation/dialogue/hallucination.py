@@ -10,7 +10,7 @@ from models.dialogue.data.records import Entity, Turn
 class WordValues:
     """A set of values, compared without blanks (as the recall rule compares them).
 
-    A value stands in a text where words in a row, written together, equal it.
+    A value occurs in a text if consecutive words, joined without blanks, equal it.
     """
 
     def __init__(self, values: Iterable[str], *, rule: TextRule = ALL_SCRIPTS) -> None:
@@ -84,7 +84,7 @@ class GroundingText:
 
 
 class GroundingCheck:
-    """Checks responses; what stands in an entity or a turn is looked up once."""
+    """Checks responses for values without support; entities and turns are indexed once."""
 
     def __init__(self, values: WordValues) -> None:
         """Take the values of the data set, those of `choice` left out (real-time counts of no entity)."""
@@ -93,7 +93,7 @@ class GroundingCheck:
         self._of_turn: dict[str, frozenset[str]] = {}
 
     def check(self, turn: Turn, response: str, *, retrieved: Iterable[Entity]) -> GroundingText:
-        """Split the values of a response by whether anything the system was given says them."""
+        """Split the values of a response by whether anything given to the system contains them."""
         found = self._values.maximal(response)
         given = self._turn(turn).union(*(self._entity(entity) for entity in retrieved))
         return GroundingText(tuple(sorted(found)), tuple(sorted(found - given)))

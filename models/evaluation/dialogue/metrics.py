@@ -30,7 +30,7 @@ class BleuVersion:
         name: Name of the metric.
         tokenize: sacreBLEU's tokenizer.
         smooth: Its smoothing: `exp` (its default), or `none` (a zero precision makes the score zero, as in the Perl script).
-        prepare: What both texts go through first.
+        prepare: Preprocessing of both texts.
         prepared: That in words, for the signature; empty for nothing.
     """
 
@@ -99,7 +99,7 @@ class DialogueMetric:
     Attributes:
         name: Its name in tables and files.
         statistic: The statistic it sums.
-        formula: What becomes of the sums.
+        formula: The metric as a function of the sums.
         only: Turns that count: all (empty), first mentions, or turns without gold values.
     """
 

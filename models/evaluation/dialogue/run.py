@@ -32,7 +32,7 @@ class TurnScorer:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What one must know to compare a figure, by statistic: BLEU's signatures, the entity list, the rule for texts."""
+        """Notes needed to compare figures, by statistic: BLEU signatures, entity list, text rule."""
         listed = f"list of {len(self._entities):,} values, sha256 {self._entities.sha256[:12]}; texts: {self._rule.name}"
         return {version.name: version.signature for version in BLEU_VERSIONS} | {
             ENTITY_F1: self._entities.note,
@@ -54,9 +54,9 @@ class TurnScorer:
 
         Args:
             turn: The turn.
-            retrieved: What was retrieved, best first.
+            retrieved: Retrieved entities, best first.
             retrieval: Statistics of the ranking (`retrieval_statistics`).
-            response: What the system said; None for one that only retrieves.
+            response: The system's response; None for one that only retrieves.
             num_read: How many of the best entities the generator was given; None = all that were retrieved.
         """
         support, spoken = self._spoken(turn, response, retrieved[:num_read]) if response is not None else (None, {})
@@ -75,7 +75,7 @@ class TurnScorer:
         )
 
     def _spoken(self, turn: Turn, response: str, given: Sequence[Retrieved]) -> tuple[GroundingText, Statistics]:
-        """Check the values of a response, and return what its metrics are made of."""
+        """Check the values of a response, and return the statistics of its metrics."""
         rows = self._kb.rows(one.id for one in given)
         support = self._support.check(turn, response, retrieved=[self._kb[row] for row in rows])
         if turn.id not in self._wanted:
@@ -127,7 +127,7 @@ class HeldOut:
             cfg: Split, limit, entity list.
             kind: `dialogues.kind`: decides the rule of Entity F1.
             condensed: Whether the setting is `condensed`.
-            root: What `cfg.entity_list` is relative to.
+            root: Base of `cfg.entity_list`.
         """
         self.kb = KnowledgeBase.load(data / KB)
         turns = (t for t in read_turns(data / f"{cfg.split}.jsonl") if cfg.count_api or t.kind == "response")
@@ -139,7 +139,7 @@ class HeldOut:
 
     @property
     def contexts(self) -> list[tuple[str, ...]]:
-        """What was said before each turn."""
+        """Contexts of the turns."""
         return [turn.context for turn in self.turns]
 
     def retrieved(self, hits: Hits) -> list[list[Retrieved]]:

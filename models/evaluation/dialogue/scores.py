@@ -33,13 +33,13 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class DialogueSystem:
-    """What is scored: a retriever, with or without a generator behind it.
+    """A scored system: a retriever, with or without a generator.
 
     Attributes:
         name: Variant; `warm_start`; name of the floor; or name of the in-context generator.
         kind: `variant` = retriever and generator trained together; `warm_start` and `floor` only retrieve; `response_floor` =
             a response made without any generator; `in_context` = a generator not trained here over a variant's retriever.
-        meta_knowledge: How meta knowledge is told to the generator; empty where there is none to tell.
+        meta_knowledge: How meta knowledge is given to the generator; empty if there is none.
         retriever: `in_context`: the variant whose retriever feeds it.
     """
 
@@ -63,7 +63,7 @@ class DialogueSystem:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """A retrieved entity: its id, score, and what the generator was told about it (empty for nothing)."""
+    """A retrieved entity: its id, score, and the meta knowledge given to the generator (may be empty)."""
 
     id: str
     score: float
@@ -84,8 +84,8 @@ class DialogueRow:
         retrieved: Retrieved entities, best first.
         reference: The reference response.
         response: The system's; None for one that only retrieves.
-        statistics: What the metrics are made of.
-        hallucinated: Values of the response that nothing given to the system says.
+        statistics: Sufficient statistics of the metrics.
+        hallucinated: Values of the response that nothing given to the system contains.
     """
 
     id: str
@@ -120,14 +120,14 @@ class DialogueTableRow:
     """One figure of the results table.
 
     Attributes:
-        system: What was scored.
+        system: The scored system.
         domain: A domain, or `all`.
         metric: Name of the metric.
         value: BLEU between 0 and 100, all else between 0 and 1.
         low: Lower end of its interval over resampled dialogues.
         high: Upper end.
         num: Turns it rests on (hallucination: values).
-        note: What one must know to compare it: signature, entity list.
+        note: Details needed for comparison: signature, entity list.
     """
 
     system: DialogueSystem
@@ -158,7 +158,7 @@ class DialogueComparison:
     """System `a` minus system `b` on the same turns: difference, interval, two-sided p (uncorrected).
 
     Attributes:
-        claim: What the pair is to show, such as `meta knowledge`.
+        claim: The claim that the pair tests, such as `meta knowledge`.
         num: Turns the difference rests on: those both systems answered.
         num_dialogues: Dialogues of these turns: what is resampled.
     """
@@ -204,7 +204,7 @@ def read_rows(path: Path) -> Iterator[DialogueRow]:
     """Yield the rows of `write_rows`.
 
     Raises:
-        ArtifactError: A line is no such row; names file and line.
+        ArtifactError: A line is not such a row; names file and line.
     """
     return read_json_lines(path, DialogueRow.from_json, what="row of dialogue scores")
 

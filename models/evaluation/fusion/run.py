@@ -1,4 +1,4 @@
-"""One model on held-out examples: likelihood of the ground truth, correctness and reward of its own greedy answer."""
+"""Evaluation of one model on held-out examples: likelihood of the ground truth, correctness and reward of greedy answers."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ def evaluate_model(
         examples: Held-out examples (`pick_examples` applies `cfg.limit`); read a window at a time.
         cfg: Lengths and batch sizes.
         scorers: Name → scorer of answers; none leaves `rewards` empty.
-        overflow: What to do with a prompt that is too long for the context.
+        overflow: How to treat a prompt that is too long for the context.
         on_progress: Called with the number of finished examples after each window.
 
     Yields:

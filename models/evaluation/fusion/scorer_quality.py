@@ -24,10 +24,10 @@ _AGAINST: tuple[Against, ...] = ("check", "reference")
 
 @dataclass(frozen=True, slots=True)
 class VotedPrompt:
-    """One prompt: what the answers that could win are worth, and what the scorers say of them.
+    """One prompt with the quality of its eligible answers and the scorers' rewards.
 
     Attributes:
-        against: What `worth` measures.
+        against: The measure behind `worth`.
         worth: Candidate → 1 or 0 by the check, or chrF to the ground truth / 100.
         texts: Candidate → answer.
         rewards: Scorer → candidate → reward.
@@ -51,14 +51,14 @@ class ScorerQuality:
         scorer: Its name.
         kind: Its kind.
         sees_truth: Whether it compares with the ground truth.
-        against: What it is measured against.
+        against: The measure it is compared with.
         num_pairs: Pairs of answers of different worth.
         accuracy: Share of them that it ranks rightly (equal scores count half); None without pairs.
         low: Lower end of the bootstrap interval over prompts.
         high: Its upper end.
         picks_right: Mean worth of the answer it scores highest; None without prompts.
-        num_prompts: Prompts on which it says something.
-        by_definition: Whether it is itself what it is measured against.
+        num_prompts: Prompts on which it does not abstain.
+        by_definition: Whether it is itself that measure.
     """
 
     scorer: str

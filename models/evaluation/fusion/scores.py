@@ -24,7 +24,7 @@ class System:
 
     Attributes:
         name: Source name, or method name.
-        kind: What it is.
+        kind: Kind of system.
         target: The target's source name; None for a source.
     """
 
@@ -161,7 +161,7 @@ def read_scores(path: Path, *, with_text: bool = True) -> Iterator[ScoreRow]:
     """Yield the rows of `write_scores`; without the answers' text where only figures are needed.
 
     Raises:
-        ArtifactError: A line is no such row; names file and line.
+        ArtifactError: A line is not such a row; names file and line.
     """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
@@ -169,7 +169,7 @@ def read_scores(path: Path, *, with_text: bool = True) -> Iterator[ScoreRow]:
                 row = json.loads(line)
                 yield ScoreRow(**(row if with_text else row | {"text": None}))
             except (TypeError, ValueError) as err:
-                raise ArtifactError(f"`{path}` line {number} is no score row ({err}). Run the evaluation again.") from err
+                raise ArtifactError(f"`{path}` line {number} is not a score row ({err}). Run the evaluation again.") from err
 
 
 def _flat(system: System) -> dict[str, Any]:

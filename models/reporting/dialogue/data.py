@@ -27,7 +27,7 @@ class ShownEntity:
         name: Its name.
         attributes: The others: `area north; food chinese`.
         score: Retrieval score.
-        meta: What the generator was told about it; empty for nothing.
+        meta: Meta knowledge given to the generator; may be empty.
         gold: Whether the reference names it.
     """
 

@@ -79,7 +79,7 @@ def kind_name(system: DialogueSystem) -> str:
 
 
 def is_main(system: DialogueSystem) -> bool:
-    """Whether a system belongs in the main table and the plots; the others stand in the retrieval tables alone."""
+    """Whether a system belongs in the main table and the plots; the others appear in the retrieval tables only."""
     return system.kind not in ("retriever", "unseen")
 
 

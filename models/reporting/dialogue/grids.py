@@ -1,4 +1,4 @@
-"""Tables of the dialogue half as grids: main results beside the paper's, retrieval, responses, domains, claims."""
+"""Tables of the dialogue results: main results next to the paper's, retrieval, responses, domains, claims."""
 
 from collections.abc import Iterable, Sequence
 

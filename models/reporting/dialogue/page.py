@@ -1,4 +1,4 @@
-"""The dialogue half's result page: a section for any page, and a page of its own."""
+"""The dialogue result page, standalone or as a section of another page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _PAGE = "dialogue.html.j2"
 
 @dataclass(frozen=True, slots=True)
 class DialogueCard:
-    """One variant at a glance: its Entity F1 (without responses: its recall), and what it is compared with."""
+    """Headline of one variant: Entity F1 (without responses: recall) and its baseline."""
 
     name: str
     metric: str
@@ -49,7 +49,7 @@ class DialogueCard:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A question, its answer by leading metrics, and every figure behind it."""
+    """A question, its answer by leading metrics, and all figures for it."""
 
     question: str
     grid: Grid

@@ -49,7 +49,7 @@ _PANELS = {
 
 @styled
 def plot_dialogue_scores(rows: Sequence[DialogueTableRow], *, metrics: Sequence[str], domain: str = ALL_DOMAINS) -> Figure:
-    """Draw value and interval of every system, one panel per metric; a retriever stands there once, not with its generators.
+    """Draw value and interval of every system, one panel per metric; a retriever appears once, not with each of its generators.
 
     Raises:
         DataError: No row has one of the metrics.
@@ -180,7 +180,7 @@ def _recall_name(key: str) -> str:
 
 
 def _agreement_keys(histories: Mapping[str, History]) -> dict[str, str]:
-    """Return logged metric → what it tells; on the validation split rather than on training batches."""
+    """Return logged metric → its meaning; on the validation split rather than on training batches."""
     known = {match[1]: key for key in _logged(histories) if (match := _AGREEMENT_KEY.fullmatch(key))}  # `valid` comes last
     return {known[name]: name for name in _AGREEMENT_TITLES if name in known}
 

@@ -1,4 +1,4 @@
-"""What a report is made of: plain records, filled by the caller from artifacts."""
+"""Records that a fusion report is rendered from."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from models.schema import Example
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one system answered; `correct` is None where the example has no check."""
+    """One system's answer; `correct` is None if the example has no check."""
 
     system: System
     name: str
@@ -113,7 +113,7 @@ def cut_notes(coverage: Mapping[str, Mapping[str, float]], examples: Iterable[Ex
     notes: list[str] = []
     if taught := round(sum(counts.get("num_cut", 0) for counts in coverage.values())):
         notes.append(
-            f"{taught:,} texts of the training end in the middle, cut by `max_new_tokens` or by their reader: "
+            f"{taught:,} training texts are truncated by `max_new_tokens` or by their reader: "
             "they have no end label, so they teach no end."
         )
     ended = [example.ended for example in examples]

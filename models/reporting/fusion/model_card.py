@@ -1,4 +1,4 @@
-"""README.md of a fused model: what it is, how it was made, how good it is, what it must not be used for, how to load it."""
+"""Model card of a fused model: description, training, results, limits of use, and loading."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ _OWN_SCHEDULE = "a schedule of its own, see below"
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a card says.
+    """Content of a model card.
 
     Attributes:
         name: Name of the model.
@@ -46,7 +46,7 @@ class ModelCard:
         sources: The models that taught, the target among them.
         phases: The schedule as run: rows with w_infer, w_train, beta, lr, first_step, last_step (`FusionRecord.to_json`).
         settings: Further settings: top-k, temperature, batch size, alignment, …
-        data: What it was trained on: name → description or count.
+        data: Training data: name → description or count.
         table: The results table; the rows of this model and of what it is compared with.
         comparisons: Paired differences.
         confidence: Level of the intervals.

@@ -32,7 +32,7 @@ from models.reporting.grids import Grid, comparison_by_family_grid, comparison_g
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One target's main result: the figure, and what it is compared with."""
+    """One target's main result and its baseline."""
 
     system: str
     target: str
@@ -45,7 +45,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Where an interval lies on a drawing of 0 to 100, zero and value included."""
+    """Coordinates of an interval, its value and zero on a drawing from 0 to 100."""
 
     low: float
     value: float
@@ -68,7 +68,7 @@ class MetricSection:
 
 
 def headlines(table: Sequence[TableRow], comparisons: Sequence[ComparisonRow]) -> list[Headline]:
-    """Return the main method's figure over all families per target; the last method stands in where the main one is not run."""
+    """Return the main method's figure over all families per target; the last method is used if the main one is not run."""
     metric = headline_metric(row.metric for row in table)
     chosen = {
         row.system: row for row in table if (row.metric, row.family) == (metric, ALL_FAMILIES) and row.system.kind == "method"

@@ -54,7 +54,7 @@ def test_libraries_say_it_in_their_own_ways(error: Exception) -> None:
         (errno.EMFILE, "FileError: `some/file` cannot be opened: Too many open files. Raise the limit"),
         (errno.ENAMETOOLONG, "FileError: `some/file` must have a shorter path: File name too long."),
         (errno.EISDIR, "FileError: `some/file` must be a file: Is a directory. Move the folder away."),
-        (errno.ENOTDIR, "FileError: `some/file` must lie in folders: Not a directory."),
+        (errno.ENOTDIR, "FileError: `some/file` must be inside folders: Not a directory."),
         (errno.ENOENT, "FileError: `some/file` must be there: No such file or directory."),
         (errno.ENXIO, "FileError: `some/file` must be a file: No such device or address. Move the pipe or socket away."),
         (errno.ELOOP, "FileError: `some/file` must lead to a file"),

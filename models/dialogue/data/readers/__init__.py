@@ -1,1 +1,1 @@
-"""Readers of published data sets and of data of one's own."""
+"""Readers of published data sets and of user data."""

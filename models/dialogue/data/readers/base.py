@@ -1,4 +1,4 @@
-"""What every reader of task-oriented dialogues returns, and parsing that the published data sets share."""
+"""Interface of dialogue readers, and parsing shared by the published data sets."""
 
 import json
 import math
@@ -61,7 +61,7 @@ class DialogueSource:
             all sessions with ids `<dialogue>/<row>`.
         values: Entity list of Entity F1 as published with the data set, else all values of the knowledge base.
         stream: Split → a fresh iterator over its turns, dialogue by dialogue; malformed ones go to `log`.
-        log: What could not be read, or was left out; complete once every split has been streamed.
+        log: Unreadable and excluded records; complete once every split has been streamed.
         known_from: Dynamic value's name → from when on it is known; the default is `answer`.
     """
 
@@ -133,10 +133,10 @@ def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = froze
     Args:
         row: A mapping of names to texts or numbers.
         within: Which part of the record it is, for the message.
-        leave_out: Names that are no attributes.
+        leave_out: Names of fields that are not attributes.
 
     Raises:
-        BadRecord: The row is no mapping, two of its names are one, or a value is a list or an object.
+        BadRecord: The row is not a mapping, two of its names coincide, or a value is a list or an object.
     """
     if not isinstance(row, Mapping):
         raise BadRecord(f"must have a JSON object in `{within}`", shown(row))
@@ -198,17 +198,17 @@ def load_json(path: Path) -> Any:
 
 
 def unreadable(path: Path, rule: str, seen: str) -> DataError:
-    """Return the error of a file that as a whole is not what it should be."""
+    """Return the error for a file that is unreadable as a whole."""
     hint = "Fetch the file again, or check `dialogues.path` (relative to the project root)."
     return DataError("Dialogue data cannot be read", [Problem(str(path), rule, seen, hint)])
 
 
 SPEAKERS = {"user": "user", "assistant": "system", "system": "system"}
-"""Role of a message → who speaks in the records."""
+"""Role of a message → speaker in the records."""
 
 
 def join_speakers(said: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return (speaker, text) with what one speaker says in a row joined by a blank."""
+    """Return (speaker, text), with consecutive utterances of a speaker joined by a blank."""
     runs = groupby(said, key=lambda one: one[0])
     return [(speaker, " ".join(text for _, text in run if text)) for speaker, run in runs]
 

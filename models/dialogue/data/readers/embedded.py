@@ -1,4 +1,4 @@
-"""Reads the embedded town: dialogues and knowledge base made from a seed, in the form of the published data sets."""
+"""Reader of the embedded town: dialogues and knowledge base generated from a seed, in the form of the published data sets."""
 
 from collections.abc import Iterator
 from pathlib import Path

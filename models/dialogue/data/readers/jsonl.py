@@ -1,4 +1,4 @@
-"""Reads dialogues of one's own: a folder with `kb.jsonl`, `train.jsonl`, `valid.jsonl` and `test.jsonl`, one JSON object a line.
+"""Reader of user data: a folder with `kb.jsonl`, `train.jsonl`, `valid.jsonl` and `test.jsonl`, one JSON object a line.
 
 A line of `kb.jsonl` is an entity:
 
@@ -17,11 +17,11 @@ A line of a split is one turn of the system:
     context   required; all utterances before the response, oldest first: texts, the user's and the system's by turns, the user's
               first and last; or messages {"role": "user" | "assistant", "content": text}, of which those of one speaker in a row
               are joined
-    response  required; what the system says
+response  required; the system's utterance
     turn      number of the system turn from 0; default: what follows from the length of the context
     domain    default: the domain of the turn's entities, or of all entities if there is one only
     kind      "response" (default) or "api_call" (the system queries: not scored as text)
-    entities  ids of the entities that the response speaks of; default: those whose names it has
+entities  ids of the entities that the response refers to; default: those whose names it has
     values    values that the response gives (texts or numbers); default: values of the knowledge base found in it
     kb        ids of the dialogue's own knowledge base; required in the condensed setting, else unused
     dynamic   {name: text, number or list} that a real-time query gave and belongs to no entity, such as a booking number
@@ -63,7 +63,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
         root: Project root.
 
     Raises:
-        DataError: A file is missing, is no UTF-8 text, or no line of kb.jsonl is an entity.
+        DataError: A file is missing, is not UTF-8 text, or no line of kb.jsonl is an entity.
     """
     folder, log = root / cfg.path, ReadLog()
     _require_files(folder)
@@ -89,7 +89,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
 
 
 def problems_in(folder: Path, *, condensed: bool = False) -> list[Problem]:
-    """Return every finding about the four files of a folder, to be mended in one go.
+    """Return every problem in the four files of a folder, to be corrected in one go.
 
     Raises:
         DataError: As `read`.

@@ -21,7 +21,7 @@ _EXACT = 2**53
 
 
 class Fields(dict[str, Any]):
-    """A JSON object that knows which of its fields stand in it more than once, of which Python keeps the last one alone.
+    """A JSON object with its repeated fields, of which a dict keeps only the last.
 
     Attributes:
         repeated: Their names.
@@ -47,7 +47,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class TurnContext:
-    """What a turn is checked against.
+    """Context that a turn is checked against.
 
     Attributes:
         domains: Entity id → its domain.

@@ -8,7 +8,7 @@ Fields of a turn that are read:
     type           domain
     context_used   "<user> … <sys> … <user> …"; `<api>` is the user's side of a query, `<sys-api>` the system's; what one side
                    says in a row is joined
-    output_used    "<sys> …" or, for a query that is no response, "<sys-api> …"
+    output_used    "<sys> …" or, for a query that is not a response, "<sys-api> …"
     gold_entities  values in the response, underscores for blanks
     kb             rows of the dialogue's own knowledge base; `ref` and `choice` become the turn's dynamic values
     gt_db_idx      their places in `all_db.json`; needed in the condensed setting

@@ -16,7 +16,7 @@ DYNAMIC = ("ref", "choice")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a dialogue's system could look up: rows of venues (name → attribute → value), and dynamic values by kind."""
+    """Query results available to a dialogue's system: venue rows (name → attribute → value), and dynamic values by kind."""
 
     rows: Mapping[str, Mapping[str, str]]
     dynamic: Mapping[str, tuple[str, ...]]
@@ -111,7 +111,7 @@ class TextDialogue:
     exchanges: tuple[tuple[str, str], ...]
 
     def user_text(self) -> str:
-        """Return all that the user says."""
+        """Return all utterances of the user."""
         return " ".join(user for user, _ in self.exchanges)
 
     def system_texts(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""MultiWOZ's venues as one knowledge base, and which of them an utterance names where there is no annotation."""
+"""MultiWOZ's venues as one knowledge base, and detection of venues in utterances without annotation."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -113,7 +113,7 @@ class VenueNames:
 
 
 def names_of(name: str) -> list[str]:
-    """Return a normalised name and the shorter forms it goes by."""
+    """Return a normalised name and its shorter forms."""
     full = PUBLISHED.normalise(name)
     joined = PUBLISHED.normalise(name.replace(" ' s", "s").replace("'", ""))
     forms = [full, joined, full.replace("guesthouse", "guest house"), full.removeprefix("the ")]
@@ -122,7 +122,7 @@ def names_of(name: str) -> list[str]:
 
 
 def gold_values(response: str, entities: Iterable[Entity], *, domain: str) -> tuple[str, ...]:
-    """Return what a response says of a dialogue's venues: names, values (longest first), reference numbers."""
+    """Return the mentions of a dialogue's venues in a response: names, values (longest first), reference numbers."""
     own = [entity for entity in entities if entity.domain == domain]
     full_names_first = sorted((place > 0, n, form) for n, e in enumerate(own) for place, form in enumerate(names_of(e.name)))
     found, text = _take([(form, own[n].name) for _, n, form in full_names_first], to_british_spelling(response))
@@ -156,7 +156,7 @@ class ChoicePattern:
 
 
 def to_british_spelling(text: str) -> str:
-    """Return a normalised text that spells `centre` as the venues do; the name of the help desk is no area."""
+    """Return a normalised text that spells `centre` as the venues do; the name of the help desk is not an area."""
     return f" {PUBLISHED.normalise(text)} ".replace(" center ", " centre ").replace(" towninfo centre ", " towninfo ").strip()
 
 

@@ -1,4 +1,4 @@
-"""Reads SMD (KVRET): in-car dialogues, each with a knowledge base of its own.
+"""Reader of SMD (KVRET): in-car dialogues, each with its own knowledge base.
 
 Files below `dialogues.path`: `convlab3/data.zip` (all dialogues in ConvLab-3's unified form, the rows of a dialogue in
 `db_results` of its system turns) and `mem2seq/kvret_entities.json` (the entity list of Entity F1).

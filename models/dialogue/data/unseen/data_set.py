@@ -100,7 +100,7 @@ def renew(source: DialogueSource, cfg: RenewParams, *, setting: str) -> Dialogue
 
     Args:
         source: A data set.
-        cfg: What to renew, and the seed: the same one gives the same values.
+        cfg: What to renew, and the seed, which determines the values.
         setting: `large_scale` or `condensed`.
 
     Raises:

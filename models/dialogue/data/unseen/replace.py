@@ -129,7 +129,7 @@ def kind_of(key: str, value: str) -> str:
 
 
 class TextReplacer:
-    """What becomes of names, addresses and codes of one knowledge base, in whatever text they stand.
+    """Replacement of names, addresses and codes of one knowledge base in any text.
 
     The same text always becomes the same, and different values become different ones.
     """
@@ -176,7 +176,7 @@ class TextReplacer:
         return self._words.get(word) or shift_numbers(word, self._inventor)
 
     def _covered(self, words: Sequence[str]) -> set[int]:
-        """Return the places of words that stand in a name or address and are its own, a street's house number included."""
+        """Return the places of words that occur in a name or address and are specific to it, a street's house number included."""
         covered = set()
         for start, end, level in self._finder.spans(" ".join(words)):
             first = start

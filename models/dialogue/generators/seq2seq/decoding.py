@@ -18,7 +18,7 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class EncoderMemory:
-    """What a decoder attends to, a row for each decoded sequence.
+    """Encoder states that a decoder attends to, one row per decoded sequence.
 
     Attributes:
         states: Encoder states, [R, S, D].
@@ -136,7 +136,7 @@ def passage_weights(model: T5ForConditionalGeneration, memory: EncoderMemory, in
 
     Args:
         model: The T5.
-        memory: What is attended to.
+        memory: Encoder states to attend to.
         inputs: Decoder input tokens, int64[R, T].
         token_mask: Response tokens that count, bool[R, T].
     """
@@ -165,13 +165,13 @@ def token_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk: int
     """Return log softmax(hidden @ weightᵀ) at the labels, in float32 also under autocast.
 
     Logits are made a chunk of rows at a time. If there is more than one chunk and gradients are wanted, the backward pass makes
-    them again: [N, V] never lies in memory.
+    them again: [N, V] is never materialised.
 
     Args:
         hidden: Last decoder states, scaled as the head wants them, [N, D].
         weight: Of the head, [V, D].
         labels: int64[N].
-        chunk: Most logits at a time (at least a row).
+        chunk: Maximum number of logits at a time (at least one row).
 
     Returns:
         float32[N].

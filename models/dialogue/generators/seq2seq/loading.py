@@ -1,4 +1,4 @@
-"""The T5 behind the trained generator: from scratch, from a folder or from the hub; and the folder of a trained one."""
+"""Loading of the T5 of the trained generator (from scratch, a folder or the hub), and saving of trained ones."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ def read_t5(location: str, *, revision: str | None = None) -> T5ForConditionalGe
     """Load the weights of a T5 in float32.
 
     Raises:
-        SourceError: Files are missing or broken, the model is no T5, or its checkpoint lacks weights.
+        SourceError: Files are missing or broken, the model is not a T5, or its checkpoint lacks weights.
     """
     try:
         config = AutoConfig.from_pretrained(location, revision=revision)
@@ -89,7 +89,7 @@ def read_t5(location: str, *, revision: str | None = None) -> T5ForConditionalGe
         with without_progress_bars():
             auto: Any = T5ForConditionalGeneration
             model, info = auto.from_pretrained(location, revision=revision, dtype=torch.float32, output_loading_info=True)
-    except Exception as err:  # transformers lets through whatever its many readers raise
+    except Exception as err:  # transformers passes on whatever its loaders raise
         raise SourceError(f"{_WHERE}: the model in {location} cannot be loaded: {reason(err)} {_CURE}") from err
     missing = sorted(info["missing_keys"])
     if missing:
@@ -150,7 +150,7 @@ GENERATOR = "generator.json"
 def write_generator(
     folder: Path, *, cfg: GeneratorParams, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Write the files beside `folder`, force them to disk, and let them take its place."""
+    """Write the files to a temporary folder, sync them to disk, and let it replace `folder`."""
     with replacing_folder(folder) as temporary:
         with without_progress_bars():
             model.save_pretrained(temporary)

@@ -126,7 +126,7 @@ class Seq2SeqGenerator(nn.Module):
         Args:
             context_ids: Of `builder.context_ids`.
             entity_ids: Of `builder.entity_ids`, a list for each turn; lengths may differ, and may be 0.
-            device: Where the model is.
+            device: Device of the model.
         """
         num_entities = [len(entities) for entities in entity_ids]
         entity_mask = _first(num_entities, width=max(1, *num_entities, 0), device=device)
@@ -233,7 +233,7 @@ class Seq2SeqGenerator(nn.Module):
             entity_ids: As `encode`.
             num_beams: Beams.
             max_new_tokens: Longest answer; None = `max_response_tokens`.
-            device: Where the model is.
+            device: Device of the model.
         """
         if not context_ids:
             return []

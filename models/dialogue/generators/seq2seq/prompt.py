@@ -1,4 +1,4 @@
-"""What T5 reads and writes: context, entity and response as token ids; texts that recur are encoded once."""
+"""T5 inputs and outputs: context, entity and response as token ids, with a cache of encoded texts."""
 
 import threading
 from collections import OrderedDict
@@ -24,14 +24,14 @@ class TokenCache:
 
         Args:
             encode: Token ids of each of some texts.
-            most: Texts that are remembered; those not asked for the longest go first.
+            most: Maximum number of cached texts; the least recently used are evicted first.
         """
         self._encode, self._most = encode, most
         self._kept: OrderedDict[str, list[int]] = OrderedDict()
         self._guard = threading.Lock()
 
     def one(self, text: str) -> list[int]:
-        """Return the ids of a text."""
+        """Return the token ids of a text, from the cache if present."""
         return self.many([text])[text]
 
     def many(self, texts: Sequence[str]) -> dict[str, list[int]]:
@@ -118,7 +118,7 @@ class PassageBuilder:
         return self._response(self._ids(text.lower()))
 
     def text(self, ids: Sequence[int]) -> str:
-        """Return what generated ids say, without special tokens."""
+        """Decode generated ids, without special tokens."""
         decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return " ".join(str(decoded).split())
 
@@ -150,7 +150,7 @@ class PassageBuilder:
         return self._ids_of_many([text])[0]
 
     def _ids_of_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode what users, systems and entities say: nothing in it is a mark or special token, whatever it spells."""
+        """Encode text of users, systems and entities, in which nothing is parsed as a mark or special token."""
         if not texts:
             return []
         rows: Any = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]

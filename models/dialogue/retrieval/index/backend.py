@@ -1,4 +1,4 @@
-"""What every kind of index can do, whatever FAISS class holds the vectors, and which slot holds which KB row."""
+"""Interface of index backends, independent of the FAISS class, and the map from slots to KB rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ class RowMap:
 
     def _refuse(self, twice: Rows) -> None:
         if len(twice):
-            raise RetrievalError(f"Every entity must stand in the index once, but KB row {twice[0]} is given more than once.")
+            raise RetrievalError(f"Every entity must be in the index once, but KB row {twice[0]} is given more than once.")
 
 
 Floats = npt.NDArray[np.float32]
@@ -96,10 +96,10 @@ Kind = Literal["flat", "ivf", "hnsw", "pq"]
 
 
 class Candidates(NamedTuple):
-    """What FAISS found.
+    """Candidates returned by FAISS.
 
     Attributes:
-        rows: KB rows, int64[B, F], best first; −1 behind them where fewer were found.
+        rows: KB rows, int64[B, F], best first, padded with −1.
         scores: FAISS' own scores, float32[B, F], falling.
         vectors: Their vectors, float32[B, F, D], where FAISS has them at hand; None = to be looked up.
     """

@@ -49,7 +49,7 @@ class FlatBackend(IndexBackend):
             self._gpu.forget()
 
     def remove(self, rows: Rows) -> None:
-        """See `IndexBackend`: those behind move up."""
+        """See `IndexBackend`; later vectors move up."""
         self._index.remove_ids(FAISS.IDSelectorBatch(rows))
         self._changed()
 
@@ -61,7 +61,7 @@ class FlatBackend(IndexBackend):
         self.map = RowMap(FAISS.vector_to_array(self._index.id_map))
         self._slots_are_rows = self.map.straight and not self.map.first
         self._base = FAISS.downcast_index(self._index.index)
-        # FAISS' own memory [N, D], which lies elsewhere after a change.
+        # FAISS' own memory [N, D], which may be reallocated by a change.
         storage = self._storage()
         self._view: Floats = FAISS.rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
         if self._gpu:
@@ -117,7 +117,7 @@ _RESCORED, _RESCORED_LEAST = 10, 128
 
 
 class IvfBackend(IndexBackend):
-    """`IndexIVFFlat` with ids of its own (an id map over cells does not survive `remove`)."""
+    """`IndexIVFFlat` with its own ids (an id map over cells does not survive `remove`)."""
 
     kind: Kind = "ivf"
 
@@ -170,7 +170,7 @@ class IvfBackend(IndexBackend):
         return {INDEX_FILE: self._index}
 
     def _find_by_id(self) -> None:
-        """Have FAISS keep a table by id, needed to read, replace and remove single entities; made when first asked for."""
+        """Have FAISS keep a table by id, needed to read, replace and remove single entities; made on first use."""
         with self._making:
             if self._index.direct_map.type != FAISS.DirectMap.Hashtable:
                 self._index.set_direct_map_type(FAISS.DirectMap.Hashtable)
@@ -183,7 +183,7 @@ class IvfBackend(IndexBackend):
 
 
 class PqBackend(IvfBackend):
-    """`IndexIVFPQ`: codes of a few bytes find candidates; scores come from the vectors kept beside (on disk, once loaded)."""
+    """`IndexIVFPQ`: codes of a few bytes find candidates; scores come from separately stored vectors (on disk, once loaded)."""
 
     kind: Kind = "pq"
     by_vector = False

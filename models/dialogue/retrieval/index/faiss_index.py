@@ -107,7 +107,7 @@ class EntityIndex:
 
         Args:
             folder: The folder.
-            expect_encoder: Digest of the encoder that will make the queries.
+            expect_encoder: Digest of the encoder that will embed the queries.
             expect_kb: Digest of the knowledge base.
             mmap: Map files of 256 MiB and more instead of reading them; such an index is `read_only`.
             verified: The caller has checked the digests of the files, as the artifact store does with what it hands out: only
@@ -239,7 +239,7 @@ class EntityIndex:
     ) -> None:
         """Replace embeddings, at a cost that grows with the changed entities only (index refresh).
 
-        The cells of `ivf` and `pq` stay as they were learned: build anew once the encoder has moved far.
+        The cells of `ivf` and `pq` stay as they were learned: rebuild once the encoder has changed substantially.
 
         Args:
             ids: KB rows, int64[M], held already.

@@ -1,4 +1,4 @@
-"""An index on disk: written atomically, verified when read, with a fingerprint of the encoder and knowledge base behind it."""
+"""Index files: written atomically, verified when read, with a fingerprint of their encoder and knowledge base."""
 
 import json
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ class IndexRecord:
                 f"`{folder}` holds no complete index: `{RECORD_FILE}` is missing. Build the index again."
             ) from err
         except (KeyError, TypeError, ValueError, AttributeError) as err:
-            raise RetrievalError(f"`{path}` is no record of an index ({err!r}). Build the index again.") from err
+            raise RetrievalError(f"`{path}` is not an index record ({err!r}). Build the index again.") from err
 
     def require(self, *, encoder: str, kb: str, where: str) -> None:
         """Check that the index belongs to an encoder and a knowledge base.
@@ -110,7 +110,7 @@ def write_files(folder: Path, indexes: Mapping[str, Any]) -> dict[str, StoredFil
 
 
 def write_record(folder: Path, record: IndexRecord) -> None:
-    """Write the record, last: it makes the folder complete."""
+    """Write the record last, which marks the folder as complete."""
     write_atomic(folder / RECORD_FILE, json.dumps(record.to_json(), indent=2) + "\n")
 
 
@@ -156,4 +156,4 @@ def _read(path: Path, *, mapped: bool) -> Any:
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as err:
-        raise RetrievalError(f"`{path}` is no FAISS index ({err}). Build the index again.") from err
+        raise RetrievalError(f"`{path}` is not a FAISS index ({err}). Build the index again.") from err

@@ -1,4 +1,4 @@
-"""What FAISS needs of the machine: threads, a GPU if there is one, and a lock that many readers or one writer hold."""
+"""Runtime of FAISS: threads, GPU mirrors, and a readers-writer lock."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ _GPU_KINDS = ("flat", "ivf")
 class faiss_threads:
     """Let FAISS run on `threads` threads (None: as many as torch does) inside the block.
 
-    FAISS and torch bring an OpenMP runtime each, so that torch's setting does not reach FAISS by itself.
+    FAISS and torch have separate OpenMP runtimes, so torch's setting does not affect FAISS.
     """
 
     __slots__ = ("_before", "_wanted")
@@ -41,7 +41,7 @@ class faiss_threads:
 
 
 class GpuMirror:
-    """A copy of a CPU index on a GPU, for searching; made anew after the CPU index has changed.
+    """A copy of a CPU index on a GPU, for searching, rebuilt after the CPU index has changed.
 
     The CPU index stays the one that is changed and saved, and keeps the ids: FAISS has no id map over a GPU index that could be
     changed, and reads vectors back by way of the CPU.

@@ -101,7 +101,7 @@ def test_malformed_records_stop_the_stage_all_at_once(tmp_path: Path) -> None:
     records = {"train": [said(1), said(2, output=""), said(3)], "val": [said(4)], "test": [said(5), said(6, kb=None)]}
     with pytest.raises(DataError) as caught:
         prepare(camrest(tmp_path, records), tmp_path)
-    assert "2 records are malformed; mend them, or set `dialogues.on_bad_record` to `skip`" in str(caught.value)
+    assert "2 records are malformed; correct them, or set `dialogues.on_bad_record` to `skip`" in str(caught.value)
     assert [problem.where.rpartition("/")[2] for problem in caught.value.problems] == [
         "train.json.gz record 2",
         "test.json.gz record 2",

@@ -59,7 +59,7 @@ def test_a_torn_last_line_is_dropped_and_the_next_answer_whole(tmp_path):
 @pytest.mark.parametrize(
     "line", [b"{}", b"nonsense", b"[1]", b"null", b"\x00" * 40, b"\xff\xfe", b"", b'{"key": "x", "text": "t"}']
 )
-def test_a_harmed_line_costs_its_answer_only(tmp_path, caplog, line):
+def test_a_damaged_line_costs_its_answer_only(tmp_path, caplog, line):
     with AnswerCache(tmp_path) as cache:
         for key in "ab":
             cache.put(key, Answer(key, 1, 1, "eos"))
@@ -69,7 +69,7 @@ def test_a_harmed_line_costs_its_answer_only(tmp_path, caplog, line):
     with AnswerCache(tmp_path) as cache:
         assert cache.get("a") and cache.get("b") and len(cache) == 2
         cache.put("c", Answer("c", 1, 1, "eos"))
-    assert "1 lines are no answers" in caplog.text
+    assert "1 lines are not answers" in caplog.text
     assert [json.loads(kept)["key"] for kept in path.read_text().splitlines()] == ["a", "b", "c"]
 
 

@@ -84,7 +84,7 @@ def test_what_does_not_belong_together_is_refused(retriever: Retriever, tmp_path
     with pytest.raises(RetrievalError, match="must be the index of the encoder `other`"):
         load_kb_index(tmp_path / "one", encoder="other")
     (tmp_path / "one" / "texts.npy").write_bytes((tmp_path / "two" / "texts.npy").read_bytes())
-    with pytest.raises(RetrievalError, match="does not belong to the index beside it"):
+    with pytest.raises(RetrievalError, match="does not belong to the index next to it"):
         load_kb_index(tmp_path / "one", encoder=retriever.digest())
     (tmp_path / "two" / "texts.npy").write_bytes(b"short")
     with pytest.raises(RetrievalError, match=r"texts\.npy` cannot be read"):

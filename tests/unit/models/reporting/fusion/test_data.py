@@ -34,12 +34,12 @@ def test_sources_that_saw_the_held_out_rows_are_named(examples: list[Example]) -
     assert seen_notes(examples) == []
 
 
-def test_cut_texts_are_told(examples: list[Example]) -> None:
+def test_truncated_texts_are_reported(examples: list[Example]) -> None:
     assert cut_notes({"a": {"num_positions": 9}}, examples) == []
     taught, held_out = cut_notes(
         {"a": {"num_cut": 1200}, "b": {"num_cut": 34}}, [replace(examples[0], ended=False), *examples[1:]]
     )
-    assert taught.startswith("1,234 texts of the training end in the middle") and "no end label" in taught
+    assert taught.startswith("1,234 training texts are truncated") and "no end label" in taught
     assert held_out.startswith(f"1 of the {len(examples)} held-out ground truths were cut by their reader")
 
 

@@ -95,12 +95,12 @@ def _edit_record(path: Path, **fields: object) -> None:
         (lambda f: (f / "index.faiss").write_bytes(b"short"), r"must have \d+ bytes, but has 5"),
         (lambda f: (f / "vectors.faiss").unlink(), "vectors.faiss` is missing"),
         (lambda f: (f / "index.json").unlink(), r"holds no complete index: `index.json` is missing"),
-        (lambda f: (f / "index.json").write_text("{"), "is no record of an index"),
+        (lambda f: (f / "index.json").write_text("{"), "is not an index record"),
         (lambda f: _edit_record(f / "index.json", files={}), "is missing or not in `index.json`"),
-        (lambda f: _edit_record(f / "index.json", params={"kind": "tree"}), "is no record of an index"),
+        (lambda f: _edit_record(f / "index.json", params={"kind": "tree"}), "is not an index record"),
     ],
 )
-def test_a_harmed_folder_is_refused(harm: Any, message: str, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_refused(harm: Any, message: str, tmp_path: Path) -> None:
     saved(tmp_path, "pq")
     harm(tmp_path)
     with pytest.raises(RetrievalError, match=message):
