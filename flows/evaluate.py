@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.encoders import scorer_content
-from flows.fusion_systems import SystemKey, place_of, run_name, systems_of
+from flows.fusion_systems import SystemKey, label, place_of, run_name, systems_of
 from flows.parallel import Call, device_lanes, gather
 from models.files import replacing, write_atomic
 from models.params.evaluation import EvaluationParams
@@ -92,12 +92,6 @@ def _write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> Non
             if row["metric"] in (headline, "bits_per_byte"):
                 figures = [f"{row[k]:.6g}" for k in ("value", "low", "high")]
                 writer.writerow([label(ctx, row), f"{row['metric']}, {row['family']}", *figures, row["n"]])
-
-
-def label(ctx: StageContext, row: Mapping[str, Any]) -> str:
-    """Return what a system is called in tables of this profile."""
-    several = len(ctx.params.fusion.targets) > 1
-    return f"{row['system']}-{row['target']}" if row["kind"] == "method" and several else str(row["system"])
 
 
 def _track(ctx: StageContext, systems: list[SystemKey], table: list[Mapping[str, Any]], made: Artifact) -> None:

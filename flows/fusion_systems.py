@@ -1,6 +1,7 @@
 """The systems the fusion half scores, the names of their runs and folders, and the shards of a corpus (the unit of resume)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from flows.context import StageContext
 
@@ -24,6 +25,12 @@ def systems_of(ctx: StageContext) -> list[SystemKey]:
 def place_of(system: Mapping[str, str | None]) -> str:
     """Return the folder name of a system's rows."""
     return f"{system['kind']}-{system['name']}" + (f"-{system['target']}" if system["kind"] == "method" else "")
+
+
+def label(ctx: StageContext, row: Mapping[str, Any]) -> str:
+    """Return what a system is called in tables of this profile."""
+    several = len(ctx.params.fusion.targets) > 1
+    return f"{row['system']}-{row['target']}" if row["kind"] == "method" and several else str(row["system"])
 
 
 Shards = list[tuple[int, int]]

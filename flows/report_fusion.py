@@ -77,6 +77,7 @@ def make_page(
         rows=tuple(ctx.input("evaluate_fusion", "test", place_of(system)) for system in systems),
         fused=named(ctx, trained),
         aligned={f" → {t}" if several else "": made for (m, t), made in trained.items() if m == params.methods[0]},
+        benchmarks=ctx.input("benchmark", "scores"),
         made=Made(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     )
 

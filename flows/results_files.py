@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flows.context import StageContext, git_commit
 from flows.params.file import load_params
 from flows.stages import Half
-from flows.summary import agreement_rows, scored_rows
+from flows.summary import agreement_rows, scored_benchmarks, scored_rows
 
 if TYPE_CHECKING:
     from models.reporting.results import ResultRow
@@ -55,10 +55,12 @@ def rows_of(ctx: StageContext, half: Half) -> "tuple[ResultRow, ...]":
 
 
 def _fusion(ctx: StageContext) -> "tuple[ResultRow, ...]":
+    from models.reporting.fusion.benchmarks import benchmark_result_rows
     from models.reporting.results import comparison_result_rows, table_result_rows
 
     table, differences = scored_rows(ctx)
-    return (*table_result_rows(table), *comparison_result_rows(differences), *agreement_rows(ctx))
+    standard = benchmark_result_rows(*scored_benchmarks(ctx))
+    return (*table_result_rows(table), *comparison_result_rows(differences), *standard, *agreement_rows(ctx))
 
 
 def _dialogue(ctx: StageContext) -> "tuple[ResultRow, ...]":

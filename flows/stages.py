@@ -105,6 +105,14 @@ STAGES: tuple[Stage, ...] = (
         plots=("scores.csv",),
     ),
     Stage(
+        "benchmark",
+        "flows.benchmark:benchmark_stage",
+        "Score the same models on standard benchmarks, through lm-evaluation-harness; none by default.",
+        sections=("benchmark", "fusion.targets"),
+        inputs=("sources", "fuse"),
+        metrics=("benchmark.json",),
+    ),
+    Stage(
         "train_dialogue",
         "flows.train_dialogue:train_dialogue_stage",
         "Warm-start the retriever and train it jointly with the response generator, with one kind of meta knowledge.",
@@ -135,6 +143,7 @@ STAGES: tuple[Stage, ...] = (
             "teach",
             "fuse",
             "evaluate_fusion",
+            "benchmark",
             "train_dialogue",
             "evaluate_dialogue",
         ),

@@ -12,10 +12,12 @@ from flows.pipeline import COMPOSITES
 from flows.servers import ADDRESSES, answers
 from flows.stages import HALVES, Half
 from models.errors import ArtifactError
+from tasks.benchmark import BENCHMARKS
 from tasks.evaluation import SCORES
 from tasks.tracking import compare_page
 
 if TYPE_CHECKING:
+    from models.evaluation.benchmarks.records import BenchmarkRow
     from models.evaluation.fusion.scores import ComparisonRow, TableRow
     from models.reporting.results import ResultRow
 
@@ -83,8 +85,31 @@ def print_fusion(ctx: StageContext, out: Console) -> None:
         out.print(to_rich(score_grid(table, metric=metric)))
     for metric in dict.fromkeys([headline, "bits_per_byte"]):
         out.print(to_rich(comparison_grid(differences, metric=metric, family=ALL_FAMILIES)))
+    print_benchmarks(ctx, out)
     out.print(agreement_line(_agreement(ctx)))
     print_vote(ctx, out)
+
+
+def print_benchmarks(ctx: StageContext, out: Console) -> None:
+    """Print the standard benchmarks and their paired differences, where any was run."""
+    from models.reporting.fusion.benchmarks import benchmark_difference_grid, benchmark_grid
+    from models.reporting.grids import to_rich
+
+    rows, differences = scored_benchmarks(ctx)
+    if rows:
+        out.print(to_rich(benchmark_grid(rows)))
+    if differences:
+        out.print(to_rich(benchmark_difference_grid(differences)))
+
+
+def scored_benchmarks(ctx: StageContext) -> "tuple[list[BenchmarkRow], list[ComparisonRow]]":
+    """Return the table of the standard benchmarks and the paired differences; both empty where none was run."""
+    from models.evaluation.benchmarks.records import BenchmarkRow
+    from models.evaluation.fusion.scores import ComparisonRow
+
+    scored = json.loads((ctx.input("benchmark", "scores").path / BENCHMARKS).read_text(encoding="utf-8"))
+    table = [BenchmarkRow.from_json(row) for row in scored["table"]]
+    return table, [ComparisonRow.from_json(row) for row in scored["comparisons"]]
 
 
 def print_vote(ctx: StageContext, out: Console) -> None:

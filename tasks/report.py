@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.artifact import Artifact
+from tasks.benchmark import BENCHMARKS
 from tasks.caching import Execution, Work, step
 from tasks.evaluation import ROWS, SCORES
 from tasks.manifest import MANIFEST
@@ -35,6 +36,7 @@ def fusion_page(
     rows: tuple[Artifact, ...],
     fused: Mapping[str, Artifact],
     aligned: Mapping[str, Artifact],
+    benchmarks: Artifact,
     made: Made,
     work: Work,
 ) -> Mapping[str, Any]:
@@ -49,6 +51,7 @@ def fusion_page(
         rows: The rows of each.
         fused: Name in the curves → training.
         aligned: Name behind a source's coverage, or empty → training.
+        benchmarks: Scores of the standard benchmarks.
         made: Shown with the provenance.
         work: Scratch.
     """
@@ -67,6 +70,7 @@ def fusion_page(
         rows=rows,
         fused=fused,
         aligned=aligned,
+        benchmarks=benchmarks,
         made=made,
     )
     metrics = list(dict.fromkeys(row.metric for row in shown.table))
@@ -101,13 +105,15 @@ def _fusion_data(
     rows: Sequence[Artifact],
     fused: Mapping[str, Artifact],
     aligned: Mapping[str, Artifact],
+    benchmarks: Artifact,
     made: Made,
 ) -> "ReportData":
     from models.corpus.examples import read_examples
+    from models.evaluation.benchmarks.records import BenchmarkRow
     from models.evaluation.fusion.scores import ComparisonRow, System, TableRow, read_scores
     from models.reporting.fusion.data import ReportData, cut_notes, seen_notes, select_examples
 
-    scored = _json(comparison.path / SCORES)
+    scored, standard = _json(comparison.path / SCORES), _json(benchmarks.path / BENCHMARKS)
     examples = list(read_examples(data.path / "test.jsonl"))
     scores = {
         System(**system): list(read_scores(found.path / ROWS))  # type: ignore[arg-type]
@@ -130,6 +136,8 @@ def _fusion_data(
         reproduce=texts["reproduce"],
         notes=[*seen_notes(examples), *cut_notes(coverage, examples), *texts["notes"]],
         confidence=scored["confidence"],
+        benchmarks=[BenchmarkRow.from_json(row) for row in standard["table"]],
+        benchmark_differences=[ComparisonRow.from_json(row) for row in standard["comparisons"]],
     )
 
 

@@ -4,6 +4,7 @@ from pydantic import Field, model_validator
 
 from models.params.alignment import AlignmentParams
 from models.params.base import Section, repeated
+from models.params.benchmark import BenchmarkParams
 from models.params.corpus import CorpusParams
 from models.params.dialogue import VARIANTS, DialogueParams, Variant
 from models.params.dialogue_evaluation import DialogueEvaluationParams
@@ -37,6 +38,7 @@ class Params(Section):
     alignment: AlignmentParams = Field(default_factory=AlignmentParams, description="Source tokens to target tokens.")
     fusion: FusionParams = Field(description="Training of the target.")
     evaluation: EvaluationParams = Field(default_factory=EvaluationParams, description="Held-out scores.")
+    benchmark: BenchmarkParams = Field(default_factory=BenchmarkParams, description="Standard benchmarks.")
     dialogues: DialoguesParams = Field(default_factory=DialoguesParams, description="Dialogues and knowledge base.")
     retriever: RetrieverParams = Field(default_factory=RetrieverParams, description="Encoders and their warm start.")
     index: IndexParams = Field(default_factory=IndexParams, description="FAISS index over the entities.")

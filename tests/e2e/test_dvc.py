@@ -14,7 +14,7 @@ import pytest
 from sandbox import Done, Record, Sandbox
 
 STAGES = [
-    *("prepare", "sources", "teach", "fuse@profuser", "evaluate_fusion"),
+    *("prepare", "sources", "teach", "fuse@profuser", "evaluate_fusion", "benchmark"),
     *("train_dialogue@none", "train_dialogue@prompt", "evaluate_dialogue", "report"),
 ]
 

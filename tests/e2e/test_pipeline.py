@@ -13,7 +13,7 @@ from typing import Any
 from sandbox import METHODS, VARIANTS, Done, Sandbox, tamper
 
 STAGES = (
-    *("prepare", "sources", "teach", *(f"fuse@{m}" for m in METHODS), "evaluate_fusion"),
+    *("prepare", "sources", "teach", *(f"fuse@{m}" for m in METHODS), "evaluate_fusion", "benchmark"),
     *(f"train_dialogue@{v}" for v in VARIANTS),
     *("evaluate_dialogue", "report"),
 )

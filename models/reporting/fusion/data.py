@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.evaluation.benchmarks.records import BenchmarkRow
 from models.evaluation.fusion.comparison import Scores
 from models.evaluation.fusion.scores import ComparisonRow, ScoreRow, System, TableRow
 from models.reporting.formatting import system_names
@@ -52,6 +53,8 @@ class ReportData:
         reproduce: Commands that produce this report, in order.
         notes: Further sentences a reader must know (limits, what was left out).
         confidence: Level of the intervals.
+        benchmarks: Standard benchmarks.
+        benchmark_differences: Paired differences on them, the benchmark in `family`.
     """
 
     title: str
@@ -69,6 +72,8 @@ class ReportData:
     reproduce: Sequence[str] = ()
     notes: Sequence[str] = ()
     confidence: float = 0.95
+    benchmarks: Sequence[BenchmarkRow] = ()
+    benchmark_differences: Sequence[ComparisonRow] = ()
 
 
 def select_examples(examples: Iterable[Example], scores: Scores, *, per_family: int) -> tuple[ExampleAnswers, ...]:

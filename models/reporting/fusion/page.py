@@ -13,6 +13,7 @@ from models.evaluation.fusion.scores import ACCURACY, ALL_FAMILIES, REWARD_PREFI
 from models.reporting.canvas import themed_svg
 from models.reporting.documents import new_environment, write_page
 from models.reporting.formatting import difference_unit, format_interval, format_metric, metric_name, metric_title
+from models.reporting.fusion.benchmarks import benchmark_detail_grid, benchmark_difference_grid, benchmark_grid
 from models.reporting.fusion.data import ReportData
 from models.reporting.fusion.grids import (
     agreement_grid,
@@ -150,6 +151,7 @@ def render_report(data: ReportData) -> str:
         level=f"{100 * data.confidence:g} %",
         exposures=exposure_grid(data.trainings) if data.trainings else None,
         token_weights=token_weight_grid(data.trainings),
+        benchmarks=_benchmark_part(data),
         **_teach_parts(data),
     )
     return page + "\n"
@@ -158,6 +160,14 @@ def render_report(data: ReportData) -> str:
 def write_report(data: ReportData, path: Path) -> Path:
     """Render the page into `path`; the file appears whole or not at all. Returns the path."""
     return write_page(path, render_report(data))
+
+
+def _benchmark_part(data: ReportData) -> dict[str, Grid | None] | None:
+    """Return the grids of the standard benchmarks, None where none was run."""
+    if not data.benchmarks:
+        return None
+    differences = benchmark_difference_grid(data.benchmark_differences) if data.benchmark_differences else None
+    return {"grid": benchmark_grid(data.benchmarks), "differences": differences, "detail": benchmark_detail_grid(data.benchmarks)}
 
 
 def _teach_parts(data: ReportData) -> dict[str, Any]:

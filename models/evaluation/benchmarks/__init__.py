@@ -1,0 +1,1 @@
+"""Standard benchmarks through lm-evaluation-harness: its tasks, prompts and metrics on our models."""
