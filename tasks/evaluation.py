@@ -99,7 +99,8 @@ def comparison(
         work: Scratch.
     """
     from models.evaluation.bootstrap import Resampling
-    from models.evaluation.fusion.comparison import aggregate, choose_best_source, claim_pairs, paired
+    from models.evaluation.fusion.claims import claim_pairs
+    from models.evaluation.fusion.comparison import aggregate, choose_best_source, paired
     from models.evaluation.fusion.scores import System, read_scores
 
     scores = {

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from models.errors import DataError, Problem
 from models.evaluation.benchmarks.records import BenchmarkRow, BenchmarkRun
 from models.evaluation.bootstrap import Resampling, ratio_differences, ratio_intervals
-from models.evaluation.fusion.comparison import claim_pairs
+from models.evaluation.fusion.claims import claim_pairs
 from models.evaluation.fusion.scores import ComparisonRow, System
 
 Runs = Mapping[System, BenchmarkRun]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from models.errors import DataError, Problem
 from models.evaluation.bootstrap import Resampling, ratio_differences, ratio_intervals
+from models.evaluation.fusion.claims import BestSource, Pair
 from models.evaluation.fusion.correctness import bits_per_byte
 from models.evaluation.fusion.scores import (
     ACCURACY,
@@ -124,39 +125,6 @@ def _value(row: ScoreRow, metric: str) -> float | None:
     return row.rewards.get(metric.removeprefix(REWARD_PREFIX))
 
 
-MAIN_METHOD = "profuser"
-BASELINES = ("sft", "fusellm")
-
-
-@dataclass(frozen=True, slots=True)
-class BestSource:
-    """The best single source per metric, and how it was chosen.
-
-    Attributes:
-        systems: Metric → source.
-        chosen_on: The split it was chosen on; on the split that is reported it is an oracle, and the note says so.
-    """
-
-    systems: Mapping[str, System]
-    chosen_on: str
-
-    @property
-    def note(self) -> str:
-        """One phrase for tables."""
-        oracle = ", an oracle" if self.chosen_on == "test" else ""
-        return f"best source chosen on {self.chosen_on}{oracle}"
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two systems to compare; with a `metric` only on that one."""
-
-    a: System
-    b: System
-    metric: str | None = None
-    note: str = ""
-
-
 def aggregate(scores: Scores, *, resampling: Resampling | None = None) -> tuple[TableRow, ...]:
     """Return value and interval of every metric for each family (and `all`, pooled over examples) and system.
 
@@ -204,22 +172,6 @@ def choose_best_source(scores: Scores, *, chosen_on: str) -> BestSource:
     return BestSource({metric: _best(collect_values(sources, metric)) for metric in list_metrics(sources)}, chosen_on)
 
 
-def claim_pairs(systems: Sequence[System], *, best: BestSource | None = None, main: str = MAIN_METHOD) -> tuple[Pair, ...]:
-    """Return the comparisons the claims rest on, for each target, as far as their systems are among `systems`.
-
-    They are main − sft, main − fusellm, main − best single source, and every method − untrained target.
-    """
-    pairs: list[Pair] = []
-    for target in dict.fromkeys(s.target for s in systems if s.kind == "method"):
-        methods = {s.name: s for s in systems if s.kind == "method" and s.target == target}
-        if main in methods:
-            pairs += [Pair(methods[main], methods[b]) for b in BASELINES if b in methods and b != main]
-            pairs += _against_best(methods[main], best)
-        for untrained in (s for s in systems if s.kind == "untrained" and s.target == target):
-            pairs += [Pair(method, untrained) for method in methods.values()]
-    return tuple(pairs)
-
-
 def headline_metric(metrics: Iterable[str]) -> str:
     """Return the metric a report leads with: accuracy where there are checks, else the first one."""
     known = list(dict.fromkeys(metrics))
@@ -257,10 +209,6 @@ def _best(values: MetricValues) -> System:
     size = values.sizes[mask].sum()
     # max keeps the first of equals: the order of the sources, as everywhere.
     return max(values.values, key=lambda system: sign * values.values[system][mask].sum() / size)
-
-
-def _against_best(method: System, best: BestSource | None) -> list[Pair]:
-    return [Pair(method, source, metric, best.note) for metric, source in best.systems.items()] if best else []
 
 
 def _check_known(scores: Scores, pairs: Sequence[Pair]) -> None:

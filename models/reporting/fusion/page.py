@@ -8,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from models.errors import DataError, Problem
-from models.evaluation.fusion.comparison import MAIN_METHOD, headline_metric
+from models.evaluation.fusion.claims import MAIN_METHOD
+from models.evaluation.fusion.comparison import headline_metric
 from models.evaluation.fusion.scores import ACCURACY, ALL_FAMILIES, REWARD_PREFIX, ComparisonRow, System, TableRow
 from models.reporting.canvas import themed_svg
 from models.reporting.documents import new_environment, write_page

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.errors import DataError, Problem
-from models.evaluation.fusion.comparison import MAIN_METHOD
+from models.evaluation.fusion.claims import MAIN_METHOD
 from models.evaluation.fusion.scores import System, TableRow
 from models.reporting.canvas import (
     ACCENT,

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from flows import benchmark
 from flows.benchmark import benchmark_metrics, shard
-from flows.stages import STAGES
 from models.params.benchmark import BenchmarkParams
 from models.params.runtime import Runtime
 
@@ -40,17 +39,6 @@ def test_metrics_name_prompt_and_documents() -> None:
     ]
     found = benchmark_metrics(rows, {"name": "sft", "kind": "method", "target": "owl"})
     assert found == {"benchmark/gsm8k_exact_match_strict-match_5shot_n100": 0.25}
-
-
-@pytest.mark.parametrize(("stage", "other"), [("benchmark", "evaluate_fusion"), ("evaluate_fusion", "benchmark")])
-def test_benchmarks_and_held_out_scores_do_not_touch_each_other(stage: str, other: str) -> None:
-    table = {one.name: one for one in STAGES}
-    kept = {"benchmark": "models.params.benchmark", "evaluate_fusion": "models.params.evaluation"}
-    assert kept[stage] in table[stage].code() and kept[other] not in table[stage].code()
-    assert table[other].module not in table[stage].code()
-    assert not {section.partition(".")[0] for section in table[stage].sections} & {"evaluation", "benchmark"} - {
-        table[stage].sections[0]
-    }
 
 
 def test_the_stage_runs_one_model_after_another_and_publishes_under_readable_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,8 @@ def _reaches(one: Stage, *folders: str) -> list[Path]:
         ("teach", ["models/dialogue", "models/world", "models/training", "models/fusion/train", "models/params/fusion.py"]),
         ("fuse", ["models/evaluation", "models/dialogue", "models/world", "models/params/evaluation.py"]),
         ("evaluate_fusion", ["models/dialogue", "models/world", "models/training", "models/reporting"]),
+        ("evaluate_fusion", ["models/evaluation/benchmarks", "models/params/benchmark.py"]),
+        ("benchmark", ["models/evaluation/fusion/comparison.py", "models/params/evaluation.py", "models/fusion"]),
         ("train_dialogue", ["models/fusion", "models/evaluation", "models/world", "models/params/dialogue_evaluation.py"]),
         ("evaluate_dialogue", ["models/fusion/train", "models/dialogue/train", "models/training", "models/reporting"]),
         ("report", ["models/fusion/train", "models/dialogue/train", "models/training", "models/dialogue/generators"]),
@@ -101,6 +103,7 @@ def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: lis
         ("teach", "models/lm/source_file.py"),
         ("prepare", "models/corpus/split.py"),
         ("evaluate_fusion", "models/evaluation/bootstrap.py"),
+        ("benchmark", "models/evaluation/benchmarks/table.py"),
         ("report", "models/reporting/canvas.py"),
     ],
 )
@@ -116,6 +119,7 @@ def test_code_of_a_stage_is_among_its_dependencies(name: str, always: str) -> No
         ("models/fusion/losses.py", "\n\n\n", "\n\n\nEDITED = 1\n", {"fuse"}),
         ("models/evaluation/fusion/comparison.py", "\n\n\n", "\n\n\nEDITED = 1\n", {"evaluate_fusion", "report"}),
         ("tasks/evaluation.py", 'SCORES = "', 'SCORES = "x', {"evaluate_fusion", "report"}),
+        ("models/evaluation/benchmarks/local.py", "\n\n\n", "\n\n\nEDITED = 1\n", {"benchmark"}),
         ("models/reporting/style.css.j2", "{", "{ ", {"report"}),
     ],
 )

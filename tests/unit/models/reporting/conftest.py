@@ -9,7 +9,8 @@ import pytest
 from support.dialogue_report import dialogue_report  # noqa: F401 (fixtures)
 
 from models.evaluation.bootstrap import Resampling
-from models.evaluation.fusion.comparison import aggregate, choose_best_source, claim_pairs, paired
+from models.evaluation.fusion.claims import claim_pairs
+from models.evaluation.fusion.comparison import aggregate, choose_best_source, paired
 from models.evaluation.fusion.scores import ComparisonRow, ScoreRow, System, TableRow
 from models.reporting.fusion.data import ReportData, select_examples
 from models.schema import Example, Message

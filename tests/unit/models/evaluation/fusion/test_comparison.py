@@ -9,12 +9,11 @@ from support.bootstrap import mean_interval, paired_difference
 
 from models.errors import DataError
 from models.evaluation.bootstrap import Resampling, ratio_interval
+from models.evaluation.fusion.claims import Pair, claim_pairs
 from models.evaluation.fusion.comparison import (
-    Pair,
     aggregate,
     check_same_examples,
     choose_best_source,
-    claim_pairs,
     collect_values,
     headline_metric,
     list_families,
