@@ -70,7 +70,7 @@ def write_cards(
                 "top-k": f"{ctx.params.teach.signals.top_k}",
                 "alignment": ctx.params.alignment.mode,
             },
-            data={**corpus, **({"rows": note} if (note := prompts_note(record)) else {})},
+            data={**corpus, **({"training prompts": note} if (note := prompts_note(record)) else {})},
             confidence=confidence,
             limits=limits,
             provenance=about,

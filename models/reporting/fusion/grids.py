@@ -35,7 +35,7 @@ def exposure_grid(records: Mapping[str, Mapping[str, Any]]) -> Grid:
         *(f"Budget `{budget}`: {BUDGETS[budget]}" for budget in budgets),
         "Σ lr: learning rates of the steps in which the mode has a weight, added up in units of `fusion.lr`; by weight: each "
         "step counted by the mode's share of w1 + w2.",
-        *dict.fromkeys(note for record in records.values() if (note := prompts_note(record))),
+        *dict.fromkeys(f"Prompts: {note}." for record in records.values() if (note := prompts_note(record))),
     )
     return Grid("what each method was trained on", tuple(header), tuple(rows), notes=notes)
 
@@ -47,8 +47,8 @@ def prompts_note(record: Mapping[str, Any]) -> str:
         return ""
     truths, winners = record["ground_truth"]["samples"], record["response"]["samples"]
     return (
-        f"Prompts: {truths:,} with a ground truth, {winners:,} with a winning answer. {alone:,} of the latter are without a "
-        "ground truth to train on and take part in inference mode only."
+        f"{truths:,} with a ground truth, {winners:,} with a winning answer; {alone:,} of the latter are without a ground truth "
+        "to train on and take part in inference mode only"
     )
 
 

@@ -18,7 +18,7 @@ def load(profile: str, *overrides: str) -> Params:
 
 
 def test_the_promised_profiles_are_there() -> None:
-    fusion = {"embedded", "smoke", "real-stories", "real-skills", "paper-7b"}
+    fusion = {"embedded", "smoke", "few-truths", "real-stories", "real-skills", "paper-7b"}
     dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
     assert fusion | dialogue <= set(PROFILES)
 

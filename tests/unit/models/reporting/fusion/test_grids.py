@@ -129,6 +129,6 @@ def test_prompts_of_either_kind_are_counted_below_the_passes(trainings: Records)
     }
     notes = [note for note in exposure_grid(some).notes if note.startswith("Prompts:")]
     assert notes == [
-        "Prompts: 256 with a ground truth, 1,400 with a winning answer. 1,150 of the latter are without a ground truth to train "
+        "Prompts: 256 with a ground truth, 1,400 with a winning answer; 1,150 of the latter are without a ground truth to train "
         "on and take part in inference mode only."
     ]
