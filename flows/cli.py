@@ -137,6 +137,7 @@ def renew(
 def check(profile: Profile = None, overrides: Overrides = None) -> None:
     """Validate params, profile and installation; every error at once."""
     place = root()
+    from flows.gguf_sources import check_gguf_sources
     from flows.installation import check_installation
     from flows.params.file import load_params
 
@@ -148,6 +149,8 @@ def check(profile: Profile = None, overrides: Overrides = None) -> None:
         f"{len(params.sources.models)} sources, methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}; "
         f"dialogues {params.dialogues.kind} ({params.dialogues.setting}), variants {', '.join(params.variants)}"
     )
+    for line in check_gguf_sources(params, root=place):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -7,11 +7,23 @@ from pathlib import Path
 from prefect import flow
 
 from flows.context import StageContext
+from flows.gguf_sources import gguf_digest, gguf_dtype, gguf_header
 from flows.parallel import Call, gather
 from models.errors import SourceError
+from models.lm.gguf.find import names_gguf
 from models.params.sources import RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact, materialise_tree, tree_digest
-from tasks.sources import pico_answers, pico_reward_model, pico_source, pico_tokenizer, resolve_reward_model, resolve_source
+from tasks.sources import (
+    GgufPlace,
+    gguf_model,
+    gguf_source,
+    pico_answers,
+    pico_reward_model,
+    pico_source,
+    pico_tokenizer,
+    resolve_reward_model,
+    resolve_source,
+)
 from tasks.tracking import finish_stage
 
 _log = logging.getLogger(__name__)
@@ -24,7 +36,8 @@ def sources_stage(ctx: StageContext) -> None:
     specs = [s.pico for s in cfg.models if s.pico]
     sizes = {s.tokenizer: s.vocab_size for s in specs}
     tokenizers = {letter: pico_tokenizer(letter, size, data) for letter, size in sorted(sizes.items())}
-    made = gather([_source_call(ctx, s, data, tokenizers) for s in cfg.models], runtime=ctx.params.runtime)
+    converted = _converted(ctx)
+    made = gather([_source_call(ctx, s, data, tokenizers, converted) for s in cfg.models], runtime=ctx.params.runtime)
     parts = {f"models/{s.name}": artifact for s, artifact in zip(cfg.models, made, strict=True)}
     answers = _answers(ctx, parts, data)
     judges = gather([_reward_call(ctx, r, data, tokenizers, answers) for r in cfg.reward_models], runtime=ctx.params.runtime)
@@ -38,7 +51,21 @@ def sources_stage(ctx: StageContext) -> None:
         finish_stage(ctx.run(label), output=artifact.sha256, params={"method": short}, metrics={}, history=None)
 
 
-def _source_call(ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact]) -> Call:
+def _converted(ctx: StageContext) -> dict[str, Artifact]:
+    """Unpack the GGUF files, one after another, as each needs the memory of a whole model; return the model folders by source."""
+    found: dict[str, Artifact] = {}
+    for spec in ctx.params.sources.models:
+        if names_gguf(spec, root=ctx.root) and (header := gguf_header(spec, root=ctx.root, download=True)) is not None:
+            content = gguf_digest(spec, header.file)
+            found[spec.name] = gguf_model(content, gguf_dtype(spec), place=GgufPlace(header.file))
+    return found
+
+
+def _source_call(
+    ctx: StageContext, spec: SourceSpec, data: Artifact, tokenizers: dict[str, Artifact], converted: Mapping[str, Artifact]
+) -> Call:
+    if spec.name in converted:
+        return gguf_source, {"spec": spec, "converted": converted[spec.name]}
     if spec.pico is None:
         content = _content(ctx.root, spec.model, f"`sources.models[{spec.name}].model`")
         return resolve_source, {"spec": spec, "content": content, "place": spec.model}

@@ -121,7 +121,7 @@ def tree_digest(path: Path) -> str:
 
 
 def published_bytes() -> int:
-    """Return what this process has put into the store so far; what was there already does not count."""
+    """Return what this process has put into the store so far; what was there already, also linked from there, does not count."""
     return _published[0]
 
 
@@ -149,10 +149,11 @@ def publish(folder: Path, kind: str, *, meta: Mapping[str, Any]) -> Artifact:
         for file in files:
             (folder / str(file["path"])).chmod(0o444)
         home.parent.mkdir(parents=True, exist_ok=True)
+        stats = [(folder / str(file["path"])).stat() for file in files]
         try:
             folder.rename(home)
             with _COUNTING:
-                _published[0] += sum(int(file["bytes"]) for file in files)  # type: ignore[call-overload]
+                _published[0] += sum(stat.st_size for stat in stats if stat.st_nlink == 1)
         except OSError:
             if not home.exists():
                 raise

@@ -1,12 +1,16 @@
 """Tasks of the stage `sources`: resolve models, or train the embedded ones and their reward model."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from models.files import link_or_copy
+from models.lm.gguf.find import GgufFile
 from models.params.runtime import Runtime
 from models.params.sources import PicoTraining, PreferenceParams, RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact
-from tasks.caching import IDENTITY, Work, step
+from tasks.caching import IDENTITY, Execution, Work, step
+from tasks.manifest import MANIFEST
 from tasks.tracking import RunSink, StageRun
 from tasks.workspace import project_root
 
@@ -23,6 +27,36 @@ def resolve_source(spec: SourceSpec, content: str, *, place: str, work: Work) ->
     source = resolve(spec, root=project_root())
     write_source(work.out, source, root=project_root())
     return {"name": source.name, "digest": source.digest, "notes": list(source.notes), IDENTITY: source_identity(source)}
+
+
+@dataclass(frozen=True, slots=True)
+class GgufPlace(Execution):
+    """Where a GGUF file lies; what it is stands in its digest."""
+
+    file: GgufFile
+
+
+@step("gguf-model")
+def gguf_model(content: str, dtype: Literal["float32", "bfloat16"], *, place: GgufPlace, work: Work) -> Mapping[str, Any]:
+    """Unpack the GGUF file with the sha256 `content` into a model folder."""
+    from models.lm.gguf.convert import convert_gguf
+
+    return convert_gguf(place.file, dtype=dtype, out=work.out, scratch=work.resume)
+
+
+@step("gguf-source")
+def gguf_source(spec: SourceSpec, converted: Artifact, *, work: Work) -> Mapping[str, Any]:
+    """Pin down a source whose GGUF file has been unpacked; its folder holds the same files and the record."""
+    from models.lm.resolve import resolve_source as resolve
+    from models.lm.source_file import write_source
+
+    for file in sorted(converted.path.iterdir()):
+        if file.name != MANIFEST:
+            link_or_copy(file, work.out / file.name)
+    plain = {"model": str(work.out), "gguf": None, "revision": None}
+    source = resolve(spec.model_copy(update=plain), root=project_root())
+    write_source(work.out, source)
+    return {"name": source.name, "digest": source.digest, "notes": list(source.notes)}
 
 
 @step("pico-tokenizer")

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from flows.params.schema import ANY_NAME, all_keys, keys_below
 from flows.params.tree import KeyPath, Node, Origin, format_path, lookup, parse_path
 from models.errors import Problem
-from models.params.base import NAME_PATTERN
+from models.params.base import NAME_PATTERN, SHA256_PATTERN
 
 _RULES = {
     "extra_forbidden": ("unknown", "is not a known key"),
@@ -42,6 +42,7 @@ _KINDS = {
 _PATTERNS = {
     r"^[a-z0-9][a-z0-9-]*$": "must hold only lower-case letters, digits and hyphens",
     NAME_PATTERN: "must begin with a letter or digit and hold only letters, digits, `_`, `.` and `-`",
+    SHA256_PATTERN: "must be a sha256: 64 digits of 0-9 and a-f",
 }
 _YAML_NAMES = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
 _NOT_FINITE = re.compile(r"(?<![\w\"])(-?Infinity|NaN)(?![\w\"])")

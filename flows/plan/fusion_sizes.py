@@ -13,9 +13,11 @@ from tokenizers import Tokenizer
 
 from flows.context import StageContext
 from flows.encoders import scorer_folder
+from flows.gguf_sources import gguf_header
 from models.corpus.examples import count_examples, read_examples
 from models.errors import FusedialError
-from models.params.sources import PicoSpec
+from models.lm.gguf.find import names_gguf
+from models.params.sources import PicoSpec, SourceSpec
 from models.planning.footprint import CorpusSize, ModelSize
 
 # The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; the longest row.
@@ -34,7 +36,9 @@ def model_sizes(ctx: StageContext) -> tuple[dict[str, ModelSize], list[str]]:
         hint = hinted_size(ctx, spec.name, dtype=spec.dtype)
         if spec.pico is not None:
             sizes[spec.name] = pico_size(spec.pico)
-        elif (folder := ctx.root / spec.model).is_dir():
+        elif names_gguf(spec, root=ctx.root) and (packed := gguf_size(spec, root=ctx.root)) is not None:
+            sizes[spec.name] = packed
+        elif (folder := ctx.root / spec.model).is_dir() and not names_gguf(spec, root=ctx.root):
             sizes[spec.name] = folder_size(folder, dtype=spec.dtype)
         elif hint is not None:
             sizes[spec.name] = hint
@@ -76,6 +80,20 @@ def folder_size(folder: Path, *, dtype: Any) -> ModelSize:
     counts = [prod(t["shape"]) for file in sorted(folder.glob("*.safetensors")) for t in _header(file).values()]
     kind = _layer_kind(config.get("model_type", ""), next((int(config[name]) for name in _HEADS if name in config), 0))
     return ModelSize(sum(counts), config["vocab_size"], _first(config, _WIDTH), _first(config, _LAYERS), dtype=dtype, **kind)
+
+
+def gguf_size(spec: SourceSpec, *, root: Path) -> ModelSize | None:
+    """Return the size of a source that is a GGUF file, from its header; None for a hub file that is not here.
+
+    Raises:
+        SourceError: As `gguf_header`.
+    """
+    header = gguf_header(spec, root=root)
+    if header is None:
+        return None
+    kind = _layer_kind(header.architecture, header.number("attention.head_count"))
+    width, layers = header.number("embedding_length"), header.number("block_count")
+    return ModelSize(header.num_parameters, header.vocab_size, width, layers, dtype=spec.dtype, **kind)
 
 
 def _layer_kind(architecture: str, num_heads: int) -> dict[str, Any]:
@@ -154,8 +172,12 @@ def _bytes_per_token(ctx: StageContext) -> float:
 
 
 def _tokenizers(ctx: StageContext) -> list[Tokenizer]:
-    """Return the tokenizers of the sources that lie in a folder here."""
-    folders = [ctx.root / spec.model for spec in ctx.params.sources.models if spec.pico is None]
+    """Return the tokenizers of the sources that lie in a folder here; that of a GGUF file does once it is unpacked."""
+    folders = [
+        ctx.out("sources", "models", spec.name) if names_gguf(spec, root=ctx.root) else ctx.root / spec.model
+        for spec in ctx.params.sources.models
+        if spec.pico is None
+    ]
     return [Tokenizer.from_file(str(file)) for folder in folders if (file := folder / "tokenizer.json").is_file()]
 
 

@@ -15,6 +15,7 @@ from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
 from models.fusion.exposure import exposure
 from models.fusion.schedule import plan_steps, resolve_schedule
+from models.lm.gguf.find import names_gguf
 from models.params.runtime import Planning, Runtime
 from models.params.teach import even_voters
 from models.planning.fusion_estimate import StageEstimate, estimate_stages
@@ -112,11 +113,18 @@ def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str
         methods=ctx.params.methods,
         reward_models=reward_sizes(ctx),
         pretrain_tokens=pretrain_tokens(ctx),
-        in_place=[s.name for s in ctx.params.sources.models if s.pico is None and (ctx.root / s.model).is_dir()],
+        in_place=used_in_place(ctx),
+        unpacked=[s.name for s in ctx.params.sources.models if names_gguf(s, root=ctx.root)],
         processes=ctx.params.runtime.nproc,
         fsdp=ctx.params.runtime.fsdp,
         on_cpu=on_cpu(ctx.params.runtime.device),
     )
+
+
+def used_in_place(ctx: StageContext) -> list[str]:
+    """Return the sources whose folders are used where they lie: neither trained nor unpacked here."""
+    models = ctx.params.sources.models
+    return [s.name for s in models if s.pico is None and (ctx.root / s.model).is_dir() and not names_gguf(s, root=ctx.root)]
 
 
 def on_cpu(device: str) -> bool:

@@ -1,6 +1,5 @@
 """Loading of BERT-like sentence encoders and their tokenizers, and tokenisation with explicit special tokens."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from models.errors import ParamsError, Problem, SourceError
+from models.lm.installed import PACKAGE, find_package
 from models.lm.weights import refuse_adapter
 
 TOKENIZER = "tokenizer.json"
@@ -77,7 +77,6 @@ class TextTokenizer:
         self.tokenizer.save(str(folder / TOKENIZER))
 
 
-PACKAGE = "package:"
 KEY = "retriever.encoder"
 
 
@@ -155,15 +154,13 @@ def _load_tokeniser(location: str, revision: str | None, key: str) -> TextTokeni
 
 
 def _package_folder(module: str, key: str) -> Path:
-    top, *below = module.split(".")
-    # Only the top name is looked up: for a dotted one, importlib would import its parents.
-    spec = importlib.util.find_spec(top) if top.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
+    package = find_package(module)
+    if package is None:
         raise SourceError(f"`{key}` names the package `{module}`, but it is not installed. Install it{_or_pico(key)}.")
-    folder = Path(next(iter(spec.submodule_search_locations))).joinpath(*below, "model")
+    folder = package / "model"
     if not folder.is_dir():
         raise SourceError(f"`{key}` names the package `{module}`, but its folder {folder} does not exist. Name another package.")
-    return folder.absolute()
+    return folder
 
 
 def _or_pico(key: str) -> str:

@@ -12,6 +12,7 @@ MAX_SEED = 2**32 - 1
 """NumPy's global generator, which transformers seeds too, takes 32 bits."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
 """What becomes part of a path, a metric or a run's name: it cannot leave its folder."""
 

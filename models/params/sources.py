@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.params.base import MAX_SEED, Name, Place, Section, repeated
+from models.params.base import MAX_SEED, SHA256_PATTERN, Name, Place, Section, repeated
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT_DATE = date(2024, 7, 26)
@@ -39,11 +39,25 @@ class PicoSpec(Section):
         return self
 
 
+class GgufSpec(Section):
+    """How a GGUF file is taken: it is unpacked once into a plain model folder."""
+
+    file: str | None = Field(
+        None, description="File in the folder, package or hub repository of `model`; null = the only one. Required for hub names."
+    )
+    sha256: str | None = Field(None, pattern=SHA256_PATTERN, description="Digest that the whole file must have; null = any.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="What its weights are unpacked to and stored as.")
+
+
 class SourceSpec(Section):
     """One source model."""
 
     name: Name = Field(description="Short name, used in tables and file names.")
-    model: Place = Field("embedded", description="`embedded`, a local folder, or a hub name.")
+    model: Place = Field(
+        "embedded",
+        description="`embedded`, a local folder, a hub name, a `.gguf` file or a folder with one, or `package:<module>` (an "
+        "installed package that carries one, whole or in parts).",
+    )
     revision: str | None = Field(None, description="Hub revision; required for hub names, so that a run can be repeated.")
     chat_template: str | None = Field(
         None,
@@ -54,11 +68,14 @@ class SourceSpec(Section):
     context_length: int | None = Field(None, ge=16, description="Longest input in tokens; null = from the model's config.")
     trust_remote_code: bool = Field(False, description="Run the model repository's own code (only for this source).")
     pico: PicoSpec | None = Field(None, description="Recipe of an embedded source.")
+    gguf: GgufSpec | None = Field(None, description="How a GGUF file is taken; null = as the defaults say, where `model` is one.")
 
     @model_validator(mode="after")
     def _pico_given(self) -> "SourceSpec":
         if (self.model == "embedded") != (self.pico is not None):
             raise ValueError("`pico` must be given exactly when `model` is `embedded`")
+        if self.gguf is not None and self.pico is not None:
+            raise ValueError("`gguf` must be left out when `model` is `embedded`")
         return self
 
 

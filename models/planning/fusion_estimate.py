@@ -33,6 +33,8 @@ from models.planning.footprint import (
 
 # To find, check and record one source, or the model it was trained into (measured: 1 to 1.5 s).
 _OPENING_SECONDS = 1.0
+# Unpacking a GGUF file: seconds a parameter on one core (SmolLM2, Gemma-3-270M), bytes of memory an entry of its vocabulary.
+_UNPACKING_SECONDS, _TOKEN_BYTES = 2e-7, 2_000
 PROCESS_BYTES = 690_000_000
 """Resident memory of a stage before it computes: Python, torch, transformers, Prefect, MLflow (measured: 685 to 700 MB)."""
 LIGHT_PROCESS_BYTES = 300_000_000
@@ -93,6 +95,7 @@ def estimate_stages(
     reward_models: Sequence[ModelSize] = (),
     pretrain_tokens: int = 0,
     in_place: Collection[str] = (),
+    unpacked: Collection[str] = (),
     processes: int = 1,
     fsdp: bool = False,
     on_cpu: bool = False,
@@ -109,6 +112,7 @@ def estimate_stages(
         reward_models: Sizes of the reward models.
         pretrain_tokens: Tokens each source is trained on in `sources`; 0 = sources are taken as they are.
         in_place: Sources whose folders are used in place: nothing is written for them.
+        unpacked: Sources that are GGUF files, which the stage `sources` unpacks one after another.
         processes: Processes of `fuse`.
         fsdp: Weights and optimiser are sharded over them.
         on_cpu: Models run on the processor, out of main memory.
@@ -119,6 +123,7 @@ def estimate_stages(
         _sources(
             [*sources.values(), *reward_models],
             written=[*(size for name, size in sources.items() if name not in in_place), *reward_models],
+            unpacked=[sources[name] for name in unpacked],
             pretrain_tokens=pretrain_tokens,
         ),
         _teach(list(sources.values()), reward_models, corpus, cfg=teach, on_cpu=on_cpu),
@@ -140,12 +145,16 @@ def _prepare(corpus: CorpusSize) -> StageEstimate:
     return StageEstimate("prepare", int(disk), LIGHT_PROCESS_BYTES + seen, 0, 0.0)
 
 
-def _sources(models: Sequence[ModelSize], *, written: Sequence[ModelSize], pretrain_tokens: int) -> StageEstimate:
+def _sources(
+    models: Sequence[ModelSize], *, written: Sequence[ModelSize], unpacked: Sequence[ModelSize], pretrain_tokens: int
+) -> StageEstimate:
     trained = max((training_state_bytes(m.num_parameters, recipe="float32") for m in models), default=0)
     flops = sum(training_flops(m, tokens=pretrain_tokens, context=0, checkpointing=False) for m in models)
     disk = sum(weights_bytes(m) for m in written)
-    opened = _OPENING_SECONDS * len(models)
-    return StageEstimate("sources", disk, PROCESS_BYTES, trained if pretrain_tokens else 0, flops, fixed_seconds=opened)
+    opened = _OPENING_SECONDS * len(models) + sum(_UNPACKING_SECONDS * m.num_parameters for m in unpacked)
+    # The weights in float32; the embedding once more, while it is unpacked; the vocabulary as objects.
+    most = max((4 * (m.num_parameters + m.vocab_size * m.hidden_size) + _TOKEN_BYTES * m.vocab_size for m in unpacked), default=0)
+    return StageEstimate("sources", disk, PROCESS_BYTES + most, trained if pretrain_tokens else 0, flops, fixed_seconds=opened)
 
 
 def _teach(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 import models.files
 from models.errors import ArtifactError
 from tasks import artifact as artifacts
-from tasks.artifact import Artifact, adopt, adopt_all, materialise, materialise_tree, publish, tree_digest
+from tasks.artifact import Artifact, adopt, adopt_all, materialise, materialise_tree, publish, published_bytes, tree_digest
 from tasks.manifest import MANIFEST
 
 
@@ -30,6 +30,17 @@ def test_equal_content_has_one_address(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
     listed = [f["path"] for f in json.loads((first.path / MANIFEST).read_text())["files"]]
     assert listed == ["a.txt", "sub/b.txt"]
+
+
+def test_what_is_linked_from_the_store_is_counted_once(tmp_path: Path) -> None:
+    before = published_bytes()
+    first = made(tmp_path / "x", "only here")
+    link = tmp_path / "y" / "a.txt"
+    link.parent.mkdir()
+    link.hardlink_to(first.path / "a.txt")
+    (link.parent / "more").write_text("1234")
+    assert publish(link.parent, "thing", meta={}).bytes == len("only here") + 4
+    assert published_bytes() - before == len("only here") + len("two") + 4
 
 
 def test_metadata_is_part_of_the_identity(tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ def test_sources_hold_all_weights_and_train_only_embedded_ones() -> None:
     assert trained.device_bytes == 112_000_000_000
 
 
+def test_gguf_files_are_unpacked_one_after_another() -> None:
+    smollm2, gemma = ModelSize(134_515_008, 49_152, 576, 30), ModelSize(268_098_176, 262_144, 640, 18)
+    for models, peak, seconds in (([smollm2], 0.81e9, 22), ([gemma], 2.24e9, 65), ([smollm2, gemma], 2.24e9, 87)):  # measured
+        names = [str(number) for number in range(len(models))]
+        given = {"teach": TEACH, "fusion": FUSION.model_copy(update={"targets": ("0",)}), "evaluation": EvaluationParams()}
+        sized = dict(zip(names, models, strict=True))
+        _, found, *_ = estimate_stages(sized, CORPUS, methods=("sft",), unpacked=names, **given)  # type: ignore[arg-type]
+        assert found.host_bytes - PROCESS_BYTES == pytest.approx(peak, rel=0.1)
+        assert found.fixed_seconds == pytest.approx(seconds, rel=0.3)
+
+
 def test_teach_by_hand() -> None:
     teach = stages()["teach"]
     truth = 3 * (52_000 * 250 * 48 + 20 * 52_000)  # three sources, every row 48 bytes
