@@ -17,7 +17,7 @@ from models.errors import SourceError, reason
 from models.files import write_atomic
 from models.lm.gguf.find import GgufFile
 from models.lm.gguf.header import GgufHeader, read_header, refuse_shorter
-from models.memory import give_back_memory
+from models.memory import release_memory
 
 FACTS = "gguf.json"
 Dtype = Literal["float32", "bfloat16"]
@@ -62,7 +62,7 @@ def convert_gguf(file: GgufFile, *, dtype: Dtype, out: Path, scratch: Path) -> M
     place = _whole(file, scratch)
     _log.info("converting %s: %s, %d parameters, to %s", file.name, header.architecture, header.num_parameters, dtype)
     _write_model(place, header, dtype=dtype, out=out)
-    give_back_memory()  # a model is made of circles
+    release_memory()  # a model is made of circles
     _write_tokenizer(place, header, out=out)
     facts = {"architecture": header.architecture, "num_parameters": header.num_parameters, "stored_as": kinds, "dtype": dtype}
     write_atomic(out / FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")
