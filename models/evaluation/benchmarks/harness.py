@@ -167,11 +167,16 @@ def _items(task: str, samples: Sequence[dict[str, Any]]) -> list[BenchmarkItem]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-evaluation-harness's remarks on how it is called out of the log."""
+    """Keep lm-evaluation-harness's remarks on how it is called, and the bars of reading its files, out of the log."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
     log = logging.getLogger("lm_eval")
-    before = log.level
+    before, silent = log.level, are_progress_bars_disabled()
     log.setLevel(logging.ERROR)
+    disable_progress_bars()
     try:
         yield
     finally:
         log.setLevel(before)
+        if not silent:
+            enable_progress_bars()

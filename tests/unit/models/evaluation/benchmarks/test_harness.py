@@ -105,6 +105,15 @@ def test_subjects_are_joined_in_their_order(pico: Callable[..., Any], tmp_path: 
 
 
 @installed
+def test_nothing_is_said_about_how_the_harness_is_called(
+    pico: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    score(pico("llama"), tmp_path, "arc_easy", "arc_easy", ARC, limit=1)
+    assert not [record for record in caplog.records if record.name.startswith("lm_eval")]
+    assert "Generating validation split" not in capfd.readouterr().err
+
+
+@installed
 def test_the_tokenizer_of_the_source_stays_as_it_was(pico: Callable[..., Any], tmp_path: Path) -> None:
     tokenizer = pico("llama").codec.tokenizer
     before = (tokenizer.pad_token, tokenizer.padding_side)
