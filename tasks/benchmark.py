@@ -77,13 +77,15 @@ def require_local(cfg: BenchmarkShard) -> None:
     """Require the local files of a benchmark, where it is to be read from some.
 
     Raises:
-        ParamsError: There are none for a benchmark of this name.
+        ParamsError: There are none for a benchmark of this name, or none with the solved examples that are asked for.
         DataError: The file is missing.
     """
-    from models.evaluation.benchmarks.local import require_file
+    from models.evaluation.benchmarks.local import require_file, require_solved
 
     if cfg.data:
-        require_file(cfg.name, project_root() / cfg.data, place=cfg.data)
+        folder = project_root() / cfg.data
+        require_file(cfg.name, folder, place=cfg.data)
+        require_solved(cfg.name, folder, num_fewshot=cfg.num_fewshot or 0, place=cfg.data)
 
 
 @step("benchmark-scores")

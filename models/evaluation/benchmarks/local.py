@@ -44,6 +44,19 @@ def require_file(name: str, folder: Path, *, place: str) -> Path:
     return path
 
 
+def require_solved(name: str, folder: Path, *, num_fewshot: int, place: str) -> None:
+    """Require the file of solved examples of a known benchmark, where some are asked for and none stand in its prompt.
+
+    Raises:
+        ParamsError: It is missing.
+    """
+    stem = KNOWN[name].fewshot_file
+    if num_fewshot and stem and find_file(folder, stem) is None:
+        rule = f"must be 0 where {place} has no `{stem}.jsonl` (or .gz) to take solved examples from"
+        where = f"`benchmark.tasks[].num_fewshot` of {name}"
+        raise ParamsError("Invalid parameters", [Problem(where, rule, str(num_fewshot), "Set it to 0, or put the file there.")])
+
+
 def write_definitions(
     name: str, folder: Path, *, harness: Path, num_fewshot: int | None, out: Path, place: str = ""
 ) -> list[Path]:
@@ -74,10 +87,7 @@ def write_definitions(
     if solved is not None:
         parts[benchmark.fewshot_split] = _grouped(benchmark, _rows(benchmark, solved, place))
     asked = num_fewshot if num_fewshot is not None else _own_fewshot(benchmark, harness)
-    if asked and benchmark.fewshot_file and benchmark.fewshot_split not in parts:
-        rule = f"must be 0 where {place} has no `{benchmark.fewshot_file}.jsonl` (or .gz) to take solved examples from"
-        where = f"`benchmark.tasks[].num_fewshot` of {name}"
-        raise ParamsError("Invalid parameters", [Problem(where, rule, str(asked), "Set it to 0, or put the file there.")])
+    require_solved(name, folder, num_fewshot=asked, place=place)
     return [_write(benchmark, group, parts, harness=harness, out=out) for group in sorted(parts[benchmark.split])]
 
 

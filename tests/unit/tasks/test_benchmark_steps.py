@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.errors import DataError
+from models.errors import DataError, ParamsError
 from models.evaluation.benchmarks import harness
 from models.evaluation.benchmarks.records import BenchmarkItem, BenchmarkRun, write_run
 from models.params.benchmark import BenchmarkShard
@@ -67,6 +67,8 @@ def test_a_missing_file_is_found_before_anything_runs(project: Path, model: Arti
     require_local(CFG.model_copy(update={"data": ""}))
     with pytest.raises(DataError, match=r"bench/piqa/piqa\.jsonl must exist"):
         require_local(CFG.model_copy(update={"name": "piqa", "data": "bench/piqa"}))
+    with pytest.raises(ParamsError, match=r"must be 0 where bench/arc_easy has no `arc_easy_train\.jsonl`"):
+        require_local(CFG.model_copy(update={"num_fewshot": 5}))
 
 
 def test_the_table_has_every_system_and_their_differences(project: Path) -> None:

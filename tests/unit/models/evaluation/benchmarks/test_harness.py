@@ -11,9 +11,12 @@ import pytest
 
 from models.errors import FusedialError, ParamsError
 from models.evaluation.benchmarks import harness
+from models.evaluation.benchmarks.comparison import benchmark_rows
 from models.evaluation.benchmarks.harness import definitions_folder, run_benchmark
 from models.evaluation.benchmarks.local import write_definitions
 from models.evaluation.benchmarks.records import BenchmarkRun
+from models.evaluation.bootstrap import Resampling
+from models.evaluation.fusion.scores import System
 
 installed = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm_eval is not installed (extra `bench`)")
 ARC = [{"question": f"What is {i} + 1?", "choices": [f"{i}", f"{i + 1}", "a cat"], "answer": i % 3} for i in range(6)]
@@ -64,6 +67,28 @@ def test_choices_are_scored_by_the_likelihood_of_the_model(pico: Callable[..., A
     for item, row in zip(made.items, ARC, strict=True):
         scores = [likelihood(f"Question: {row['question']}\nAnswer:", f" {choice}") for choice in row["choices"]]
         assert item.values["acc"] == float(scores.index(max(scores)) == row["answer"])
+
+
+@installed
+def test_means_and_standard_errors_are_those_of_the_harness(
+    pico: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval import evaluator
+
+    own: dict[str, Any] = {}
+    evaluate = evaluator.evaluate
+
+    def spy(**given: Any) -> Any:
+        found = evaluate(**{**given, "bootstrap_iters": 100})
+        own.update(found["results"]["arc_easy"])
+        return found
+
+    monkeypatch.setattr(evaluator, "evaluate", spy)
+    made = score(pico("llama"), tmp_path, "arc_easy", "arc_easy", ARC)
+    rows = benchmark_rows({System("llama", "source"): made}, limited=False, resampling=Resampling(samples=100))
+    assert {row.metric for row in rows} == {"acc", "acc_norm"}
+    for row in rows:
+        assert (row.value, row.stderr) == pytest.approx((own[f"{row.metric},none"], own[f"{row.metric}_stderr,none"]))
 
 
 @installed
