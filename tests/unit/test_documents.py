@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -255,6 +256,16 @@ def test_tests_that_documents_name_exist(document: Path) -> None:
 
 def test_papers_name_a_test_for_their_equations() -> None:
     assert sum(len(_TEST.findall(code)) for code in code_of(ROOT / "docs" / "papers.md")) > 30
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_diffs_of_contributing_fit_the_code(number: int) -> None:
+    """Whoever changes the lines around them updates the example; what they add is tried by the integration test."""
+    diffs = re.findall(r"^```diff\n(.*?)^```", text_of(ROOT / "CONTRIBUTING.md"), re.M | re.S)
+    assert len(diffs) == 5
+    command = ["git", "apply", "--check", "-"]
+    done = subprocess.run(command, cwd=ROOT, input=diffs[number], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 def messages() -> list[str]:
