@@ -59,32 +59,23 @@ def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:
     models = {name: ctx.input("sources", "models", name) for name in names}
     taught = ctx.inputs("teach")
     maps = {n: vocabulary_map(ctx.params.alignment, models[n], models[target]) for n in names}
+    shared = {
+        "cfg": ctx.params.alignment,
+        "data": data,
+        "target": models[target],
+        "sources": models,
+        "maps": maps,
+        "max_length": ctx.params.fusion.max_length,
+    }
     calls: list[Call] = []
     for index, (start, stop) in enumerate(shards_of(int(data.meta["train"]), ctx.params.teach.shard_size)):
-        place = shard_name(index)
-
-        def of(kind: str, place: str = place) -> dict[str, Artifact]:
-            return {name: taught[f"{kind}/{name}/{place}"] for name in names}
-
-        calls.append(
-            (
-                alignment,
-                {
-                    "cfg": ctx.params.alignment,
-                    "data": data,
-                    "target": models[target],
-                    "sources": models,
-                    "maps": maps,
-                    "truths": of("signals"),
-                    "answers": of("winners"),
-                    "responses": of("responses"),
-                    "advantage": taught[f"advantage/all/{place}"],
-                    "max_length": ctx.params.fusion.max_length,
-                    "start": start,
-                    "stop": stop,
-                },
-            )
-        )
+        shard = shard_name(index)
+        of_sources = {
+            argument: {name: taught[f"{kind}/{name}/{shard}"] for name in names}
+            for argument, kind in (("truths", "signals"), ("answers", "winners"), ("responses", "responses"))
+        }
+        winners = taught[f"advantage/all/{shard}"]
+        calls.append((alignment, {**shared, **of_sources, "advantage": winners, "start": start, "stop": stop}))
     return gather(calls, runtime=ctx.params.runtime)
 
 

@@ -7,6 +7,8 @@ q = softmax(z), y the label, S the teacher's top-k, t and r the tempered bucket 
     ∂/∂z_j = q_j − [j = y] + β/T · (r_j − t_j)                       j ∈ S
     ∂/∂z_j = q_j − [j = y] + β/T · (r_tail − t_tail) · q_j / q_tail  j ∉ S
 
+Shapes: N rows (response tokens), n rows of a chunk, D width, V vocabulary, K top-k of the teacher.
+
 At T = 1, r = q, so that the second line's divergence is β · q_j · (1 − t_tail / q_tail). q_j / q_tail is a softmax over the
 tokens outside S, computed from their own maximum: it stays exact when q_tail underflows.
 """
@@ -131,7 +133,7 @@ def fusion_loss(
         Sums in float32 (float64 for float64 inputs). Under autocast the matrix products run in its dtype.
 
     Raises:
-        ValueError: Rows of the inputs differ in number, or `chunk` is below 1.
+        ValueError: Rows of the inputs differ in number, the teacher's ids and log-probabilities in shape, or `chunk` is below 1.
     """
     _check_rows(labels, teacher, rows=hidden.shape[0])
     if chunk < 1:
@@ -187,9 +189,10 @@ class _FusedLoss(torch.autograd.Function):
             step = _rows_at_a_time(job.chunk, vocab_size=weight.shape[0], device=hidden.device)
             for start in range(0, len(job.labels), step):
                 rows = slice(start, start + step)
-                part = hidden[rows].to(job.dtype)
-                logits = head_product(part, *head).to(acc)
-                sft[rows], kl[rows] = _loss_and_gradient(logits, job, rows, gradient=any(wanted))
+                part = hidden[rows].to(job.dtype)  # [n, D]
+                logits = head_product(part, *head).to(acc)  # [n, V]
+                teacher = None if job.teacher is None else job.teacher[rows]
+                sft[rows], kl[rows] = _loss_and_gradient(logits, job.labels[rows], teacher, job, gradient=any(wanted))
                 if any(wanted):
                     _accumulate(grads, logits.to(job.dtype), part, head[0], rows)
                 del logits  # else two chunks' logits would exist at once
@@ -208,39 +211,40 @@ class _FusedLoss(torch.autograd.Function):
         return scaled[0], scaled[1], scaled[2] if ctx.has_bias else None, None
 
 
-def _loss_and_gradient(z: Tensor, job: _Job, rows: slice, *, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return sft[n] and kl[n] of logits [n, V]; `z` then holds the gradient of sft + β · kl (or nothing of use)."""
-    labels = job.labels[rows]
-    buckets = _buckets_of(job, rows, vocab_size=z.shape[1], dtype=z.dtype)
-    below = negligible_logit(z.dtype)
-    label_logit = z.gather(1, labels[:, None])
-    inside = z.gather(1, buckets.ids).masked_fill(~buckets.used, below)
-    z.scatter_(1, buckets.ids, below)
-    peak = z.amax(dim=1, keepdim=True)
-    mass = z.sub_(peak).exp_().sum(dim=1, keepdim=True)
-    joined = torch.cat([inside, peak + mass.log()], dim=1)
-    normaliser = joined.logsumexp(dim=1, keepdim=True)
+def _loss_and_gradient(
+    logits: Tensor, labels: Tensor, teacher: TeacherRows | None, job: _Job, *, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Return sft[n] and kl[n] of a chunk; `logits` then hold the gradient of sft + β · kl (or nothing of use)."""
+    buckets = _buckets_of(labels, teacher, job, vocab_size=logits.shape[1], dtype=logits.dtype)
+    below = negligible_logit(logits.dtype)
+    label_logit = logits.gather(1, labels[:, None])  # [n, 1]
+    inside = logits.gather(1, buckets.ids).masked_fill(~buckets.used, below)  # [n, K]
+    logits.scatter_(1, buckets.ids, below)  # the tail alone is left
+    peak = logits.amax(dim=1, keepdim=True)
+    tail = logits.sub_(peak).exp_()  # [n, V], in place: 0 at the top-k
+    mass = tail.sum(dim=1, keepdim=True)
+    joined = torch.cat([inside, peak + mass.log()], dim=1)  # [n, K + 1]
+    normaliser = joined.logsumexp(dim=1, keepdim=True)  # [n, 1], that of the whole vocabulary
+    sft = (normaliser - label_logit)[:, 0]
     log_q = joined - normaliser
     log_r = apply_temperature(log_q, job.temperature)
     kl = bucket_kl(buckets.log_p, log_r, buckets.active)
-    if gradient:
-        strength = (job.beta / job.temperature) * buckets.active[:, None].to(z.dtype)  # bool times float would be float32
-        slope = log_q.exp() + strength * (log_r.exp() - buckets.log_p.exp())
-        z.mul_(slope[:, -1:] / mass)
-        top = slope[:, :-1]
-        # Unused slots point at the first used one: write its value there again.
-        z.scatter_(1, buckets.ids, torch.where(buckets.used, top, top.gather(1, buckets.first)))
-        z[torch.arange(len(labels), device=z.device), labels] -= 1
-    return (normaliser - label_logit)[:, 0], kl
+    if not gradient:
+        return sft, kl
+    strength = (job.beta / job.temperature) * buckets.active[:, None].to(logits.dtype)  # bool times float would be float32
+    slope = log_q.exp() + strength * (log_r.exp() - buckets.log_p.exp())  # [n, K + 1], of the bucket's logit
+    tail.mul_(slope[:, -1:] / mass)
+    top = slope[:, :-1]
+    # Unused slots point at the first used one: write its value there again.
+    logits.scatter_(1, buckets.ids, torch.where(buckets.used, top, top.gather(1, buckets.first)))
+    logits[torch.arange(len(labels), device=logits.device), labels] -= 1
+    return sft, kl
 
 
-def _buckets_of(job: _Job, rows: slice, *, vocab_size: int, dtype: torch.dtype) -> Buckets:
-    """Return the buckets of a chunk; without a teacher, only the label has a separate bucket."""
-    labels = job.labels[rows]
-    if job.teacher is not None:
-        return teacher_buckets(
-            job.teacher[rows], labels, vocab_size=vocab_size, temperature=job.temperature, tail=job.tail, dtype=dtype
-        )
+def _buckets_of(labels: Tensor, teacher: TeacherRows | None, job: _Job, *, vocab_size: int, dtype: torch.dtype) -> Buckets:
+    """Return the buckets of a chunk; without a teacher the label alone is set apart."""
+    if teacher is not None:
+        return teacher_buckets(teacher, labels, vocab_size=vocab_size, temperature=job.temperature, tail=job.tail, dtype=dtype)
     ids = labels[:, None]
     log_p = torch.full((len(labels), 2), -torch.inf, dtype=dtype, device=labels.device)
     inactive = torch.zeros_like(labels, dtype=torch.bool)
@@ -271,3 +275,6 @@ def _check_rows(labels: Tensor, teacher: TeacherRows | None, *, rows: int) -> No
     counts = {"hidden": rows, "labels": len(labels)} | ({} if teacher is None else {"teacher": len(teacher.has)})
     if len(set(counts.values())) > 1:
         raise ValueError(f"the rows of the loss must be equally many, but are {counts}")
+    if teacher is not None and teacher.ids.shape != teacher.logprobs.shape:
+        shapes = f"{[*teacher.ids.shape]} ids and {[*teacher.logprobs.shape]} log-probabilities"
+        raise ValueError(f"the teacher must have a log-probability for every id, but has {shapes}")

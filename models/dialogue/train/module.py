@@ -96,8 +96,9 @@ class DialogueModule(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(cfg.score_temperature)), requires_grad=trained)
         retriever.requires_grad_(trains_retriever)
         self.index = index
-        self._cfg, self._contrastive, self._chooser = cfg, contrastive, chooser
+        self._cfg, self._chooser = cfg, chooser
         self._entity_ids, self._contexts, self._positives = entity_ids, contexts, positives
+        self._contrasts = contrastive and cfg.gamma > 0
         # Only `mml` has a gradient for the generator; the others read its likelihoods.
         self._objective_trains_generator = cfg.objective == "mml" and not cfg.stop_generator
 
@@ -114,16 +115,20 @@ class DialogueModule(nn.Module):
             mode: What the step trains.
             scales: The NLL is a mean over response tokens, the others are means over turns, each over the whole step.
         """
+        # 1. The context is encoded [B, D] and W entities are chosen by the index, which may be stale.
         self.retriever.train(self.training and mode.retriever)
         with torch.set_grad_enabled(mode.retriever and torch.is_grad_enabled()):
             q_reps = self.retriever.encode_contexts(batch.query_ids, batch.query_mask)
         choice = self._choose(q_reps, batch, mode=mode)
+        # 2. The generator reads all of them at once and tells the response, T tokens.
         device = batch.response_ids.device
         encoded = self.generator.encode(batch.contexts, choice.passages, device=device)
-        nll = -self.generator.response_logprobs(encoded, batch.response_ids, batch.response_mask).sum(dim=1)
+        nll = -self.generator.response_logprobs(encoded, batch.response_ids, batch.response_mask).sum(dim=1)  # [B]
         loss, by_turn = self._cfg.alpha * scales.per_token * nll.sum(), self._cfg.alpha * nll.detach()
+        # 3. The chosen entities are scored again [B, W], with gradient where the retriever trains.
         scores = self._scores(q_reps, choice, fresh=mode.retriever)
         report = {"nll": nll.detach().sum()} | _score_report(scores, encoded.entity_mask, self.temperature)
+        # 4. The response given each entity alone says what the scores should have been.
         if mode.joint and self._judges(mode):
             losses, judged = self._judge(batch, encoded, choice, scores, mode=mode)
             loss = loss + scales.per_turn * losses.sum()
@@ -135,7 +140,7 @@ class DialogueModule(nn.Module):
 
     def _judges(self, mode: StepMode) -> bool:
         """Whether a step needs likelihoods of single entities."""
-        return (self._contrastive and self._cfg.gamma > 0) or self._has_objective(mode)
+        return self._contrasts or self._has_objective(mode)
 
     def _has_objective(self, mode: StepMode) -> bool:
         return self._cfg.beta > 0 and (mode.retriever or self._objective_trains_generator)
@@ -163,9 +168,9 @@ class DialogueModule(nn.Module):
         missing = len(distinct) - len(known)
         if not known:
             return torch.zeros(choice.rows.shape, device=q_reps.device)
-        e_reps = self.retriever.encode_entities(*self.retriever.pad(known, q_reps.device))
+        e_reps = self.retriever.encode_entities(*self.retriever.pad(known, q_reps.device))  # [distinct, D]
         places = torch.from_numpy(np.maximum(place.reshape(choice.rows.shape) - missing, 0)).to(q_reps.device)
-        scores = (q_reps.float()[:, None, :] * e_reps.float()[places]).sum(dim=2)
+        scores = (q_reps.float()[:, None, :] * e_reps.float()[places]).sum(dim=2)  # [B, 1, D] · [B, W, D]
         return scores.masked_fill(torch.from_numpy(choice.rows < 0).to(q_reps.device), 0.0)
 
     def _judge(
@@ -174,11 +179,10 @@ class DialogueModule(nn.Module):
         """Return β · objective + γ · L_CTR of each turn, and sums for the report."""
         cfg, mask = self._cfg, encoded.entity_mask
         response = batch.response_ids, batch.response_mask
-        wants_ctr = self._contrastive and cfg.gamma > 0
-        trains = wants_ctr or self._objective_trains_generator
+        trains = self._contrasts or self._objective_trains_generator
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            single = self.generator.single_logprobs(encoded, *response)
-        likelihoods = response_logprobs(single, batch.response_mask, mask, per_token=False)
+            single = self.generator.single_logprobs(encoded, *response)  # [B, W, T]
+        likelihoods = response_logprobs(single, batch.response_mask, mask, per_token=False)  # [B, W]
         agree = mask.any(1) & (_best(scores, mask) == _best(likelihoods, mask))
         losses, report = torch.zeros_like(scores[:, 0]), {"agreement_top1": agree.sum()}
         if self._has_objective(mode):
@@ -187,7 +191,7 @@ class DialogueModule(nn.Module):
                 counted = torch.tensor([row is not None for row in self._positives_of(batch)], device=objective.device)
                 objective = objective * counted
             losses, report["objective"] = losses + cfg.beta * objective, objective.sum()
-        if wants_ctr:
+        if self._contrasts:
             ctr = self._contrast(batch, single, mask & ~torch.from_numpy(choice.negative).to(mask.device))
             losses, report["ctr"] = losses + cfg.gamma * ctr, ctr.sum()
         return losses, report
@@ -218,9 +222,9 @@ class DialogueModule(nn.Module):
         device = batch.response_ids.device
         bare = self.generator.context_logprobs(batch.contexts, batch.response_ids, batch.response_mask, device=device)
         lengths = batch.response_mask.sum(dim=1).clamp(min=1)
-        d = response_logprobs(single, batch.response_mask, mask, per_token=True)
+        given_one = response_logprobs(single, batch.response_mask, mask, per_token=True)
         return contrastive_margins(
-            d, bare.sum(dim=1) / lengths, margin=self._cfg.margin, top=self._cfg.contrastive_top, mask=mask
+            given_one, bare.sum(dim=1) / lengths, margin=self._cfg.margin, top=self._cfg.contrastive_top, mask=mask
         )
 
 

@@ -315,6 +315,15 @@ def test_unequal_rows_are_refused():
         fusion_loss(hidden, weight, bias, labels, None, beta=0.1, chunk=0)
 
 
+def test_a_teacher_that_would_be_broadcast_is_refused():
+    """One column of log-probabilities would silently count for all ids of its row."""
+    hidden, weight, bias, labels = problem()
+    good = make_teacher(23, 50, 6, seed=4)
+    bad = TeacherRows(good.ids, good.logprobs[:, :1], good.tail, good.has)
+    with pytest.raises(ValueError, match=r"\[23, 6\] ids and \[23, 1\] log-probabilities"):
+        fusion_loss(hidden, weight, bias, labels, bad, beta=0.1)
+
+
 def test_logits_of_all_rows_never_exist(monkeypatch):
     """Every head product sees at most `chunk` rows, and nothing [N, V] is kept for the backward pass."""
     seen: list[int] = []
