@@ -9,13 +9,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, TypeVar
 
 from models.errors import ArtifactError
+from models.records import from_row
 
 logger = logging.getLogger(__name__)
 
@@ -240,24 +241,24 @@ def _remove(path: Path) -> None:
 _Record = TypeVar("_Record")
 
 
-def read_json_lines(path: Path, build: Callable[[Mapping[str, Any]], _Record], *, what: str) -> Iterator[_Record]:
-    """Yield `build(row)` of every line.
+def read_json_lines(path: Path, kind: type[_Record], *, what: str) -> Iterator[_Record]:
+    """Yield the record of every line (`models.schema.from_row`).
 
     Raises:
-        ArtifactError: A line cannot be built; names file, line and reason.
+        ArtifactError: A line is no such record; names file, line and reason.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            yield parse_json_line(line, build, what=what, path=path, number=number)
+            yield parse_json_line(line, kind, what=what, path=path, number=number)
 
 
-def parse_json_line(line: bytes, build: Callable[[Mapping[str, Any]], _Record], *, what: str, path: Path, number: int) -> _Record:
-    """Return `build(row)` of one line.
+def parse_json_line(line: bytes, kind: type[_Record], *, what: str, path: Path, number: int) -> _Record:
+    """Return the record of one line.
 
     Raises:
-        ArtifactError: It cannot be built; names file, line and reason.
+        ArtifactError: It is no such record; names file, line and reason.
     """
     try:
-        return build(json.loads(line.decode()))
-    except (KeyError, TypeError, ValueError) as err:
-        raise ArtifactError(f"`{path}` line {number} is no {what} ({err!r}). Run the stage that wrote it again.") from err
+        return from_row(kind, json.loads(line.decode()))
+    except ValueError as err:
+        raise ArtifactError(f"`{path}` line {number} is no {what} ({err}). Run the stage that wrote it again.") from err

@@ -1,4 +1,4 @@
-"""Plain records that pass between the steps. Frozen and slotted; JSON through `to_json` / `from_json`."""
+"""Plain records that pass between the steps, frozen and slotted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,20 +76,6 @@ class Example:
             row["ended"] = False
         return row
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Example":
-        """Build from `to_json` output (already validated data: no checks here)."""
-        return cls(
-            id=row["id"],
-            family=row["family"],
-            messages=tuple(Message(m["role"], m["content"]) for m in row["messages"]),
-            response=row.get("response"),
-            answer=row.get("answer"),
-            check=row.get("check", "none"),
-            seen_by=tuple(row.get("seen_by", ())),
-            ended=row.get("ended", True),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSource:
@@ -130,11 +116,6 @@ class ResolvedSource:
     end_ids: tuple[int, ...] = ()
     template_date: str = "2024-07-26"
     notes: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "ResolvedSource":
-        """Build from the JSON of `asdict`, which has lists for tuples."""
-        return cls(**{**row, "end_ids": tuple(row["end_ids"]), "notes": tuple(row["notes"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from models.params.dialogue import MetaKnowledgeParams
 from models.params.dialogue_evaluation import DialogueEvaluationParams, GeneratorKind, InContextParams
 from models.params.runtime import Runtime
+from models.records import from_row
 from tasks.artifact import Artifact
 from tasks.backends import endpoint
 from tasks.caching import Work, step
@@ -199,7 +200,7 @@ _CHAT_STYLES: Mapping[str, Any] = {"none": "none", "prefix": "chat_prefix", "pro
 def _system(row: Mapping[str, str]) -> "DialogueSystem":
     from models.evaluation.dialogue.scores import DialogueSystem
 
-    return DialogueSystem.from_json(row)
+    return from_row(DialogueSystem, row)
 
 
 def _held_out(cfg: DialogueEvaluationParams, data: Artifact, *, kind: str, condensed: bool) -> "HeldOut":

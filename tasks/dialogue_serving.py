@@ -18,6 +18,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from models.records import to_row
+
 DEVICE, STATE = "FUSEDIAL_DEVICE", "FUSEDIAL_STATE"
 
 
@@ -223,7 +225,7 @@ class DialogueModel(PythonModel):
     def _describe(self, agent: Any, found: Any) -> dict[str, Any]:
         meta = found.meta
         known = {"rank": meta.rank, "score": meta.score, "confidence": agent.meta.confidence(meta.score), "seen": meta.seen}
-        return {**found.entity.to_json(), **known}
+        return {**to_row(found.entity), **known}
 
     def _document(self, agent: Any, found: Any) -> dict[str, Any]:
         row = self._describe(agent, found)

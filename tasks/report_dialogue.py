@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from models.records import from_row
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.dialogue import ROWS, SCORES
@@ -80,7 +81,7 @@ def _dialogue_data(
 
     scored = json.loads((comparison.path / SCORES).read_text(encoding="utf-8"))
     said = {
-        DialogueSystem.from_json(system): list(read_rows(found.path / ROWS)) for system, found in zip(systems, rows, strict=True)
+        from_row(DialogueSystem, system): list(read_rows(found.path / ROWS)) for system, found in zip(systems, rows, strict=True)
     }
     turns = read_turns(data.path / f"{split}.jsonl")
     return DialogueReportData(

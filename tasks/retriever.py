@@ -9,6 +9,7 @@ from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.retriever import RetrieverParams
 from models.params.runtime import Runtime
+from models.records import to_row
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
@@ -81,4 +82,4 @@ def retriever_training(
             log_every=run.log_every,
         )
     write_history(curves, work.out / "history.jsonl")
-    return {**record.to_json(), "name": variant}
+    return {**to_row(record), "name": variant}

@@ -19,6 +19,7 @@ from models.planning.dialogue_estimate import estimate_dialogue_stages
 from models.planning.dialogue_footprint import DialogueModels, DialogueSize
 from models.planning.footprint import ModelSize
 from models.planning.fusion_estimate import StageEstimate
+from models.records import from_row
 
 ENCODER, GENERATOR, DIALOGUES = "the encoder", "the generator", "the dialogues"
 # T5's tokens a word on the published data sets; names, phones and postcodes of entities are cut finer.
@@ -157,7 +158,7 @@ def _measured(place: Path) -> DialogueSize:
     stats = json.loads((place / STATS).read_text(encoding="utf-8"))
     splits = stats["splits"]
     with (place / KB).open(encoding="utf-8") as file:
-        words = [len(entity_text(Entity.from_json(json.loads(line))).split()) for line in islice(file, _SAMPLE)]
+        words = [len(entity_text(from_row(Entity, json.loads(line))).split()) for line in islice(file, _SAMPLE)]
     means = splits["train"]["mean_per_turn"]
     return DialogueSize(
         num_train=splits["train"]["turns"],

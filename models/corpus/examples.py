@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models.errors import ArtifactError, DataError, Problem
 from models.files import replacing
+from models.records import from_row
 from models.schema import Example, Response
 
 OFFSETS_SUFFIX = ".offsets"
@@ -58,7 +59,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_examples(path: Path) -> Iterator[Example]:
     """Yield the examples of a file in order, one at a time. Raises as `read_json_lines`."""
-    return map(Example.from_json, read_json_lines(path))
+    return (from_row(Example, row) for row in read_json_lines(path))
 
 
 def read_slice(path: Path, start: int, stop: int) -> list[Example]:
@@ -71,7 +72,7 @@ def read_slice(path: Path, start: int, stop: int) -> list[Example]:
         lines.seek(int(offsets[start]))
         block = lines.read(int(offsets[stop] - offsets[start]))
     rows = block.split(b"\n")[: stop - start]
-    return [Example.from_json(_parse(row, where=f"{path}:{start + i + 1}")) for i, row in enumerate(rows)]
+    return [from_row(Example, _parse(row, where=f"{path}:{start + i + 1}")) for i, row in enumerate(rows)]
 
 
 def count_examples(path: Path) -> int:

@@ -3,8 +3,8 @@
 Methods of equal optimiser steps may be far from equal here, as a decaying learning rate makes late steps count less.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from models.fusion.prompt_pools import Ints
 from models.fusion.schedule import StepPlan, has_winners, learning_rates, resolve_schedule
 from models.params.fusion import FusionParams
+from models.records import to_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,7 @@ class Exposure:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict; without `prompts_only` where there are none."""
-        return {key: value for key, value in asdict(self).items() if key != "prompts_only" or value}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Exposure":
-        """Build from `to_json` output."""
-        modes = {name: ModeExposure(**row[name]) for name in ("ground_truth", "winners")}
-        counts = {"prompts_only": int(row.get("prompts_only", 0))}
-        return cls(row["total_steps"], row["extra_steps"], modes["ground_truth"], modes["winners"], **counts)
+        return {key: value for key, value in to_row(self).items() if key != "prompts_only" or value}
 
 
 def exposure(plan: StepPlan, cfg: FusionParams) -> Exposure:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.errors import SourceError
 from models.files import write_atomic
+from models.records import from_row
 from models.schema import ResolvedSource
 
 SOURCE_FILE = "source.json"
@@ -59,7 +60,10 @@ def read_source(folder: Path, *, root: Path | None = None) -> ResolvedSource:
     if not isinstance(row, dict) or set(row) != names:
         seen = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise SourceError(f"{path} must have the fields {sorted(names)}, but has {seen}. Run the `sources` stage again.")
-    source = ResolvedSource.from_json(row)
+    try:
+        source = from_row(ResolvedSource, row)
+    except ValueError as err:
+        raise SourceError(f"{path} is no resolved source ({err}). Run the `sources` stage again.") from err
     if source.revision is not None:
         return source
     if source.location.startswith(_PROJECT):

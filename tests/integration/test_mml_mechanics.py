@@ -14,6 +14,7 @@ from support import town
 
 from models.dialogue.data.records import Entity, Turn, write_kb, write_turns
 from models.dialogue.train.run import train_dialogue
+from models.records import from_row
 
 KINDS = ("zinc", "opal", "ruby", "jade", "onyx", "topaz")
 WORDS = ("alpha", "bravo", "delta", "gamma", "omega", "sigma")
@@ -36,7 +37,7 @@ def write_riddle(data: Path) -> Path:
             meant = kb[rows[kind]]
             turn = Turn(f"{split}{i}#0", f"{split}{i}", 0, "x", (f"ask {WORDS[kind]}",), meant.name)
             row = turn.to_json() | {"gold_values": [meant.name], "gold_entities": [meant.id], "kb": [kb[r].id for r in rows]}
-            turns.append(Turn.from_json(row))
+            turns.append(from_row(Turn, row))
         write_turns(data / f"{split}.jsonl", turns)
     (data / "values.json").write_text(json.dumps([entity.name for entity in kb]))
     return data

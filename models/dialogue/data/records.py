@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 from models.corpus.examples import row_offsets, write_json_lines
 from models.files import parse_json_line, read_json_lines
+from models.records import to_row
 
 TurnKind = Literal["response", "api_call"]
 # What stands for a missing value in published data and in tables written by programs (`tod_jsonl` says which); readers leave
@@ -36,15 +37,6 @@ class Entity:
     def name(self) -> str:
         """Value of the first attribute: what the entity is called."""
         return next(iter(self.attributes.values()), "")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {"id": self.id, "domain": self.domain, "attributes": dict(self.attributes)}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Entity":
-        """Build from `to_json` output."""
-        return cls(row["id"], row["domain"], dict(row["attributes"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +76,7 @@ class Turn:
     first_mention: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
+        """Return a JSON-ready dict, its fields in the order of the files."""
         return {
             "id": self.id,
             "dialogue": self.dialogue,
@@ -99,24 +91,6 @@ class Turn:
             "dynamic": {k: list(v) for k, v in self.dynamic.items()},
             "first_mention": self.first_mention,
         }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Turn":
-        """Build from `to_json` output."""
-        return cls(
-            id=row["id"],
-            dialogue=row["dialogue"],
-            turn=row["turn"],
-            domain=row["domain"],
-            kind=row["kind"],
-            context=tuple(row["context"]),
-            response=row["response"],
-            gold_values=tuple(row["gold_values"]),
-            gold_entities=tuple(row["gold_entities"]),
-            kb=tuple(row["kb"]),
-            dynamic={k: tuple(v) for k, v in row["dynamic"].items()},
-            first_mention=row["first_mention"],
-        )
 
 
 KB, VALUES, STATS = "kb.jsonl", "values.json", "stats.json"
@@ -133,12 +107,12 @@ def read_turns(path: Path) -> Iterator[Turn]:
     Raises:
         ArtifactError: A line is not a turn; names file and line.
     """
-    return read_json_lines(path, Turn.from_json, what="turn")
+    return read_json_lines(path, Turn, what="turn")
 
 
 def write_kb(path: Path, entities: Iterable[Entity]) -> int:
     """Write entities as JSON lines; return their number."""
-    return write_json_lines(path, (entity.to_json() for entity in entities))
+    return write_json_lines(path, (to_row(entity) for entity in entities))
 
 
 def read_kb(path: Path) -> Iterator[Entity]:
@@ -147,7 +121,7 @@ def read_kb(path: Path) -> Iterator[Entity]:
     Raises:
         ArtifactError: A line is not an entity; names file and line.
     """
-    return read_json_lines(path, Entity.from_json, what="entity")
+    return read_json_lines(path, Entity, what="entity")
 
 
 def splits_of(data: Path) -> dict[str, Path]:
@@ -189,4 +163,4 @@ class TurnFile(Sequence[Turn]):
         row = range(len(self))[index]
         start, stop = int(self._offsets[row]), int(self._offsets[row + 1])
         line = os.pread(self._file.fileno(), stop - start, start)  # no shared position: threads and forks may read
-        return parse_json_line(line, Turn.from_json, what="turn", path=self._path, number=row + 1)
+        return parse_json_line(line, Turn, what="turn", path=self._path, number=row + 1)

@@ -3,9 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.dialogue.data.records import KB, VALUES, splits_of
 from models.dialogue.train.selection import Chosen
@@ -14,6 +13,7 @@ from models.params.dialogue import DialogueParams, Variant
 from models.params.dialogues import Setting
 from models.params.index import IndexParams
 from models.params.runtime import Runtime
+from models.records import from_row, to_row
 from models.training.checkpoints import write_json
 
 # How a step is cut up changes nothing but rounding; the first run's value is kept. Checkpoints are refreshes, so they do count.
@@ -98,22 +98,11 @@ class DialogueRecord:
     digests: Mapping[str, str]
     final: Mapping[str, float]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        best = {name: getattr(self, name).to_json() for name in ("best_generator", "best_retriever")}
-        return {**asdict(self), **best, "edges": list(self.edges)}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "DialogueRecord":
-        """Return the record of a `to_json` row."""
-        best = {name: Chosen.from_json(row[name]) for name in ("best_generator", "best_retriever")}
-        return cls(**{**row, **best, "edges": tuple(row["edges"])})
-
     def write(self, folder: Path) -> None:
         """Write `record.json` into a folder."""
-        write_json(folder / RECORD, self.to_json())
+        write_json(folder / RECORD, to_row(self))
 
     @classmethod
     def read(cls, folder: Path) -> "DialogueRecord":
         """Return the record of a folder's `record.json`."""
-        return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return from_row(cls, json.loads((folder / RECORD).read_text(encoding="utf-8")))

@@ -12,6 +12,7 @@ from models.dialogue.train.validation import DialogueValidation
 from models.errors import NumericsError
 from models.files import read_record, replacing_folder
 from models.metrics_sink import MetricsSink
+from models.records import from_row, to_row
 from models.training.checkpoints import discard, is_whole, seal
 from models.training.guard import wait_for_all
 from models.training.trainer import STATE
@@ -28,15 +29,6 @@ class Chosen:
 
     step: int
     metrics: Mapping[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {"step": self.step, "metrics": dict(self.metrics)}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Chosen":
-        """Return what `to_json` described."""
-        return cls(row["step"], dict(row["metrics"]))
 
 
 class Selection:
@@ -82,11 +74,11 @@ class Selection:
 
     def state(self) -> dict[str, Any]:
         """Return what is chosen, JSON-ready."""
-        return {kind: chosen.to_json() for kind, chosen in self.chosen.items()}
+        return {kind: to_row(chosen) for kind, chosen in self.chosen.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.chosen = {kind: Chosen.from_json(row) for kind, row in state.items()}
+        self.chosen = {kind: from_row(Chosen, row) for kind, row in state.items()}
 
     def missing(self, state: Mapping[str, Any]) -> list[str]:
         """Return the names of a state's folders that are missing or were altered."""

@@ -13,6 +13,7 @@ from models.corpus.examples import write_json_lines
 from models.dialogue.data.records import TurnKind
 from models.evaluation.dialogue.metrics import DialogueMetric, higher_is_better
 from models.files import read_json_lines
+from models.records import from_row, to_row
 
 DialogueKind = Literal["variant", "retriever", "warm_start", "floor", "response_floor", "in_context", "unseen"]
 Verdict = Literal["better", "worse", "unclear"]
@@ -55,11 +56,6 @@ class DialogueSystem:
             return f"{self.name} + {self.meta_knowledge}" if self.meta_knowledge not in ("", "none") else f"{self.name}, none"
         return _LABELS.get(self.name, self.name)
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "DialogueSystem":
-        """Build from `asdict` output."""
-        return cls(**row)
-
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
@@ -99,16 +95,6 @@ class DialogueRow:
     response: str | None = None
     statistics: Statistics = field(default_factory=dict)
     hallucinated: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "DialogueRow":
-        """Build from `asdict` output."""
-        read = {
-            "retrieved": tuple(Retrieved(**one) for one in row["retrieved"]),
-            "statistics": {name: tuple(values) for name, values in row["statistics"].items()},
-            "hallucinated": tuple(row["hallucinated"]),
-        }
-        return cls(**{**row, **read})
 
 
 DialogueScores = Mapping[DialogueSystem, Sequence[DialogueRow]]
@@ -190,14 +176,14 @@ class DialogueComparison:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "DialogueComparison":
         """Build from `to_json` output."""
-        a, b = (DialogueSystem.from_json(row[side]) for side in ("a", "b"))
+        a, b = (from_row(DialogueSystem, row[side]) for side in ("a", "b"))
         figures = (row["domain"], row["metric"], row["value"], row["low"], row["high"], row["p"], row["n"])
         return cls(a, b, *figures, num_dialogues=row["num_dialogues"], claim=row["claim"])
 
 
 def write_rows(path: Path, rows: Iterable[DialogueRow]) -> int:
     """Write rows as JSONL, one per turn in the given order; the file appears whole or not at all. Returns the count."""
-    return write_json_lines(path, (asdict(row) for row in rows))
+    return write_json_lines(path, (to_row(row) for row in rows))
 
 
 def read_rows(path: Path) -> Iterator[DialogueRow]:
@@ -206,7 +192,7 @@ def read_rows(path: Path) -> Iterator[DialogueRow]:
     Raises:
         ArtifactError: A line is not such a row; names file and line.
     """
-    return read_json_lines(path, DialogueRow.from_json, what="row of dialogue scores")
+    return read_json_lines(path, DialogueRow, what="row of dialogue scores")
 
 
 Floats = npt.NDArray[np.float64]

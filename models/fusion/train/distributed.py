@@ -21,6 +21,7 @@ from models.errors import FusedialError, ProblemsError
 from models.metrics_sink import MetricsSink
 from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
+from models.records import from_row
 from models.schema import ResolvedSource
 from models.training.checkpoints import write_json
 
@@ -69,7 +70,7 @@ class FusionJob:
         return cls(
             cfg=FusionParams(**row["cfg"]),
             method=row["method"],
-            target=ResolvedSource.from_json(row["target"]),
+            target=from_row(ResolvedSource, row["target"]),
             train_store=Path(row["train_store"]),
             infer_store=Path(row["infer_store"]),
             out=Path(row["out"]),

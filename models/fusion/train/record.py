@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from models.fusion.exposure import Exposure
 from models.fusion.schedule import ResolvedPhase, StepPlan, learning_rates
 from models.fusion.train.prompt_signals import ModeCounts, PairedSignals
 from models.params.fusion import Budget, FusionParams, Normalise
+from models.records import from_row, to_row
 from models.training.checkpoints import write_json
 
 RECORD = "record.json"
@@ -104,25 +105,7 @@ class FusionRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        return {
-            **asdict(self),
-            "exposure": self.exposure.to_json(),
-            "phases": [asdict(phase) for phase in self.phases],
-            "final": dict(self.final),
-        }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "FusionRecord":
-        """Return the record of a `to_json` row."""
-        return cls(
-            **{
-                **row,
-                "phases": tuple(PhaseRecord(**phase) for phase in row["phases"]),
-                "exposure": Exposure.from_json(row["exposure"]),
-                "response": ModeCounts(**row["response"]),
-                "ground_truth": ModeCounts(**row["ground_truth"]),
-            }
-        )
+        return {**to_row(self), "exposure": self.exposure.to_json()}
 
     def write(self, folder: Path) -> None:
         """Write `record.json` into a folder."""
@@ -131,7 +114,7 @@ class FusionRecord:
     @classmethod
     def read(cls, folder: Path) -> "FusionRecord":
         """Return the record of a folder's `record.json`."""
-        return cls.from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return from_row(cls, json.loads((folder / RECORD).read_text(encoding="utf-8")))
 
 
 def phase_records(plan: StepPlan, signals: PairedSignals, cfg: FusionParams) -> tuple[PhaseRecord, ...]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from models.dialogue.retrieval.index.kinds import file_names
 from models.errors import RetrievalError
 from models.files import file_digest, replacing, write_atomic
 from models.params.index import IndexParams
+from models.records import from_row, to_row
 
 RECORD_FILE = "index.json"
 
@@ -47,12 +48,6 @@ class IndexRecord:
     params: IndexParams
     files: Mapping[str, StoredFile]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        plain = {name: getattr(self, name) for name in ("kind", "count", "dim", "encoder_digest", "kb_digest")}
-        files = {name: asdict(file) for name, file in self.files.items()}
-        return {**plain, "params": self.params.model_dump(mode="json"), "files": files}
-
     @classmethod
     def read(cls, folder: Path) -> "IndexRecord":
         """Read the record of an index folder.
@@ -63,14 +58,13 @@ class IndexRecord:
         path = folder / RECORD_FILE
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
-            files = {name: StoredFile(**file) for name, file in row.pop("files").items()}
-            return cls(**{**row, "params": IndexParams.model_validate(row["params"]), "files": files})
+            return from_row(cls, row)
         except FileNotFoundError as err:
             raise RetrievalError(
                 f"`{folder}` holds no complete index: `{RECORD_FILE}` is missing. Build the index again."
             ) from err
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
-            raise RetrievalError(f"`{path}` is not an index record ({err!r}). Build the index again.") from err
+        except ValueError as err:
+            raise RetrievalError(f"`{path}` is not an index record ({err}). Build the index again.") from err
 
     def require(self, *, encoder: str, kb: str, where: str) -> None:
         """Check that the index belongs to an encoder and a knowledge base.
@@ -111,7 +105,7 @@ def write_files(folder: Path, indexes: Mapping[str, Any]) -> dict[str, StoredFil
 
 def write_record(folder: Path, record: IndexRecord) -> None:
     """Write the record last, which marks the folder as complete."""
-    write_atomic(folder / RECORD_FILE, json.dumps(record.to_json(), indent=2) + "\n")
+    write_atomic(folder / RECORD_FILE, json.dumps(to_row(record), indent=2) + "\n")
 
 
 def read_files(folder: Path, record: IndexRecord, *, mmap: bool, verified: bool = False) -> tuple[dict[str, Any], bool]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from models.dialogue.retrieval.encoder import Retriever
 from models.params.retriever import WarmStartParams
+from models.records import from_row, to_row
 from models.training.checkpoints import CheckpointFolder, place_folder, write_json
 
 _WEIGHTS, _OPTIMISER, _STATE, _BEST = "weights.safetensors", "optimiser.pt", "state.json", "best"
@@ -68,7 +69,7 @@ def save_state(
         retriever.save(place / _BEST)
     else:
         place_folder(best, place / _BEST)
-    write_json(place / _STATE, asdict(state))
+    write_json(place / _STATE, to_row(state))
     final = folder.commit(state.done)
     folder.writing.rmdir()
     return final / _BEST
@@ -79,7 +80,7 @@ def load_state(place: Path, retriever: Retriever, optimiser: torch.optim.Optimiz
     retriever.load_state_dict(load_file(str(place / _WEIGHTS), device=str(retriever.device)))
     optimiser.load_state_dict(torch.load(place / _OPTIMISER, map_location=retriever.device, weights_only=True))
     row: dict[str, Any] = json.loads((place / _STATE).read_text(encoding="utf-8"))
-    return WarmState(**row), place / _BEST
+    return from_row(WarmState, row), place / _BEST
 
 
 RECORD = "record.json"
@@ -117,9 +118,9 @@ class WarmRecord:
 
     def write(self, folder: Path) -> None:
         """Write `record.json` into a folder."""
-        write_json(folder / RECORD, asdict(self))
+        write_json(folder / RECORD, to_row(self))
 
     @classmethod
     def read(cls, folder: Path) -> "WarmRecord":
         """Return the record of a folder's `record.json`."""
-        return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return from_row(cls, json.loads((folder / RECORD).read_text(encoding="utf-8")))

@@ -5,6 +5,7 @@ import pytest
 from models.corpus.fields import BadRecord
 from models.corpus.formats import LeftOut, parse_row
 from models.params.corpus import CorpusSet
+from models.records import from_row
 from models.schema import Example, Message
 
 
@@ -180,7 +181,7 @@ def test_a_text_that_its_reader_cut_has_not_ended() -> None:
     assert {size: example.ended for size, example in rows.items()} == {14: False, 15: True, 99: True}
     assert rows[14].to_json()["ended"] is False and "ended" not in rows[99].to_json()
     for example in rows.values():
-        assert Example.from_json(example.to_json()) == example
+        assert from_row(Example, example.to_json()) == example
     assert parse_row({"question": "q", "answer": "a" * 500}, cfg("qa"), number=1).ended
 
 

@@ -21,6 +21,7 @@ from models.evaluation.dialogue.entity_f1 import EntityList, count_values, rule_
 from models.evaluation.dialogue.retrieval_scores import score_retrieval
 from models.metrics_sink import NullSink
 from models.params.dialogues import DialoguesParams, TownParams
+from models.records import from_row
 
 MULTIWOZ = Path("data/external/tod/multiwoz/raw")
 ANSWERS = ("many people ask ; there are many", "booked , your reference is ab12", "the oak , in the north", "good bye")
@@ -54,7 +55,7 @@ def test_a_value_is_known_from_the_turn_whose_answer_says_it() -> None:
 
 def test_the_annotation_decides_where_it_has_the_value() -> None:
     turns = dialogue(answers=("how many people ?", "there are many"))
-    turns[1] = Turn.from_json({**turns[1].to_json(), "gold_values": ["Many"]})
+    turns[1] = from_row(Turn, {**turns[1].to_json(), "gold_values": ["Many"]})
     assert [dict(turn.dynamic) for turn in issued(turns, {})] == [{}, {"choice": ("many",)}]
 
 
@@ -70,7 +71,7 @@ def test_an_answer_that_is_no_turn_of_the_split_has_issued_its_values() -> None:
 
 def test_what_is_offered_to_one_turn_is_not_kept_for_the_next() -> None:
     turns = [
-        Turn.from_json({**t.to_json(), "dynamic": d}) for t, d in zip(dialogue(), ({"choice": ["many"]}, {}, {}, {}), strict=True)
+        from_row(Turn, {**t.to_json(), "dynamic": d}) for t, d in zip(dialogue(), ({"choice": ["many"]}, {}, {}, {}), strict=True)
     ]
     assert [dict(t.dynamic) for t in issued(turns, {})] == [{"choice": ("many",)}, {}, {}, {}]
 

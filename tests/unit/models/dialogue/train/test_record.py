@@ -1,5 +1,6 @@
 from models.dialogue.train.record import DialogueRecord
 from models.dialogue.train.selection import Chosen
+from models.records import to_row
 
 
 def test_round_trip(tmp_path):
@@ -23,4 +24,4 @@ def test_round_trip(tmp_path):
     )
     record.write(tmp_path)
     assert DialogueRecord.read(tmp_path) == record
-    assert record.to_json()["best_generator"] == {"step": 4, "metrics": {"valid/nll": 0.5}}
+    assert to_row(record)["best_generator"] == {"step": 4, "metrics": {"valid/nll": 0.5}}

@@ -16,6 +16,7 @@ from models.dialogue.train.warm_start.state import WarmRecord
 from models.errors import DataError, NumericsError
 from models.params.retriever import PicoEncoder, RetrieverParams, WarmStartParams
 from models.params.runtime import Runtime
+from models.records import from_row
 
 FOODS = ("thai", "indian", "french", "greek", "polish", "cuban")
 AREAS = ("north", "south")
@@ -129,7 +130,7 @@ def test_no_steps_keeps_the_encoder_as_it_is(data: Path, tmp_path: Path) -> None
 
 def test_condensed_turns_are_scored_inside_their_own_knowledge_base(data: Path, tmp_path: Path) -> None:
     for split in ("train", "valid"):
-        lines = [Turn.from_json(json.loads(line)) for line in (data / f"{split}.jsonl").read_text().splitlines()]
+        lines = [from_row(Turn, json.loads(line)) for line in (data / f"{split}.jsonl").read_text().splitlines()]
         write_turns(data / f"{split}.jsonl", [replace(t, kb=t.gold_entities) for t in lines])
     out, resume = tmp_path / "out", tmp_path / "resume"
     args = {"root": tmp_path, "runtime": RUNTIME, "out": out, "resume_dir": resume, "sink": _Sink()}
@@ -161,7 +162,7 @@ def test_not_finite_loss_names_the_turns(data: Path, tmp_path: Path, monkeypatch
 
 
 def test_nothing_to_learn_from(data: Path, tmp_path: Path) -> None:
-    turns = [Turn.from_json(json.loads(line)) for line in (data / "train.jsonl").read_text().splitlines()]
+    turns = [from_row(Turn, json.loads(line)) for line in (data / "train.jsonl").read_text().splitlines()]
     write_turns(data / "train.jsonl", [replace(turn, response="goodbye") for turn in turns])
     with pytest.raises(DataError, match="must have a turn whose response holds a value"):
         _run(CFG, data, tmp_path)
