@@ -74,7 +74,6 @@ class _Evaluation:
         return cfg.model_copy(update={**neutral, **changes})
 
     def rows(self, system: DialogueKey) -> Artifact:
-        """Return the rows of a system."""
         cfg = self.cfg(self._params.dialogue_evaluation)
         name, kind = system["name"], system["kind"]
         if kind == "floor":

@@ -42,7 +42,6 @@ class StageCost:
         return min(self.seconds, self.cpu_seconds or self.seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures by name."""
         return asdict(self)
 
 

@@ -17,8 +17,6 @@ class MetricsSink(Protocol):
 class NullSink:
     """Drops everything: ranks above 0, and tests."""
 
-    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Ignore the metrics."""
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None: ...
 
-    def progress(self, done: int, total: int, *, unit: str) -> None:
-        """Ignore the progress."""
+    def progress(self, done: int, total: int, *, unit: str) -> None: ...

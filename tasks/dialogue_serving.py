@@ -17,6 +17,7 @@ from mlflow.entities import SpanType
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import BaseModel, Field, field_validator, model_validator
+from typing_extensions import override
 
 from models.records import to_row
 
@@ -152,6 +153,7 @@ class DialogueModel(PythonModel):
 
     live: Any
 
+    @override
     def load_context(self, context: PythonModelContext) -> None:
         """Load retriever, generator, knowledge base and index.
 

@@ -40,14 +40,12 @@ class ModelPool:
     """
 
     def __init__(self) -> None:
-        """Start empty."""
         self.loading = threading.RLock()
         """Hold it while a model is loaded: loading swaps global state in transformers."""
         self._changed = threading.Condition(self.loading)
         self._held: dict[_Place, _Held] = {}
 
     def __len__(self) -> int:
-        """Return the number of models in memory."""
         return len(self._held)
 
     @contextmanager

@@ -8,9 +8,11 @@ import threading
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from prefect.locking.protocol import LockManager
+from typing_extensions import override
 
 
-class ProcessLocks:
+class ProcessLocks(LockManager):
     """Lock manager for `CachePolicy.configure(lock_manager=…)`, one flock file per key under `folder()`."""
 
     def __init__(self, folder: "FolderOf") -> None:
@@ -28,10 +30,10 @@ class ProcessLocks:
         # Not thread-local: Prefect may acquire and release from different threads of one run.
         return FileLock(folder / f"{key}.lock", thread_local=False)
 
+    @override
     def acquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
-        """Take the lock of `key`; True if `holder` has it."""
         if self.is_lock_holder(key, holder):
             return True
         lock = self._lock(key)
@@ -43,12 +45,13 @@ class ProcessLocks:
             self._held[key] = (holder, lock)
         return True
 
+    @override
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
-        """Take the lock without blocking the event loop."""
         return await asyncio.to_thread(self.acquire_lock, key, holder, acquire_timeout, hold_timeout)
 
+    @override
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back.
 
@@ -62,8 +65,8 @@ class ProcessLocks:
             del self._held[key]
         lock.release()
 
+    @override
     def is_locked(self, key: str) -> bool:
-        """Say whether anybody holds the lock."""
         lock = self._lock(key)
         try:
             lock.acquire(timeout=0)
@@ -72,13 +75,13 @@ class ProcessLocks:
         lock.release()
         return False
 
+    @override
     def is_lock_holder(self, key: str, holder: str) -> bool:
-        """Say whether `holder` holds it in this process."""
         with self._guard:
             return self._held.get(key, ("", None))[0] == holder
 
+    @override
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until nobody holds the lock; False after `timeout` seconds."""
         lock = self._lock(key)
         try:
             lock.acquire(timeout=-1 if timeout is None else timeout)
@@ -87,8 +90,8 @@ class ProcessLocks:
         lock.release()
         return True
 
+    @override
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait without blocking the event loop."""
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from typing_extensions import override
 
 
 class FusedModel(PythonModel):
@@ -16,16 +17,16 @@ class FusedModel(PythonModel):
     model: Any
     tokenizer: Any
 
+    @override
     def load_context(self, context: PythonModelContext) -> None:
-        """Load weights and tokenizer."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = context.artifacts["model"]
         self.model = AutoModelForCausalLM.from_pretrained(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
+    @override
     def predict(self, context: PythonModelContext, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:
-        """Return one answer for each question."""
         answers = []
         for question in model_input:
             messages = [{"role": "user", "content": question}]

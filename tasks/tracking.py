@@ -177,7 +177,6 @@ class RunSink:
             self.flush()
 
     def flush(self) -> None:
-        """Send the buffered metrics."""
         if not self._buffer:
             return
         from mlflow.entities import Metric

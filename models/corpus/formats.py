@@ -108,7 +108,6 @@ class LeftOut(Exception):
     """A well-formed record that the params exclude; `reason` is its key in the counts."""
 
     def __init__(self, reason: str) -> None:
-        """Store the reason."""
         super().__init__(reason)
         self.reason = reason
 

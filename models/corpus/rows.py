@@ -157,7 +157,6 @@ class _Buffer:
                 return self._rest[self._at : self._at + 1]
 
     def skip(self) -> None:
-        """Skip one character."""
         self._at += 1
 
     def value(self) -> Any:

@@ -175,7 +175,6 @@ class Calibration:
     num_winners: int
 
     def save(self, path: Path) -> None:
-        """Write JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, sort_keys=True), encoding="utf-8")
 
     @classmethod

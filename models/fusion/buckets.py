@@ -42,7 +42,6 @@ class TeacherRows:
         return TeacherRows(self.ids[rows], self.logprobs[rows], self.tail[rows], self.has[rows])
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "TeacherRows":
-        """Move all four tensors."""
         fields = (self.ids, self.logprobs, self.tail, self.has)
         return TeacherRows(*(field.to(device, non_blocking=non_blocking) for field in fields))
 

@@ -133,7 +133,6 @@ class _Asker:
         self._stops = codec.with_template(source.chat_template).end.stops
 
     def ask(self, item: PromptItem, prompt: FittedPrompt, sample: int) -> Response:
-        """Return the answer to a prompt."""
         cfg = self._cfg
         options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
         if cfg.temperature > 0:

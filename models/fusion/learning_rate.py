@@ -24,7 +24,6 @@ class LrCurve:
 
     @classmethod
     def of(cls, cfg: FusionParams) -> "LrCurve":
-        """Take the values of the section."""
         return cls(cfg.lr, cfg.lr_schedule, cfg.warmup_ratio, cfg.optimiser_at_switch == "restart")
 
     def over(self, num_steps: int) -> Floats:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from typing_extensions import override
 
 from models.corpus.text import replace_lone_surrogates
 from models.errors import BackendError, BadReplyError
@@ -40,6 +41,7 @@ class _SecretFilter(logging.Filter):
         super().__init__()
         self._secrets = secrets
 
+    @override
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage(), secrets=self._secrets), ()
         return True
@@ -122,7 +124,6 @@ class OpenAiClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
         for name in _LOGGERS:
             logging.getLogger(name).removeFilter(self._filter)

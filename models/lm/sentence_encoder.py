@@ -73,7 +73,6 @@ class TextTokenizer:
         return {"cls_id": self.cls_id, "sep_id": self.sep_id, "pad_id": self.pad_id}
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`."""
         self.tokenizer.save(str(folder / TOKENIZER))
 
 

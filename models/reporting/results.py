@@ -48,7 +48,6 @@ class ResultRow:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "ResultRow":
-        """Build from `to_json` output."""
         more = {key: value for key, value in row.items() if key not in _FIELDS}
         return cls(row["name"], row["value"], row["unit"], row["low"], row["high"], row["n"], more)
 

@@ -47,7 +47,6 @@ class Coverage:
         )
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts by name."""
         return asdict(self)
 
 

@@ -30,7 +30,6 @@ class HistorySink:
         self._sink.log(metrics, step=step)
 
     def progress(self, done: int, total: int, *, unit: str) -> None:
-        """Pass it on."""
         self._sink.progress(done, total, unit=unit)
 
 

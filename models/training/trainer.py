@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
 
 from models.errors import ArtifactError
 from models.memory import release_memory_after
@@ -76,6 +77,7 @@ class ResumableTrainer(Trainer, ABC):
     def lr_factors(self, optimiser: torch.optim.Optimizer) -> list[Callable[[int], float]]:
         """Return for each group of the optimiser what its rate is multiplied by at a step, counted from 0."""
 
+    @override
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the micro-batches of `train_sampler`, collated."""
         return DataLoader(
@@ -85,6 +87,7 @@ class ResumableTrainer(Trainer, ABC):
             pin_memory=self.args.device.type == "cuda",
         )
 
+    @override
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         """Return the learning rates of `lr_factors`, by optimiser step."""
         if self.lr_scheduler is None:
@@ -109,9 +112,11 @@ class ResumableTrainer(Trainer, ABC):
         scaled: Tensor = loss * self.args.world_size
         return scaled
 
+    @override
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs.to(self.args.device)
 
+    @override
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: nothing reads Trainer's count."""
         return 0
@@ -138,6 +143,7 @@ class ResumableTrainer(Trainer, ABC):
         self.window.start_clock()
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
+    @override
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step, main = int(self.state.global_step), bool(self.args.should_save)
         if main:
@@ -152,6 +158,7 @@ class ResumableTrainer(Trainer, ABC):
             self.checkpoints.commit(step)
         wait_for_all()
 
+    @override
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the trained weights to a checkpoint; under FSDP accelerate writes them with the optimiser."""
         if self.args.should_save and not self.is_fsdp_enabled and output_dir is not None:
@@ -159,6 +166,7 @@ class ResumableTrainer(Trainer, ABC):
             state = {name: tensor.contiguous() for name, tensor in self._trained().items()}
             save_file(state, Path(output_dir) / WEIGHTS, metadata={"format": "pt"})
 
+    @override
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -184,8 +192,8 @@ class ResumableTrainer(Trainer, ABC):
 class MemoryKeeper(TrainerCallback):
     """Returns freed memory to the system after each step on a CPU: batches of varying length fragment glibc's heap."""
 
+    @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Trim the heap."""
         release_memory_after(args.device.type)
 
 

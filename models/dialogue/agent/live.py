@@ -38,7 +38,6 @@ class LiveAgent:
             state.mkdir(parents=True, exist_ok=True)
 
     def current(self) -> DialogueAgent:
-        """Return the agent as it is now."""
         if self._state is not None and self._named(self._state) != self._version:
             with self._guard, self._between_processes(self._state):
                 self._catch_up(self._state)

@@ -41,15 +41,12 @@ class KnowledgeBase:
 
     @classmethod
     def load(cls, path: Path) -> "KnowledgeBase":
-        """Read `kb.jsonl`."""
         return cls(read_kb(path), digest=file_digest(path))
 
     def __len__(self) -> int:
-        """Return the number of entities."""
         return len(self.entities)
 
     def __getitem__(self, row: int) -> Entity:
-        """Return the entity of a row."""
         return self.entities[row]
 
     def rows(self, ids: Iterable[str]) -> list[int]:
@@ -81,7 +78,6 @@ class KbChanges:
     remove: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Return how many entities change."""
         return len(self.add) + len(self.update) + len(self.remove)
 
 

@@ -17,16 +17,13 @@ class ValueFinder:
     """A set of values with a number each; values are `matchable` texts."""
 
     def __init__(self) -> None:
-        """Start without values."""
         self._numbers: dict[str, int] = {}
         self._lengths: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
-        """Return how many values there are."""
         return len(self._numbers)
 
     def __contains__(self, value: str) -> bool:
-        """Whether the value is there."""
         return value in self._numbers
 
     def __iter__(self) -> Iterator[str]:

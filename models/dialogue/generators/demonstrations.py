@@ -32,7 +32,6 @@ class SimilarContexts:
         self._weights = _weigh(words)
 
     def __len__(self) -> int:
-        """Return the number of contexts."""
         return int(self._weights.shape[0])
 
     def scores(self, context: Sequence[str]) -> npt.NDArray[np.float64]:

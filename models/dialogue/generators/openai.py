@@ -51,7 +51,6 @@ class AnswerCache:
         self._file = self.path.open("ab")
 
     def __len__(self) -> int:
-        """Return the number of answers."""
         return len(self._answers)
 
     def __enter__(self) -> Self:
@@ -61,7 +60,6 @@ class AnswerCache:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def get(self, key: str) -> Answer | None:

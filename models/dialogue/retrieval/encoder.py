@@ -54,12 +54,10 @@ class Retriever(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer itself."""
         return self.tokeniser.tokenizer
 
     def encode_contexts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from typing_extensions import override
 
 from models.dialogue.generators.seq2seq.decoding import pad_ids
 from models.dialogue.retrieval.encoder import Retriever
@@ -43,7 +44,6 @@ class DialogueBatch:
     num_tokens: int
 
     def to(self, device: torch.device) -> "DialogueBatch":
-        """Return the batch on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "DialogueBatch":
@@ -89,6 +89,7 @@ class TurnSampler(Sampler[list[PlannedTurn]]):
     def __len__(self) -> int:
         return self._total * self.accumulation
 
+    @override
     def __iter__(self) -> Iterator[list[PlannedTurn]]:
         for step in range(self._total):
             turns = turns_at(step, num_turns=self._num_turns, batch_size=self._batch, seed=self._seed)

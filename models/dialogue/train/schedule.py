@@ -36,7 +36,6 @@ class DialogueSchedule:
     """
 
     def __init__(self, cfg: JointParams) -> None:
-        """Count the steps of `cfg`."""
         self.cfg = cfg
         self.total_steps = cfg.generator_steps + cfg.steps
         until = cfg.refresh.until_step

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
 
 from models.dialogue.train.batches import DialogueBatch, DialogueCollator, TurnSampler
 from models.dialogue.train.index_refresh import IndexRefresher
@@ -41,12 +42,13 @@ class StepEvents(TrainerCallback):
         """Act by `schedule`; `evaluate` takes the number of finished steps, `saved` is called after a checkpoint."""
         self._schedule, self._refresher, self._evaluate, self._saved = schedule, refresher, evaluate, saved
 
+    @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Build the index of a resumed training: the checkpoint's weights have been loaded by now."""
         self._refresher.refresh()
 
+    @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Do what the schedule has due after this step."""
         done, schedule = int(state.global_step), self._schedule
         if schedule.mode_at(done - 1).retriever:
             self._refresher.encoder_changed()
@@ -58,8 +60,8 @@ class StepEvents(TrainerCallback):
         if checkpoint:
             control.should_save = True
 
+    @override
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Call `saved` on the main process."""
         if args.process_index == 0:
             self._saved()
 
@@ -115,8 +117,8 @@ class DialogueTrainer(ResumableTrainer):
 
     # --- data, optimiser, learning rates ---------------------------------------------------------------------------------
 
+    @override
     def train_sampler(self) -> Sampler[list[Any]]:
-        """Return this process's micro-batches of all steps."""
         return TurnSampler(
             len(self._turns),
             total_steps=self._schedule.total_steps,
@@ -127,6 +129,7 @@ class DialogueTrainer(ResumableTrainer):
             world_size=self.args.world_size,
         )
 
+    @override
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return AdamW with retriever and generator in groups of their own; norms, biases and τ do not decay."""
         if self.optimizer is None:
@@ -143,6 +146,7 @@ class DialogueTrainer(ResumableTrainer):
             self.optimizer = AdamW(groups, fused=self.args.device.type in ("cpu", "cuda"))
         return self.optimizer
 
+    @override
     def lr_factors(self, optimiser: torch.optim.Optimizer) -> list[Callable[[int], float]]:
         """Return the learning rates of the schedule, by the part that a group belongs to."""
         factors = {"retriever": self._schedule.retriever_factor, "generator": self._schedule.generator_factor}
@@ -156,6 +160,7 @@ class DialogueTrainer(ResumableTrainer):
 
     # --- one optimiser step ----------------------------------------------------------------------------------------------
 
+    @override
     def get_batch_samples(
         self, epoch_iterator: Iterator[DialogueBatch], num_batches: int, device: torch.device
     ) -> tuple[list[DialogueBatch], Any]:
@@ -168,8 +173,8 @@ class DialogueTrainer(ResumableTrainer):
         self._seen = []
         return batches, self._totals
 
+    @override
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        """Return this micro-batch's share of the step's objective."""
         totals: DialogueTotals = num_items_in_batch
         output: DialogueOutput = model(inputs, mode=totals.mode, scales=totals.scales)
         self.window.add(output, totals, num_tokens=inputs.num_tokens)
@@ -177,6 +182,7 @@ class DialogueTrainer(ResumableTrainer):
         loss = self.undo_mean(output.loss)
         return (loss, output) if return_outputs else loss
 
+    @override
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip retriever and generator separately, and close the step for the reports: this runs before the optimiser's step."""
         limit = self._schedule.cfg.max_grad_norm
@@ -218,11 +224,12 @@ class DialogueTrainer(ResumableTrainer):
 
     # --- checkpoints -----------------------------------------------------------------------------------------------------
 
+    @override
     def extra_state(self) -> dict[str, Any]:
         """Return the open report window and what `extra` gives."""
         return {**super().extra_state(), **self._extra[0]()}
 
+    @override
     def restore_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `extra_state` returned."""
         super().restore_extra_state(state)
         self._extra[1](state)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
+from typing_extensions import override
 
 from models.corpus.text import normalise
 from models.dialogue.data.knowledge_base import KnowledgeBase
@@ -30,7 +31,6 @@ class TokenRows(Sequence[list[int]]):
         return len(self._ends) - 1
 
     def __getitem__(self, row: int) -> list[int]:  # type: ignore[override]
-        """Return the ids of a row."""
         if not 0 <= row < len(self):
             raise IndexError(row)
         ids: list[int] = self._flat[self._ends[row] : self._ends[row + 1]].tolist()
@@ -80,9 +80,9 @@ class DialogueTurns(Dataset[PlannedTurn]):
         self._sessions = TokenRows(kb.rows(dict.fromkeys(turn.kb)) for turn in turns) if condensed else None
 
     def __len__(self) -> int:
-        """Number of turns."""
         return len(self.turns)
 
+    @override
     def __getitem__(self, planned: PlannedTurn) -> PlannedTurn:
         """Return the index itself: the collator makes the batch, and needs the step."""
         return planned

@@ -76,14 +76,12 @@ class BenchmarkRow:
     headline: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return a flat JSON-ready dict."""
         row = asdict(self)
         name, kind, target = row.pop("system").values()
         return {"system": name, "kind": kind, "target": target, **row}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "BenchmarkRow":
-        """Build from `to_json` output."""
         rest = {key: value for key, value in row.items() if key not in ("system", "kind", "target")}
         return cls(System(row["system"], row["kind"], row["target"]), **rest)
 

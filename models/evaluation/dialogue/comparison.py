@@ -40,7 +40,6 @@ class DialoguePair:
     part: Literal["all", "retrieval", "responses"] = "all"
 
     def covers(self, metric: DialogueMetric) -> bool:
-        """Whether the pair is compared on a metric."""
         return self.part == "all" or (self.part == "retrieval") == metric.is_retrieval
 
 

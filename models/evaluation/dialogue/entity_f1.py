@@ -128,7 +128,6 @@ class EntityList:
         self.sha256 = hashlib.sha256(json.dumps(sorted(self.entries)).encode()).hexdigest()
 
     def __len__(self) -> int:
-        """Return the number of entries."""
         return len(self.entries)
 
     @property

@@ -55,7 +55,6 @@ class ValueTable:
         self.known = frozenset(self._squeezed.values()) - {""}
 
     def of(self, row: int) -> frozenset[str]:
-        """Return the values of an entity."""
         return frozenset(self._squeezed[value] for value in self._named(row)) - {""}
 
     def _named(self, row: int) -> Iterator[str]:

@@ -139,7 +139,6 @@ class HeldOut:
 
     @property
     def contexts(self) -> list[tuple[str, ...]]:
-        """Contexts of the turns."""
         return [turn.context for turn in self.turns]
 
     def retrieved(self, hits: Hits) -> list[list[Retrieved]]:

@@ -96,7 +96,6 @@ class TableRow:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "TableRow":
-        """Build from `to_json` output."""
         system = System(row["system"], row["kind"], row["target"])
         figures = (row["family"], row["metric"], row["value"], row["low"], row["high"], row["n"], row["left_out"])
         return cls(system, *figures)
@@ -135,7 +134,6 @@ class ComparisonRow:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "ComparisonRow":
-        """Build from `to_json` output."""
         a, b = (System(row[side]["system"], row[side]["kind"], row[side]["target"]) for side in ("a", "b"))
         figures = (row["family"], row["metric"], row["value"], row["low"], row["high"], row["p"], row["n"])
         return cls(a, b, *figures, note=row["note"])

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from typing_extensions import override
 
 from models.fusion.buckets import TeacherRows
 from models.fusion.schedule import StepPlan
@@ -51,7 +52,6 @@ class FusionBatch:
         return self.labels.shape[0] - self.num_infer
 
     def to(self, device: torch.device) -> "FusionBatch":
-        """Return the batch on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "FusionBatch":
@@ -113,6 +113,7 @@ class MicroBatchSampler(Sampler[list[PlannedPrompt]]):
     def __len__(self) -> int:
         return self._plan.total_steps * self._accumulation
 
+    @override
     def __iter__(self) -> Iterator[list[PlannedPrompt]]:
         for step in range(self._plan.total_steps):
             prompts = self._by_length(self._plan.order_at(step, seed=self._seed))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
+from typing_extensions import override
 
 from models.errors import SignalError
 from models.fusion.prompt_pools import PromptPools
@@ -117,6 +118,7 @@ class PairedSignals(Dataset[PlannedPrompt]):
     def __len__(self) -> int:
         return len(self.train.positions)
 
+    @override
     def __getitem__(self, planned: PlannedPrompt) -> PlannedPrompt:
         return planned
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
 
 from models.errors import NumericsError
 from models.fusion.losses import FusionLoss
@@ -41,13 +42,13 @@ class CheckpointClock(TrainerCallback):
         """Return whether a checkpoint is due by this process's clock."""
         return self._clock() - self._last >= self._every_seconds
 
+    @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Request a checkpoint if one is due."""
         if (self.due or state.global_step % self._every_steps == 0) and state.global_step < state.max_steps:
             control.should_save = True
 
+    @override
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count from this checkpoint on."""
         self._last, self.due = self._clock(), False
 
 
@@ -64,6 +65,7 @@ class PhaseSwitch(TrainerCallback):
         self._save_phase = save_phase
         self._restart = restart_optimiser
 
+    @override
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
     ) -> None:
@@ -122,8 +124,8 @@ class FusionTrainer(ResumableTrainer):
 
     # --- data, learning rate ---------------------------------------------------------------------------------------------
 
+    @override
     def train_sampler(self) -> Sampler[list[Any]]:
-        """Return this rank's micro-batches of the whole plan."""
         return MicroBatchSampler(
             self._plan,
             seed=self._cfg.seed,
@@ -134,12 +136,14 @@ class FusionTrainer(ResumableTrainer):
             lengths=self._lengths,
         )
 
+    @override
     def lr_factors(self, optimiser: torch.optim.Optimizer) -> list[Callable[[int], float]]:
         """Return the learning rate of the plan, the same for every group."""
         return [lambda step: self._plan.lr_factor(step, self._cfg)] * len(optimiser.param_groups)
 
     # --- one optimiser step ----------------------------------------------------------------------------------------------
 
+    @override
     def get_batch_samples(
         self, epoch_iterator: Iterator[FusionBatch], num_batches: int, device: torch.device
     ) -> tuple[list[FusionBatch], Any]:
@@ -154,8 +158,8 @@ class FusionTrainer(ResumableTrainer):
         self._seen = []
         return batches, self._totals
 
+    @override
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        """Return this micro-batch's share of the step's objective."""
         totals: StepTotals = num_items_in_batch
         output: FusionOutput = model(
             inputs, scale_infer=totals.scale_infer, scale_train=totals.scale_train, beta=totals.weights.beta
@@ -166,6 +170,7 @@ class FusionTrainer(ResumableTrainer):
         loss = self.undo_mean(output.loss)
         return (loss, output) if return_outputs else loss
 
+    @override
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip, and close the step for the reports: this runs once a step, before the optimiser's."""
         norm = super()._clip_grad_norm(model)

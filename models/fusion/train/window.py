@@ -62,7 +62,6 @@ class LossWindow(StepWindow):
     """
 
     def __init__(self, sink: MetricsSink, *, total_steps: int, every: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """See `StepWindow`."""
         super().__init__(sink, _COMPONENTS, total_steps=total_steps, every=every, clock=clock)
 
     @torch.no_grad()

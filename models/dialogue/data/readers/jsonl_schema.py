@@ -41,7 +41,6 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, rule: str, value: str = "", hint: str = "") -> None:
-        """Record a finding."""
         self.problems.append(Problem(self.where, rule, value, hint))
 
 

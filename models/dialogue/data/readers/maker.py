@@ -95,7 +95,6 @@ def _database(path: Path) -> list[dict[str, str]]:
 
 
 def _attributes(row: object) -> dict[str, str]:
-    """Return the attributes with the name first."""
     found = attributes_of(row, within="row", leave_out=frozenset(_DYNAMIC))
     name = next((key for key in _NAMES if key in found), None)
     if name is None:

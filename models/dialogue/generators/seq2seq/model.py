@@ -48,7 +48,6 @@ class Seq2SeqGenerator(nn.Module):
     """
 
     def __init__(self, cfg: GeneratorParams, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Put model and tokenizer together."""
         super().__init__()
         self.cfg = cfg
         self.model = model

@@ -49,7 +49,6 @@ class RowMap:
             self._refuse(self.rows[self._table[self.rows - self.first] != np.arange(len(self.rows))])
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.rows)
 
     def known(self, rows: Rows) -> npt.NDArray[np.bool_]:
@@ -125,7 +124,6 @@ class IndexBackend(ABC):
     map: RowMap
 
     def __len__(self) -> int:
-        """Return the number of entities."""
         return len(self.map)
 
     @abstractmethod

@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from models.dialogue.retrieval.index.backend import Candidates, Floats, IndexBackend, Kind, RowMap, Rows
 from models.dialogue.retrieval.index.runtime import FAISS, GpuMirror, faiss_threads
@@ -27,34 +28,36 @@ class FlatBackend(IndexBackend):
         self._file = file
         self._changed()
 
+    @override
     def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
-        """See `IndexBackend`."""
         searcher = self._gpu.of(self._base) if self._gpu and self._gpu.can(num) else self._base
         return self._found(*searcher.search(queries, num))
 
+    @override
     def vectors(self, rows: Rows) -> Floats:
-        """See `IndexBackend`."""
         return self._view.take(self.map.places(rows), axis=0)
 
+    @override
     def add(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBackend`."""
         for start in range(0, len(rows), CHUNK):
             self._index.add_with_ids(e_reps[start : start + CHUNK], rows[start : start + CHUNK])
         self._changed()
 
+    @override
     def update(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBackend`: written in place, at the cost of the changed entities only."""
         self._view[self.map.places(rows)] = e_reps
         if self._gpu:
             self._gpu.forget()
 
+    @override
     def remove(self, rows: Rows) -> None:
         """See `IndexBackend`; later vectors move up."""
         self._index.remove_ids(FAISS.IDSelectorBatch(rows))
         self._changed()
 
+    @override
     def files(self) -> Mapping[str, Any]:
-        """See `IndexBackend`."""
         return {self._file: self._index}
 
     def _changed(self) -> None:
@@ -130,6 +133,7 @@ class IvfBackend(IndexBackend):
         self._making = Lock()
         self.map = RowMap(_stored_rows(index.invlists, index.nlist))
 
+    @override
     def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
         """See `IndexBackend`: a thorough search visits every cell."""
         params = FAISS.SearchParametersIVF(nprobe=self._index.nlist) if thorough else self._params
@@ -140,30 +144,33 @@ class IvfBackend(IndexBackend):
         scores, rows, codes = self._index.search_and_return_codes(queries, num, params=params)
         return Candidates(rows, scores, codes.view(np.float32))
 
+    @override
     def vectors(self, rows: Rows) -> Floats:
-        """See `IndexBackend`."""
         self._find_by_id()
         vectors: Floats = self._index.reconstruct_batch(rows)
         return vectors
 
+    @override
     def add(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBackend`: the cells stay as they were learned."""
         for start in range(0, len(rows), CHUNK):
             self._index.add_with_ids(e_reps[start : start + CHUNK], rows[start : start + CHUNK])
         self._changed(np.concatenate([self.map.rows, rows]))
 
+    @override
     def update(self, rows: Rows, e_reps: Floats) -> None:
         """See `IndexBackend`: they move to the cell that is nearest now."""
         self._find_by_id()
         self._index.update_vectors(rows, e_reps)
         self._changed(None)
 
+    @override
     def remove(self, rows: Rows) -> None:
-        """See `IndexBackend`."""
         self._find_by_id()
         self._index.remove_ids(FAISS.IDSelectorArray(rows))
         self._changed(self.map.rows[~np.isin(self.map.rows, rows)])
 
+    @override
     def files(self) -> Mapping[str, Any]:
         """See `IndexBackend`: without the table by id, which is quickly made and slowly read."""
         self._index.set_direct_map_type(FAISS.DirectMap.NoMap)
@@ -193,6 +200,7 @@ class PqBackend(IvfBackend):
         super().__init__(index, nprobe=nprobe)
         self._kept = kept
 
+    @override
     def near(self, queries: Floats, num: int, *, thorough: bool = False) -> Candidates:
         """See `IndexBackend`: more than are wanted, for the caller to score."""
         more = min(len(self), max(num * _RESCORED, _RESCORED_LEAST))
@@ -200,27 +208,27 @@ class PqBackend(IvfBackend):
         scores, rows = self._index.search(queries, more, params=params)
         return Candidates(rows, scores)
 
+    @override
     def vectors(self, rows: Rows) -> Floats:
-        """See `IndexBackend`."""
         return self._kept.vectors(rows)
 
+    @override
     def add(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBackend`."""
         super().add(rows, e_reps)
         self._kept.add(rows, e_reps)
 
+    @override
     def update(self, rows: Rows, e_reps: Floats) -> None:
-        """See `IndexBackend`."""
         super().update(rows, e_reps)
         self._kept.update(rows, e_reps)
 
+    @override
     def remove(self, rows: Rows) -> None:
-        """See `IndexBackend`."""
         super().remove(rows)
         self._kept.remove(rows)
 
+    @override
     def files(self) -> Mapping[str, Any]:
-        """See `IndexBackend`."""
         return {**super().files(), **self._kept.files()}
 
 

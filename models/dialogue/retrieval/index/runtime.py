@@ -27,7 +27,6 @@ class faiss_threads:
     __slots__ = ("_before", "_wanted")
 
     def __init__(self, threads: int | None) -> None:
-        """Note the number."""
         self._wanted = threads or torch.get_num_threads()
 
     def __enter__(self) -> None:
@@ -63,7 +62,6 @@ class GpuMirror:
         return max(num, nprobe) <= _GPU_MOST
 
     def of(self, index: Any) -> Any:
-        """Return the copy of `index`."""
         if self._copy is None:
             self._copy = faiss.index_cpu_to_gpu(self._resources, self._device, index)
         return self._copy

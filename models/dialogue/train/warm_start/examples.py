@@ -69,7 +69,6 @@ class WarmExamples(Sequence[WarmExample]):
         return len(self._ids)
 
     def __getitem__(self, place: int) -> WarmExample:  # type: ignore[override]
-        """Return the example at `place`."""
         positive, num_said, num_session, *rest = self._rows[place]
         said, rest = rest[:num_said], rest[num_said:]
         return WarmExample(self._ids[place], positive, said, rest[:num_session], rest[num_session:])
