@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.params.evaluation import EvaluationParams
 from models.params.runtime import Runtime
@@ -10,6 +10,9 @@ from models.params.teach import ScorerSpec
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.tracking import RunSink, StageRun
+
+if TYPE_CHECKING:
+    from models.evaluation.fusion.run import AnswerScorer
 
 ROWS, SCORES = "rows.jsonl", "scores.json"
 
@@ -51,16 +54,11 @@ def evaluation(
     from models.corpus.examples import pick_examples, read_examples
     from models.evaluation.fusion.run import evaluate_model, with_rewards
     from models.evaluation.fusion.scores import write_scores
-    from tasks.backends import open_judge
     from tasks.loaded_models import source_in_use, source_record
 
     name = source_record(system.path / folder).name
     examples = pick_examples(read_examples(data.path / f"{split}.jsonl"), limit=cfg.limit)
-    scorers = {}
-    for voter in voters:
-        folder_of = judges[voter.name].path if voter.name in judges else None
-        judge = open_judge(voter, folder_of, batch_size=batch_size, runtime=runtime)
-        scorers[voter.name] = lambda items, truths, judge=judge: judge(items, truths, lambda _: None)
+    scorers = _open_scorers(voters, judges, batch_size=batch_size, runtime=runtime)
     with RunSink(run, runtime=runtime, label=f"evaluate {name}") as sink:
         with source_in_use(system.path / folder, runtime=runtime) as loaded:
             rows = list(
@@ -78,6 +76,19 @@ def evaluation(
             rows = with_rewards(rows, examples, scorers, see_truth={voter.name for voter in voters if voter.sees_truth})
         count = write_scores(work.out / ROWS, rows)
     return {"system": name, "split": split, "examples": count}
+
+
+def _open_scorers(
+    voters: tuple[ScorerSpec, ...], judges: Mapping[str, Artifact], *, batch_size: int, runtime: Runtime
+) -> dict[str, "AnswerScorer"]:
+    from tasks.backends import open_judge
+
+    def scorer(voter: ScorerSpec) -> "AnswerScorer":
+        folder = judges[voter.name].path if voter.name in judges else None
+        judge = open_judge(voter, folder, batch_size=batch_size, runtime=runtime)
+        return lambda items, truths: judge(items, truths, lambda _: None)
+
+    return {voter.name: scorer(voter) for voter in voters}
 
 
 @step("comparison")
