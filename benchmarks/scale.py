@@ -21,7 +21,8 @@ from models.dialogue.retrieval.encoder import build_retriever
 from models.dialogue.train.index_refresh import IndexRefresher
 from models.dialogue.train.schedule import turns_at
 from models.evaluation.dialogue.comparison import read_columns
-from models.evaluation.dialogue.scores import DialogueRow, DialogueSystem, Retrieved
+from models.evaluation.dialogue.scores import DialogueRow, Retrieved
+from models.evaluation.dialogue.system import DialogueSystem
 from models.params.dialogue import GeneratorParams
 from models.params.index import IndexParams
 from models.params.retriever import PicoEncoder, RetrieverParams

@@ -1,8 +1,7 @@
 """Systems scored in the dialogue pipeline: their names, inputs and result files."""
 
-from collections.abc import Mapping
-
 from flows.context import StageContext
+from models.evaluation.dialogue.system import DialogueSystem
 from models.params.dialogue_evaluation import UnseenParams
 from models.params.dialogues import RenewParams
 
@@ -11,21 +10,20 @@ FLOORS = ("frequency", "bm25")
 RESPONSE_FLOORS = ("null", "copy_first")
 WARM_START = "warm-start"
 GENERATOR = "best_generator/retriever"  # the retriever an agent answers with, in the output of joint training
-DialogueKey = dict[str, str]
 
 
-def dialogue_systems(ctx: StageContext) -> list[DialogueKey]:
-    """Return {name, kind, meta_knowledge, retriever} of every system, in the order of tables."""
+def dialogue_systems(ctx: StageContext) -> list[DialogueSystem]:
+    """Return every system, in the order of tables."""
     params = ctx.params
-    systems = [_system(v, "variant", meta=v) for v in params.variants]
-    systems += [_system(f"{v} (best retriever)", "retriever", retriever=v) for v in params.variants]
-    systems += [_system("warm_start", "warm_start"), *(_system(floor, "floor") for floor in FLOORS)]
-    systems += [_system(floor, "response_floor") for floor in RESPONSE_FLOORS]
+    systems = [DialogueSystem(v, "variant", meta_knowledge=v) for v in params.variants]
+    systems += [DialogueSystem(v, "retriever") for v in params.variants]
+    systems += [DialogueSystem("warm_start", "warm_start"), *(DialogueSystem(floor, "floor") for floor in FLOORS)]
+    systems += [DialogueSystem(floor, "response_floor") for floor in RESPONSE_FLOORS]
     for spec in params.dialogue_evaluation.in_context:
-        systems += [_system(spec.name, "in_context", meta=style, retriever=spec.retriever) for style in spec.meta_knowledge]
+        systems += [DialogueSystem(spec.name, "in_context", style, spec.retriever) for style in spec.meta_knowledge]
     unseen = params.dialogue_evaluation.unseen
     if unseen.variant is not None:
-        systems += [_system(f"{unseen.variant}, {part}", "unseen", retriever=unseen.variant) for part in unseen_renewals(unseen)]
+        systems += [DialogueSystem(unseen.variant, "unseen", test=test) for test in unseen_renewals(unseen)]
     return systems
 
 
@@ -38,17 +36,11 @@ def unseen_renewals(unseen: UnseenParams) -> dict[str, RenewParams]:
     return renewals
 
 
-def _system(name: str, kind: str, *, meta: str = "", retriever: str = "") -> DialogueKey:
-    return {"name": name, "kind": kind, "meta_knowledge": meta, "retriever": retriever}
-
-
-def place_of_rows(system: Mapping[str, str]) -> str:
-    """Return the folder name of a system's rows."""
-    suffix = f"-{system['meta_knowledge']}" if system["kind"] == "in_context" else ""
-    name = system["name"].replace(" (best retriever)", "").replace(", ", "-").replace(" ", "-")
-    return f"{system['kind']}-{name}{suffix}"
-
-
 def run_name(variant: str) -> str:
     """Return the name of a variant's MLflow run."""
     return f"dialogue-{variant}"
+
+
+def in_context_run_name(system: DialogueSystem) -> str:
+    """Return the name of an in-context generator's MLflow run."""
+    return f"in-context-{system.name}-{system.meta_knowledge}"

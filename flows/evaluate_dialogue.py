@@ -8,8 +8,9 @@ from typing import Any
 from prefect import flow
 
 from flows.context import StageContext
-from flows.dialogue_systems import GENERATOR, WARM_START, DialogueKey, dialogue_systems, place_of_rows, run_name, unseen_renewals
+from flows.dialogue_systems import GENERATOR, WARM_START, dialogue_systems, in_context_run_name, run_name, unseen_renewals
 from flows.prepare import dialogue_files
+from models.evaluation.dialogue.system import DialogueSystem
 from models.files import replacing, write_atomic
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
 from tasks.artifact import Artifact, materialise_tree
@@ -41,12 +42,12 @@ def evaluate_dialogue_stage(ctx: StageContext) -> None:
     cfg = work.cfg(ctx.params.dialogue_evaluation)
     made = dialogue_comparison(
         cfg.model_copy(update=_bootstrap(ctx.params.dialogue_evaluation)),
-        tuple(systems),
+        tuple(system.to_json() for system in systems),
         rows=tuple(rows),
         data=data,
         kind=ctx.params.dialogues.kind,
     )
-    parts = {f"rows/{place_of_rows(s)}": a for s, a in zip(systems, rows, strict=True)}
+    parts = {f"rows/{s.folder}": a for s, a in zip(systems, rows, strict=True)}
     parts |= {f"index/{variant}": work.index(variant) for variant in ctx.params.variants}
     materialise_tree(parts | {"comparison": made}, ctx.out("evaluate_dialogue"))
     table = json.loads((made.path / SCORES).read_text(encoding="utf-8"))["table"]
@@ -73,9 +74,9 @@ class _Evaluation:
         neutral = {**_bootstrap(defaults), "in_context": (), "unseen": defaults.unseen}
         return cfg.model_copy(update={**neutral, **changes})
 
-    def rows(self, system: DialogueKey) -> Artifact:
+    def rows(self, system: DialogueSystem) -> Artifact:
         cfg = self.cfg(self._params.dialogue_evaluation)
-        name, kind = system["name"], system["kind"]
+        name, kind = system.name, system.kind
         if kind == "floor":
             return floor_retrieval(cfg, self._data, floor=name, num=self._num, **self._common)
         if kind == "response_floor":
@@ -90,7 +91,7 @@ class _Evaluation:
         if kind == "unseen":
             return self._unseen(system, cfg)
         of = WARM if kind == "warm_start" else JOINT
-        trained = self._ctx.input("train_dialogue", system["retriever"] or self._params.variants[0], of)
+        trained = self._ctx.input("train_dialogue", self._params.variants[0] if of == WARM else name, of)
         return self._retriever(cfg, self._data, trained, "retriever" if of == WARM else RETRIEVER)
 
     def index(self, variant: str) -> Artifact:
@@ -113,16 +114,15 @@ class _Evaluation:
             **self._common,
         )
 
-    def _unseen(self, system: DialogueKey, cfg: DialogueEvaluationParams) -> Artifact:
-        renewals = unseen_renewals(self._params.dialogue_evaluation.unseen)
-        renew = renewals[system["name"].removeprefix(f"{system['retriever']}, ")]
+    def _unseen(self, system: DialogueSystem, cfg: DialogueEvaluationParams) -> Artifact:
+        renew = unseen_renewals(self._params.dialogue_evaluation.unseen)[system.test]
         changed = self._params.dialogues.model_copy(update={"renew": renew})
         run = self._run("prepare")
         data = dialogues(changed, dialogue_files(self._ctx), runtime=self._params.runtime, run=run)
-        return self._retriever(cfg, data, self._ctx.input("train_dialogue", system["retriever"], JOINT), GENERATOR)
+        return self._retriever(cfg, data, self._ctx.input("train_dialogue", system.name, JOINT), GENERATOR)
 
-    def _in_context(self, system: DialogueKey, cfg: DialogueEvaluationParams) -> Artifact:
-        spec = next(s for s in self._params.dialogue_evaluation.in_context if s.name == system["name"])
+    def _in_context(self, system: DialogueSystem, cfg: DialogueEvaluationParams) -> Artifact:
+        spec = next(s for s in self._params.dialogue_evaluation.in_context if s.name == system.name)
         changes = {"limit": spec.limit} if spec.limit is not None else {}
         return in_context_evaluation(
             spec,
@@ -131,10 +131,10 @@ class _Evaluation:
             agent=self._ctx.input("train_dialogue", spec.retriever, JOINT),
             index=self.index(spec.retriever),
             model=self._model(spec),
-            style=system["meta_knowledge"],
+            style=system.meta_knowledge,
             num=self._num,
             runtime=self._params.runtime,
-            run=self._run(f"in-context-{spec.name}-{system['meta_knowledge']}"),
+            run=self._run(in_context_run_name(system)),
             **self._common,
         )
 
@@ -158,7 +158,7 @@ def write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None
     tree: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["metric"] in HEADLINES:
-            tree.setdefault(label(row), {})[row["metric"]] = round(row["value"], 4)
+            tree.setdefault(system_of(row).key, {})[row["metric"]] = round(row["value"], 4)
     text = json.dumps(tree, indent=1, ensure_ascii=False)
     write_atomic(ctx.reports() / "dialogue.json", text + "\n")
     with replacing(ctx.reports() / "dialogue_scores.csv") as place, place.open("w", encoding="utf-8", newline="") as file:
@@ -166,7 +166,9 @@ def write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None
         writer.writerow(["system", "panel", "value", "low", "high", "n"])
         for row in rows:
             if row["metric"] in HEADLINES:
-                writer.writerow([label(row), row["metric"], *(f"{row[k]:.6g}" for k in ("value", "low", "high")), row["n"]])
+                writer.writerow(
+                    [system_of(row).key, row["metric"], *(f"{row[k]:.6g}" for k in ("value", "low", "high")), row["n"]]
+                )
     with replacing(ctx.reports() / "recall.csv") as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "step", "recall"])
@@ -182,48 +184,43 @@ def recall_curve(ctx: StageContext) -> Iterable[list[Any]]:
                 yield [variant, row["step"], round(row["valid/recall@1_value"], 6)]
 
 
-def label(row: Mapping[str, Any]) -> str:
-    """Return what a system is called in tables of this profile."""
-    return f"{row['system']} + {row['meta_knowledge']}" if row["kind"] == "in_context" else str(row["system"])
+def system_of(row: Mapping[str, Any]) -> DialogueSystem:
+    """Return the system of a row of the results table."""
+    return DialogueSystem.from_json({**row, "name": row["system"]})
 
 
-def _track(ctx: StageContext, systems: list[DialogueKey], table: list[Mapping[str, Any]], made: Artifact) -> None:
+def _track(ctx: StageContext, systems: list[DialogueSystem], table: list[Mapping[str, Any]], made: Artifact) -> None:
     """Put the final figures on the runs, under the same names, so that they compare."""
     for system in systems:
         figures = final_metrics(table, system)
-        if system["kind"] == "variant":
-            artifact = ctx.input("train_dialogue", system["name"], JOINT)
-            run = ctx.run(run_name(system["name"]), experiment="dialogue")
-            finish_stage(run, output=artifact.sha256, params={"variant": system["name"]}, metrics=figures)
-        elif system["kind"] == "warm_start":
+        if system.kind == "variant":
+            artifact = ctx.input("train_dialogue", system.name, JOINT)
+            run = ctx.run(run_name(system.name), experiment="dialogue")
+            finish_stage(run, output=artifact.sha256, params={"variant": system.name}, metrics=figures)
+        elif system.kind == "warm_start":
             artifact = ctx.input("train_dialogue", ctx.params.variants[0], WARM)
             run = ctx.run(WARM_START, experiment="dialogue")
             finish_stage(run, output=artifact.sha256, params={"variant": WARM_START}, metrics=figures)
-        elif system["kind"] == "in_context":
-            name = f"in-context-{system['name']}-{system['meta_knowledge']}"
+        elif system.kind == "in_context":
+            name = in_context_run_name(system)
             run = ctx.run(name, experiment="dialogue")
-            output = ctx.input("evaluate_dialogue", "rows", place_of_rows(system)).sha256
+            output = ctx.input("evaluate_dialogue", "rows", system.folder).sha256
             finish_stage(run, output=output, params={"variant": name}, metrics=figures)
-    untrained = [system for system in systems if system["kind"] in ("floor", "response_floor")]
+    untrained = [system for system in systems if system.kind in ("floor", "response_floor")]
     floors = {name: value for system in untrained for name, value in _floor(table, system).items()}
     run = ctx.run("evaluate", experiment="dialogue")
     finish_stage(run, output=made.sha256, params={}, metrics=floors, files=[made.path / SCORES])
 
 
-def _floor(table: Iterable[Mapping[str, Any]], system: Mapping[str, str]) -> dict[str, float]:
+def _floor(table: Iterable[Mapping[str, Any]], system: DialogueSystem) -> dict[str, float]:
     """Return `floor/<name>/<metric>_<domain>` of an untrained system."""
     figures = final_metrics(table, system)
-    return {f"floor/{system['name']}/{name.removeprefix('final/')}": value for name, value in figures.items()}
+    return {f"floor/{system.name}/{name.removeprefix('final/')}": value for name, value in figures.items()}
 
 
-def final_metrics(table: Iterable[Mapping[str, Any]], system: Mapping[str, str]) -> dict[str, float]:
+def final_metrics(table: Iterable[Mapping[str, Any]], system: DialogueSystem) -> dict[str, float]:
     """Return `final/<metric>_<domain>` of one system."""
-    keys = ("kind", "meta_knowledge", "retriever")
-    return {
-        f"final/{row['metric']}_{row['domain']}": float(row["value"])
-        for row in table
-        if row["system"] == system["name"] and all(row[key] == system[key] for key in keys)
-    }
+    return {f"final/{row['metric']}_{row['domain']}": float(row["value"]) for row in table if system_of(row) == system}
 
 
 @flow(name="evaluate_dialogue")

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flows.context import StageContext, git_commit
-from flows.dialogue_systems import dialogue_systems, place_of_rows, run_name
+from flows.dialogue_systems import dialogue_systems, run_name
 from tasks.artifact import Artifact, materialise
 from tasks.dialogue import JOINT, SCORES, WARM
 from tasks.report import page_files
@@ -36,7 +36,7 @@ def report_dialogue(ctx: StageContext) -> None:
 def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:
     """Return the page."""
     params = ctx.params
-    spoken = [s for s in dialogue_systems(ctx) if s["kind"] in ("variant", "in_context")]
+    spoken = [s for s in dialogue_systems(ctx) if s.kind in ("variant", "in_context")]
     texts = {
         "title": f"{params.profile}: dialogue agent on {params.dialogues.kind}, {params.dialogues.setting.replace('_', ' ')}",
         "data_set": params.dialogues.kind,
@@ -50,8 +50,8 @@ def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:
         data=ctx.input("prepare", "dialogues"),
         split=params.dialogue_evaluation.split,
         comparison=ctx.input("evaluate_dialogue", "comparison"),
-        systems=tuple(spoken),
-        rows=tuple(ctx.input("evaluate_dialogue", "rows", place_of_rows(system)) for system in spoken),
+        systems=tuple(system.to_json() for system in spoken),
+        rows=tuple(ctx.input("evaluate_dialogue", "rows", system.folder) for system in spoken),
         trained=trained,
         warm=ctx.input("train_dialogue", params.variants[0], WARM),
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from models.params.dialogue import MetaKnowledgeParams
 from models.params.dialogue_evaluation import DialogueEvaluationParams, GeneratorKind, InContextParams
 from models.params.runtime import Runtime
-from models.records import from_row
 from tasks.artifact import Artifact
 from tasks.backends import endpoint
 from tasks.caching import Work, step
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from models.dialogue.generators.base import Responder
     from models.dialogue.generators.in_context import InContext
     from models.evaluation.dialogue.run import HeldOut
-    from models.evaluation.dialogue.scores import DialogueSystem
+    from models.evaluation.dialogue.system import DialogueSystem
 
 ROWS, SCORES = "rows.jsonl", "dialogue_scores.json"
 JOINT, WARM = "joint", "warm_start"
@@ -198,9 +197,9 @@ _CHAT_STYLES: Mapping[str, Any] = {"none": "none", "prefix": "chat_prefix", "pro
 
 
 def _system(row: Mapping[str, str]) -> "DialogueSystem":
-    from models.evaluation.dialogue.scores import DialogueSystem
+    from models.evaluation.dialogue.system import DialogueSystem
 
-    return from_row(DialogueSystem, row)
+    return DialogueSystem.from_json(row)
 
 
 def _held_out(cfg: DialogueEvaluationParams, data: Artifact, *, kind: str, condensed: bool) -> "HeldOut":

@@ -4,14 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from models.records import from_row
 from tasks.artifact import Artifact
 from tasks.caching import Work, step
 from tasks.dialogue import ROWS, SCORES
 from tasks.report import history_of
 
 if TYPE_CHECKING:
-    from models.evaluation.dialogue.scores import DialogueSystem
+    from models.evaluation.dialogue.system import DialogueSystem
     from models.reporting.dialogue.data import DialogueReportData
 
 SHOWN_EXAMPLES = 2
@@ -76,12 +75,13 @@ def _dialogue_data(
 ) -> "DialogueReportData":
     from models.dialogue.data.knowledge_base import KnowledgeBase
     from models.dialogue.data.records import KB, read_turns
-    from models.evaluation.dialogue.scores import DialogueComparison, DialogueSystem, DialogueTableRow, read_rows
+    from models.evaluation.dialogue.scores import DialogueComparison, DialogueTableRow, read_rows
+    from models.evaluation.dialogue.system import DialogueSystem
     from models.reporting.dialogue.data import DialogueReportData, select_dialogue_examples
 
     scored = json.loads((comparison.path / SCORES).read_text(encoding="utf-8"))
     said = {
-        from_row(DialogueSystem, system): list(read_rows(found.path / ROWS)) for system, found in zip(systems, rows, strict=True)
+        DialogueSystem.from_json(system): list(read_rows(found.path / ROWS)) for system, found in zip(systems, rows, strict=True)
     }
     turns = read_turns(data.path / f"{split}.jsonl")
     return DialogueReportData(

@@ -8,7 +8,8 @@ from models.dialogue.data.records import Entity, Turn
 from models.evaluation.bootstrap import Resampling
 from models.evaluation.dialogue.comparison import aggregate, claim_pairs, paired
 from models.evaluation.dialogue.metrics import BLEU_VERSIONS
-from models.evaluation.dialogue.scores import DialogueRow, DialogueSystem, Retrieved
+from models.evaluation.dialogue.scores import DialogueRow, Retrieved
+from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.dialogue.data import DialogueReportData, select_dialogue_examples
 
 _REFERENCE = "the golden wok is in the north part of town ."

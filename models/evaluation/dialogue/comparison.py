@@ -13,14 +13,8 @@ import numpy.typing as npt
 from models.errors import DataError, Problem
 from models.evaluation.bootstrap import Resampling, resample_sums
 from models.evaluation.dialogue.metrics import DialogueMetric, list_metrics
-from models.evaluation.dialogue.scores import (
-    ALL_DOMAINS,
-    DialogueComparison,
-    DialogueRow,
-    DialogueSystem,
-    DialogueTableRow,
-    TurnColumns,
-)
+from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueComparison, DialogueRow, DialogueTableRow, TurnColumns
+from models.evaluation.dialogue.system import DialogueSystem
 
 Floats = npt.NDArray[np.float64]
 Columns = Mapping[DialogueSystem, TurnColumns]
@@ -184,7 +178,7 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
             for a in with_meta
             if (key := (a.name, a.retriever)) in without_meta
         ),
-        *(DialoguePair(a, by_name[a.retriever], "unseen entities", part="retrieval") for a in unseen if a.retriever in by_name),
+        *(DialoguePair(a, by_name[a.name], "unseen entities", part="retrieval") for a in unseen if a.name in by_name),
     )
 
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,49 +12,15 @@ import numpy.typing as npt
 from models.corpus.examples import write_json_lines
 from models.dialogue.data.records import TurnKind
 from models.evaluation.dialogue.metrics import DialogueMetric, higher_is_better
+from models.evaluation.dialogue.system import DialogueSystem
 from models.files import read_json_lines
-from models.records import from_row, to_row
+from models.records import to_row
 
-DialogueKind = Literal["variant", "retriever", "warm_start", "floor", "response_floor", "in_context", "unseen"]
 Verdict = Literal["better", "worse", "unclear"]
 Statistics = Mapping[str, tuple[float, ...]]
 """Name → sufficient statistics of one turn (`dialogue_metrics`); a name is absent where the turn does not count."""
 
 ALL_DOMAINS = "all"
-
-
-_LABELS = {
-    "warm_start": "warm start",
-    "bm25": "BM25",
-    "frequency": "Frequency",
-    "null": "constant answer",
-    "copy_first": "first entity copied",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class DialogueSystem:
-    """A scored system: a retriever, with or without a generator.
-
-    Attributes:
-        name: Variant; `warm_start`; name of the floor; or name of the in-context generator.
-        kind: `variant` = retriever and generator trained together; `warm_start` and `floor` only retrieve; `response_floor` =
-            a response made without any generator; `in_context` = a generator not trained here over a variant's retriever.
-        meta_knowledge: How meta knowledge is given to the generator; empty if there is none.
-        retriever: `in_context`: the variant whose retriever feeds it.
-    """
-
-    name: str
-    kind: DialogueKind
-    meta_knowledge: str = ""
-    retriever: str = ""
-
-    @property
-    def label(self) -> str:
-        """Short text for tables and axes: `prompt`, `warm start`, `BM25`, `fused + prompt`."""
-        if self.kind == "in_context":
-            return f"{self.name} + {self.meta_knowledge}" if self.meta_knowledge not in ("", "none") else f"{self.name}, none"
-        return _LABELS.get(self.name, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +93,15 @@ class DialogueTableRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return a flat JSON-ready dict; `num` as `n`, the system's fields beside it."""
-        row = asdict(self)
-        system = row.pop("system")
+        row = to_row(self)
+        del row["system"]
+        system = self.system.to_json()
         return {"system": system.pop("name"), **system, **row, "n": row.pop("num")}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "DialogueTableRow":
         """Build from `to_json` output."""
-        system = DialogueSystem(row["system"], row["kind"], row["meta_knowledge"], row["retriever"])
+        system = DialogueSystem.from_json({**row, "name": row["system"]})
         figures = (row["domain"], row["metric"], row["value"], row["low"], row["high"], row["n"])
         return cls(system, *figures, note=row["note"])
 
@@ -170,13 +137,13 @@ class DialogueComparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the verdict; `num` as `n`."""
-        row = asdict(self)
+        row = {**to_row(self), "a": self.a.to_json(), "b": self.b.to_json()}
         return {**row, "n": row.pop("num"), "verdict": self.verdict}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "DialogueComparison":
         """Build from `to_json` output."""
-        a, b = (from_row(DialogueSystem, row[side]) for side in ("a", "b"))
+        a, b = (DialogueSystem.from_json(row[side]) for side in ("a", "b"))
         figures = (row["domain"], row["metric"], row["value"], row["low"], row["high"], row["p"], row["n"])
         return cls(a, b, *figures, num_dialogues=row["num_dialogues"], claim=row["claim"])
 

@@ -6,14 +6,8 @@ from typing import Any
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
-from models.evaluation.dialogue.scores import (
-    DialogueComparison,
-    DialogueRow,
-    DialogueScores,
-    DialogueSystem,
-    DialogueTableRow,
-    Retrieved,
-)
+from models.evaluation.dialogue.scores import DialogueComparison, DialogueRow, DialogueScores, DialogueTableRow, Retrieved
+from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.dialogue.formatting import is_percent, shown
 from models.reporting.formatting import MINUS
 from models.reporting.results import ResultRow

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from models.evaluation.dialogue.metrics import MRR, higher_is_better
-from models.evaluation.dialogue.scores import DialogueSystem, DialogueTableRow
+from models.evaluation.dialogue.scores import DialogueTableRow
+from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.formatting import fixed
 
 KIND_NAMES = {
@@ -75,7 +76,7 @@ def format_range(metric: str, low: float, high: float, *, signed: bool = False) 
 
 def kind_name(system: DialogueSystem) -> str:
     """Say what a system is."""
-    return KIND_NAMES[system.kind].format(system.retriever)
+    return KIND_NAMES[system.kind].format(system.retriever or system.name)
 
 
 def is_main(system: DialogueSystem) -> bool:

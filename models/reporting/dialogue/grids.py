@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from models.evaluation.dialogue.metrics import MRR, higher_is_better
-from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueComparison, DialogueSystem, DialogueTableRow
+from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueComparison, DialogueTableRow
+from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.dialogue.formatting import (
     format_range,
     format_value,

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from models.errors import DataError, Problem
 from models.evaluation.dialogue.metrics import higher_is_better
-from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueSystem, DialogueTableRow
+from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueTableRow
+from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.canvas import ACCENT, INK, MUTED, PALETTE, PAPER, PLAIN, QUIET, new_figure, quiet_axes, styled
 from models.reporting.dialogue.formatting import (
     format_value,

@@ -10,15 +10,8 @@ from models.errors import ArtifactError, DataError
 from models.evaluation.bootstrap import Resampling, ratio_interval, resample_sums
 from models.evaluation.dialogue.comparison import DialoguePair, aggregate, claim_pairs, paired, read_columns
 from models.evaluation.dialogue.metrics import BLEU, higher_is_better, list_metrics
-from models.evaluation.dialogue.scores import (
-    DialogueComparison,
-    DialogueRow,
-    DialogueSystem,
-    DialogueTableRow,
-    Retrieved,
-    read_rows,
-    write_rows,
-)
+from models.evaluation.dialogue.scores import DialogueComparison, DialogueRow, DialogueTableRow, Retrieved, read_rows, write_rows
+from models.evaluation.dialogue.system import DialogueSystem
 
 _HOW = Resampling(samples=300, seed=4)
 _NONE, _PROMPT = DialogueSystem("none", "variant", "none"), DialogueSystem("prompt", "variant", "prompt")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.dialogue_systems import dialogue_systems, place_of_rows
+from flows.dialogue_systems import dialogue_systems
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn, write_kb, write_turns
 from models.evaluation.dialogue.baselines import Frequency
@@ -15,7 +15,8 @@ from models.evaluation.dialogue.entity_f1 import PLAIN, EntityList
 from models.evaluation.dialogue.metrics import BLEU
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow
 from models.evaluation.dialogue.run import HeldOut, TurnScorer, constant_responses, copied_responses, retrieval_statistics
-from models.evaluation.dialogue.scores import DialogueSystem, Retrieved
+from models.evaluation.dialogue.scores import Retrieved
+from models.evaluation.dialogue.system import DialogueSystem
 from models.params.dialogue_evaluation import DialogueEvaluationParams
 from models.reporting.dialogue.data import dialogue_result_rows
 from models.reporting.dialogue.grids import main_grid
@@ -65,9 +66,9 @@ def test_floors_stand_in_the_tables_with_scores_of_responses_alone(tmp_path: Pat
 
 def test_every_evaluation_has_them() -> None:
     params = SimpleNamespace(variants=("none",), dialogue_evaluation=DialogueEvaluationParams())
-    systems = [s for s in dialogue_systems(SimpleNamespace(params=params)) if s["kind"] == "response_floor"]  # type: ignore[arg-type]
-    assert [s["name"] for s in systems] == ["null", "copy_first"]
-    assert [place_of_rows(s) for s in systems] == ["response_floor-null", "response_floor-copy_first"]
+    systems = [s for s in dialogue_systems(SimpleNamespace(params=params)) if s.kind == "response_floor"]  # type: ignore[arg-type]
+    assert [s.name for s in systems] == ["null", "copy_first"]
+    assert [s.folder for s in systems] == ["response_floor-null", "response_floor-copy_first"]
 
 
 _KB = KnowledgeBase(
