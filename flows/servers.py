@@ -27,7 +27,7 @@ _DATABASE = "prefect.db"
 
 
 def start_ephemeral() -> None:
-    """Start the Prefect server of this process, if it is to have one of its own; later clients find it running."""
+    """Start the Prefect server of this process, if it uses an ephemeral one; later clients find it running."""
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 
@@ -39,7 +39,7 @@ def start_ephemeral() -> None:
 
 @contextmanager
 def first_start() -> Iterator[None]:
-    """Hold other first starts in PREFECT_HOME back until the block ends: then the database is migrated, which is noted."""
+    """Make other first starts in PREFECT_HOME wait until the block ends: by then the database is migrated, which is recorded."""
     home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").absolute()
     database, done = home / _DATABASE, home / f"migrated-{version('prefect')}"
     if done.is_file() and database.is_file():
@@ -58,7 +58,7 @@ _PATIENCE_S = 10.0
 
 
 def ensure(name: str, *, timeout_s: float = 120.0) -> str:
-    """Return the address of the server `name`, starting it if none answers there; of two who ask at once, one starts it.
+    """Return the address of the server `name`, starting it if none answers there; of two concurrent callers, one starts it.
 
     Raises:
         FusedialError: It did not come up; the message names its log.
@@ -69,7 +69,7 @@ def ensure(name: str, *, timeout_s: float = 120.0) -> str:
         return ADDRESSES[name]
     (root / ".cache").mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".cache" / f"{name}-server.lock"):
-        if not answers(name):  # whoever held the lock has started it
+        if not answers(name):  # else the previous holder of the lock has started it
             if name == "mlflow":
                 make_ready(store(name, root)["MLFLOW_BACKEND_STORE_URI"])
             with first_start() if name == "prefect" else nullcontext():
@@ -109,7 +109,7 @@ def command(name: str, root: Path) -> list[str]:
 
 
 def store(name: str, root: Path) -> dict[str, str]:
-    """Return what tells a server where its database is: everybody can read a command line, and an address may hold a password."""
+    """Return the variables that locate a server's database: command lines are public, and an address may hold a password."""
     if name != "mlflow":
         return {}
     return {"MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_TRACKING_URI") or own_database(root)}
@@ -125,7 +125,7 @@ def answers(name: str) -> bool:
 
 
 def stop() -> list[str]:
-    """Stop the servers this project started; return their names. A process that only has the number of one is left alone."""
+    """Stop the servers this project started; return their names. A process that merely reuses a pid is left alone."""
     root, stopped = project_root(), []
     for name in ADDRESSES:
         file = _pid_file(root, name)
@@ -139,7 +139,7 @@ def stop() -> list[str]:
 
 
 def _ours(file: Path) -> psutil.Process | None:
-    """Return the process that a pid file tells of, if it is the one that was started: same start, same command line."""
+    """Return the process that a pid file names, if it is the one that was started: same start, same command line."""
     row = read_record(file) or {}
     pid, created, words = row.get("pid"), row.get("created"), row.get("command")
     if type(pid) is not int or pid <= 0 or not isinstance(created, float):
@@ -153,7 +153,7 @@ def _ours(file: Path) -> psutil.Process | None:
 
 
 def _end(process: psutil.Process) -> None:
-    """End a server and what it has started; it leads a session of its own."""
+    """End a server and what it has started; it leads its own session."""
     with suppress(psutil.Error, OSError):
         group = os.getpgid(process.pid) == process.pid
         for sign in (signal.SIGTERM, signal.SIGKILL):

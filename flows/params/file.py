@@ -113,7 +113,7 @@ def _read_base(root: Path, problems: list[Problem]) -> Node | None:
 
 
 def _profile_name(base: Node | None, given: str | None, overrides: Sequence[_Override], problems: list[Problem]) -> Node | None:
-    """The profile to apply, with its origin; None if only the unreadable params.yaml could tell."""
+    """The profile to apply, with its origin; None if only the unreadable params.yaml would name it."""
     name = base.child("profile") or Node(Params.model_fields["profile"].default, base.origin) if base is not None else None
     for override in overrides:
         if override.path == ("profile",):
@@ -149,7 +149,7 @@ def _read_profile(root: Path, name: Node, problems: list[Problem]) -> Node | Non
 
 
 def _validate(tree: Node, problems: list[Problem]) -> Params:
-    """Validate in rounds, each without the keys found wrong before, so that checks across keys speak up as well.
+    """Validate in rounds, each without the keys found wrong before, so that checks across keys report theirs as well.
 
     (pydantic leaves out a section's own checks as soon as one of its keys is wrong.)
     """

@@ -125,7 +125,7 @@ def _choice(expected: str) -> str:
 
 def _group(path: KeyPath, rules: Sequence[tuple[str, str]], root: Node) -> list[Finding]:
     """One finding for a key, or several where a validator of ours wrote several lines."""
-    unique = list(dict.fromkeys(rules))  # empty: a finding deeper down said it
+    unique = list(dict.fromkeys(rules))  # empty: a finding deeper down already says it
     texts = [_own(path, rule, root) for kind, rule in unique if kind == "text"]
     others = [(kind, rule) for kind, rule in unique if kind != "text"]
     if not others:
@@ -210,7 +210,7 @@ def _hint(node: Node, rule: str) -> str:
 
 
 def show(value: object, *, width: int = 80) -> str:
-    """A value as it would stand in the file, cut at `width` characters."""
+    """A value as it would be written in the file, cut at `width` characters."""
     text = _NOT_FINITE.sub(lambda match: _YAML_NAMES[match[0]], json.dumps(value, ensure_ascii=False))
     return text if len(text) <= width else text[: width - 1] + "…"
 

@@ -19,7 +19,7 @@ from models.params.root import Params
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", date: "date"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 ANY_NAME = "<name>"
-"""Stands in a key for a name that the user gives."""
+"""Placeholder in a key for a name that the user chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class SectionDoc:
 
 
 def child_section(annotation: object) -> tuple[type[Section] | None, str]:
-    """The section class inside an annotation, and what stands between key and section: `[]` in a list, `.<name>` in a mapping."""
+    """The section class inside an annotation, and what comes between key and section: `[]` in a list, `.<name>` in a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation, ""
     origin = get_origin(annotation)
@@ -153,14 +153,14 @@ def iter_sections(section: type[Section] = Params, key: str = "") -> Iterator[Se
 
 @cache
 def all_keys() -> tuple[str, ...]:
-    """Every key there is, sections included, with `[]` for list entries."""
+    """Every key, sections included, with `[]` for list entries."""
     sections = list(iter_sections())
     return tuple(s.key for s in sections if s.key) + tuple(f.key for s in sections for f in s.fields)
 
 
 @cache
 def keys_below(section_key: str) -> tuple[str, ...]:
-    """Names that may stand directly in a section (`sources.models[]`); empty if it is none."""
+    """Names allowed directly in a section (`sources.models[]`); empty if it is not a section."""
     prefix = f"{section_key}." if section_key else ""
     names = (key[len(prefix) :].removesuffix("[]") for key in all_keys() if key.startswith(prefix) and key != prefix)
     return tuple(dict.fromkeys(name for name in names if name and "." not in name))

@@ -117,7 +117,7 @@ def lookup(root: Node, path: KeyPath) -> tuple[Node, KeyPath]:
 
 
 def assign(root: Node, path: KeyPath, value: Node) -> Node:
-    """Return the tree with `value` merged in at `path`; mappings that are missing on the way are made.
+    """Return the tree with `value` merged in at `path`; missing mappings on the way are created.
 
     Raises:
         ValueError: A part of the path does not fit what is there; the message begins with the key.

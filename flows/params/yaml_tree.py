@@ -27,8 +27,8 @@ def read_params_yaml(path: Path, label: str) -> Node:
     Raises:
         ParamsError: No file, not UTF-8, not YAML, or not a mapping of sections.
     """
-    if not path.is_file():  # reading a pipe would wait for ever
-        raise invalid([Problem(f"{label}", "must be a file, but is a folder, a pipe, or a link that leads nowhere")])
+    if not path.is_file():  # reading a pipe would block forever
+        raise invalid([Problem(f"{label}", "must be a file, but is a folder, a pipe, or a dangling link")])
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

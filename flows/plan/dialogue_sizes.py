@@ -22,7 +22,7 @@ from models.planning.fusion_estimate import StageEstimate
 from models.records import from_row
 
 ENCODER, GENERATOR, DIALOGUES = "the encoder", "the generator", "the dialogues"
-# T5's tokens a word on the published data sets; names, phones and postcodes of entities are cut finer.
+# T5's tokens a word on the published data sets; names, phones and postcodes of entities are split into more tokens.
 _PER_WORD, _PER_ENTITY_WORD = 1.3, 1.8
 # Of the embedded town, with the tokenizers trained on it.
 _TOWN_TURNS, _TOWN_TOKENS = 5.65, {"context_tokens": 70.0, "entity_tokens": 36.0, "response_tokens": 12.0}
@@ -56,12 +56,12 @@ def dialogue_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[st
 
 
 def uncounted(ctx: StageContext) -> list[str]:
-    """Return the in-context generators that run here but whose size is not to be had."""
+    """Return the in-context generators that run here but whose size is unknown."""
     return [name for name, size in _in_context_sizes(ctx).items() if size is None]
 
 
 def encoder_size(ctx: StageContext) -> ModelSize | None:
-    """Return the size of the retriever's encoder, or None where it is not to be had here."""
+    """Return the size of the retriever's encoder, or None where it is unknown here."""
     cfg = ctx.params.retriever
     if cfg.encoder == "pico":
         return _pico_encoder(cfg.pico, positions=max(cfg.max_context_tokens, cfg.max_entity_tokens))
@@ -69,7 +69,7 @@ def encoder_size(ctx: StageContext) -> ModelSize | None:
 
 
 def generator_size(ctx: StageContext) -> ModelSize | None:
-    """Return the size of the trained T5, or None where it is not to be had here."""
+    """Return the size of the trained T5, or None where it is unknown here."""
     cfg = ctx.params.dialogue.generator
     if cfg.model == "pico":
         return _pico_t5(cfg.pico)

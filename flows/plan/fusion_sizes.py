@@ -22,14 +22,14 @@ from models.planning.footprint import CorpusSize, ModelSize
 
 # The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; the longest row.
 _ROWS_PER_ENTITY, _PRETRAIN_BYTES, _WORLD_LONGEST = (15, 39), 390, 160
-# Architectures with a plain MLP, and those without fused attention in transformers; all others are taken to be like Llama.
+# Architectures with a plain MLP, and those without fused attention in transformers; all others are assumed to be like Llama.
 _PLAIN_MLP, _EAGER = {"gpt2", "gpt_neox", "mpt", "bloom", "opt", "phi", "falcon"}, {"mpt", "bloom"}
 _HEADS = ("num_attention_heads", "n_heads", "n_head")
 _WIDTH, _LAYERS = ("hidden_size", "d_model", "n_embd", "dim"), ("num_hidden_layers", "n_layers", "n_layer")
 
 
 def model_sizes(ctx: StageContext) -> tuple[dict[str, ModelSize], list[str]]:
-    """Return the size of every source, and the names whose size is not to be had here."""
+    """Return the size of every source, and the names of those whose size is unknown here."""
     sizes: dict[str, ModelSize] = {}
     unknown: list[str] = []
     for spec in ctx.params.sources.models:
@@ -60,7 +60,7 @@ def reward_sizes(ctx: StageContext) -> list[ModelSize]:
 
 
 def hinted_size(ctx: StageContext, name: str, *, dtype: Any) -> ModelSize | None:
-    """Return the size that `planning.sizes` gives for a model, which is taken to be like Llama."""
+    """Return the size that `planning.sizes` gives for a model, which is assumed to be like Llama."""
     for hint in ctx.params.planning.sizes:
         if hint.name == name:
             return ModelSize(hint.num_parameters, hint.vocab_size, hint.hidden_size, hint.num_layers, dtype=dtype, gated=True)
@@ -97,7 +97,7 @@ def gguf_size(spec: SourceSpec, *, root: Path) -> ModelSize | None:
 
 
 def _layer_kind(architecture: str, num_heads: int) -> dict[str, Any]:
-    """Return what a layer of an architecture keeps for backward besides the common: see `ModelSize`."""
+    """Return what a layer of an architecture keeps for the backward pass beyond the usual: see `ModelSize`."""
     return {"gated": architecture not in _PLAIN_MLP, "eager_heads": num_heads if architecture in _EAGER else 0}
 
 
@@ -122,7 +122,7 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
         size = replace(found, num_prompts_only=_splits(place)["train"].get("prompts_only", 0))
         if size.response_bytes or not size.num_prompts_only:
             return size
-        # Without a ground truth to go by, answers are taken to be as long as they may be.
+        # Without ground truths, answers are assumed to be of the maximum length.
         return replace(size, response_bytes=ctx.params.teach.responses.max_new_tokens * size.bytes_per_token)
     hint = ctx.params.planning.corpus
     if hint is not None:
@@ -172,7 +172,7 @@ def _bytes_per_token(ctx: StageContext) -> float:
 
 
 def _tokenizers(ctx: StageContext) -> list[Tokenizer]:
-    """Return the tokenizers of the sources that lie in a folder here; that of a GGUF file does once it is unpacked."""
+    """Return the tokenizers of the sources that lie in a folder here; that of a GGUF file once it is unpacked."""
     folders = [
         ctx.out("sources", "models", spec.name) if names_gguf(spec, root=ctx.root) else ctx.root / spec.model
         for spec in ctx.params.sources.models
@@ -189,9 +189,9 @@ def _measure(
     Args:
         place: The corpus.
         bytes_per_token: Taken where there are no tokenizers.
-        tokenizers: The rows are counted with each; the one that makes most tokens of them counts.
+        tokenizers: The rows are counted with each; the one that yields the most tokens counts.
         extra_bytes: See `CorpusSize`.
-        sample: Rows whose lengths are looked at.
+        sample: Rows whose lengths are measured.
     """
     counts: dict[str, int] = {}
     lengths: list[tuple[int, int]] = []
@@ -252,7 +252,7 @@ def _truths(ctx: StageContext) -> str:
     truths = train["rows"] - train.get("prompts_only", 0)
     return (
         f"{cut:,} of {truths:,} ground truths are cut by their reader (`corpus.sets[].response_chars`): "
-        "they are without an end label, and teach nobody when to stop."
+        "they have no end label, so the target does not learn from them when to stop."
     )
 
 
@@ -265,7 +265,7 @@ def _answers(ctx: StageContext) -> str:
         made = []
     if made:
         cut, total = (sum(int(artifact.meta[key]) for artifact in made) for key in ("unfinished", "responses"))
-        return f"{cut:,} of {total:,} answers were cut: they are without an end label. {cure}" if cut else ""
+        return f"{cut:,} of {total:,} answers were cut: they have no end label. {cure}" if cut else ""
     size, place = corpus_size(ctx), ctx.out("prepare", "corpus") / "train.jsonl"
     if size is None or not place.is_file():
         return ""
@@ -274,6 +274,6 @@ def _answers(ctx: StageContext) -> str:
     if not longer:
         return ""
     return (
-        f"{longer:,} of {len(lengths):,} ground truths looked at have more than {most} tokens: answers as long are cut, "
-        f"and are without an end label. {cure}"
+        f"{longer:,} of {len(lengths):,} sampled ground truths have more than {most} tokens: answers of that length are cut, "
+        f"and have no end label. {cure}"
     )

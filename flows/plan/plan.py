@@ -122,7 +122,7 @@ def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str
 
 
 def used_in_place(ctx: StageContext) -> list[str]:
-    """Return the sources whose folders are used where they lie: neither trained nor unpacked here."""
+    """Return the sources whose folders are used in place: neither trained nor unpacked here."""
     models = ctx.params.sources.models
     return [s.name for s in models if s.pico is None and (ctx.root / s.model).is_dir() and not names_gguf(s, root=ctx.root)]
 

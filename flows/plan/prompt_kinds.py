@@ -1,4 +1,4 @@
-"""What `plan` says of training prompts without a ground truth: who uses them, who does not, and who can vote on them."""
+"""What `plan` says of training prompts without a ground truth: which methods use them, and which scorers can vote on them."""
 
 import numpy as np
 
@@ -29,16 +29,16 @@ def prompt_lines(ctx: StageContext) -> list[str]:
     for method in methods if corpus.num_truths else ():
         schedule = resolve_schedule(method, cfg)
         plan = plan_steps(schedule, pools=pools_of(corpus), batch_size=cfg.batch_size, budget=cfg.budget)
-        told = exposure(plan, cfg)
+        seen = exposure(plan, cfg)
         lines.append(
-            f"fuse@{method}: {told.ground_truth.passes:.3g} passes over {corpus.num_truths:,} ground truths, "
-            f"{told.winners.passes:.3g} over the winning answers to {corpus.num_train:,} prompts."
+            f"fuse@{method}: {seen.ground_truth.passes:.3g} passes over {corpus.num_truths:,} ground truths, "
+            f"{seen.winners.passes:.3g} over the winning answers to {corpus.num_train:,} prompts."
         )
     return lines
 
 
 def prompt_warnings(ctx: StageContext) -> list[str]:
-    """Return warnings on training prompts without a ground truth that nobody uses, or nobody can vote on."""
+    """Return warnings on training prompts without a ground truth that no method uses, or no scorer can vote on."""
     corpus = corpus_size(ctx)
     if corpus is None or not corpus.num_prompts_only:
         return []
@@ -47,13 +47,13 @@ def prompt_warnings(ctx: StageContext) -> list[str]:
     if len(without_winners(methods, cfg)) == len(methods):
         found.append(
             f"none of the methods ({', '.join(methods)}) has a phase in inference mode: the {alone} prompts without a ground "
-            "truth are answered and scored for nothing. Add one that has, such as `profuser`, or leave the prompts out."
+            "truth are answered and scored to no effect. Add one that has, such as `profuser`, or leave the prompts out."
         )
     scorers = ctx.params.teach.rewards.scorers
     voters = [scorer.name for scorer in scorers if not scorer.sees_truth]
     if not voters:
         found.append(
-            f"all of `teach.rewards.scorers` compare with the ground truth: nobody votes on the {alone} prompts without one, so "
+            f"all of `teach.rewards.scorers` compare with the ground truth: none votes on the {alone} prompts without one, so "
             "they have no winner. Add one that does not, such as `confidence`, a reward model or a judge."
         )
     elif len(voters) % 2 == 0 and len(voters) < len(scorers):

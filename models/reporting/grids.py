@@ -161,7 +161,7 @@ def _markdown_cell(cell: Cell, *, text: bool) -> str:
 
 
 def _detail(cell: Cell, *, text: bool) -> str:
-    # An interval brings its own brackets; a remark behind a name needs some.
+    # An interval has its own brackets; a remark after a name needs them.
     return f"({cell.detail})" if text and cell.detail else cell.detail
 
 

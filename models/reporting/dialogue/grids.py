@@ -180,7 +180,7 @@ def _retrieval_header(metric: str) -> str:
 def _claim_metrics(rows: Sequence[DialogueComparison]) -> list[str]:
     known = list(dict.fromkeys(row.metric for row in rows))
     by_value, by_id = main_recall(known), main_recall(known, by="id")
-    alone = () if "bleu" in known else (by_id, MRR)  # beside responses there is no room for all of them
+    alone = () if "bleu" in known else (by_id, MRR)  # next to the response metrics there is no room for all of them
     wanted = ("bleu", "entity_f1", "hallucination", by_value, *alone, f"first_{by_id}")
     return [metric for metric in wanted if metric in known]
 

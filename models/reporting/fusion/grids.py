@@ -24,10 +24,10 @@ def exposure_grid(records: Mapping[str, Mapping[str, Any]]) -> Grid:
         header += [f"{mode}: passes", f"{mode}: Σ lr", f"{mode}: Σ lr, by weight"]
     rows = []
     for name, record in records.items():
-        told = record["exposure"]
-        cells = [Cell(name), Cell(f"{told['total_steps']:,}"), Cell(f"{told['extra_steps']:,}")]
+        exposure = record["exposure"]
+        cells = [Cell(name), Cell(f"{exposure['total_steps']:,}"), Cell(f"{exposure['extra_steps']:,}")]
         for mode in ("ground_truth", "winners"):
-            figures = told[mode]
+            figures = exposure[mode]
             cells += [Cell(fixed(figures["passes"], 2)), *(Cell(fixed(figures[k], 1)) for k in ("lr_sum", "weighted_lr_sum"))]
         rows.append(tuple(cells))
     budgets = dict.fromkeys(str(record["budget"]) for record in records.values())
@@ -53,7 +53,7 @@ def prompts_note(record: Mapping[str, Any]) -> str:
 
 
 def token_weight_grid(records: Mapping[str, Mapping[str, Any]]) -> Grid | None:
-    """Return the phases that train both modes, with what a winner's token weighs beside one of the ground truth; None if none do.
+    """Return the phases that train both modes, with a winner's token weight relative to one of the ground truth; None if none do.
 
     Args:
         records: Name → record of the training (`FusionRecord.to_json`).
@@ -82,15 +82,15 @@ def token_weight_grid(records: Mapping[str, Mapping[str, Any]]) -> Grid | None:
 
 
 _RULES = {
-    "mode": "Token weight: a winner's token beside one of the ground truth. Each mode's loss is divided by its own tokens, so it "
-    "is w1 / w2 times the ratio of the tokens: the shorter the winners, the more each of their tokens weighs.",
-    "tokens": "Token weight: a winner's token beside one of the ground truth. Both losses are divided by all tokens of the step, "
-    "so it is w1 / w2.",
+    "mode": "Token weight: of a winner's token, relative to one of the ground truth. Each mode's loss is divided by its own "
+    "tokens, so it is w1 / w2 times the ratio of the tokens: the shorter the winners, the more each of their tokens weighs.",
+    "tokens": "Token weight: of a winner's token, relative to one of the ground truth. Both losses are divided by all tokens "
+    "of the step, so it is w1 / w2.",
 }
 
 
 REASONS = {
-    "empty": "nobody said anything",
+    "empty": "every answer was empty",
     "truncated": "no answer was finished",
     "abstained": "no scorer voted",
     "gate": "the vote was not clear enough",
@@ -125,8 +125,8 @@ def winner_sentence(winners: Mapping[str, Any]) -> str:
     if winners["cut"]:
         text += f", {winners['cut']:,} of them an answer that was cut"
     if winners["without_winner"]:
-        told = [f"on {number:,} {REASONS[reason]}" for reason, number in sorted(winners["without_winner"].items())]
-        text += f"; the others take no part in it: {', '.join(told)}"
+        reasons = [f"on {number:,} {REASONS[reason]}" for reason, number in sorted(winners["without_winner"].items())]
+        text += f"; the others take no part in it: {', '.join(reasons)}"
     if not winners["checked"]:
         return f"{text}."
     right, prompts = winners["right"] / winners["checked"], max(winners["checked_prompts"], 1)
@@ -145,7 +145,7 @@ MODES = ("training", "inference")
 
 
 def win_grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
-    """Return family and mode × source: share of wins and their number; the most of a line marked."""
+    """Return family and mode × source: share of wins and their number; the largest of each row marked."""
     sources = list(dict.fromkeys(row["source"] for row in rows))
     lines: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -204,7 +204,7 @@ def coverage_grid(coverage: Mapping[str, Mapping[str, float]]) -> Grid:
 
 
 def agreement_sentence(agreement: Mapping[str, Any]) -> str:
-    """Say the paper's observation in this run's figures: the pair whose win rates differ most between the modes.
+    """State the paper's observation with this run's figures: the pair whose win rates differ most between the modes.
 
     Returns an empty string if no pair was compared in both modes.
     """

@@ -20,11 +20,11 @@ from models.errors import DataError, Problem
 from models.schema import Split
 
 KnownFrom = Literal["query", "answer", "later"]
-"""From when on a dynamic value is known. `query`: it is computed from the knowledge base and what was asked for, for every turn
+"""When a dynamic value becomes known. `query`: it is computed from the knowledge base and what was asked for, for every turn
 that has it. `answer`: a call returns it just before the answer that says it (a booking). `later`: it is the wording of an answer
 (`several`), known once it has been said."""
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-# More problems than this are only counted: a file of another kind has one in every record.
+# More problems than this are only counted: in a file of the wrong kind every record is one.
 _MOST_PROBLEMS = 10_000
 
 
@@ -54,7 +54,7 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class DialogueSource:
-    """Dialogues and their knowledge base, as one of the readers gives them.
+    """Dialogues and their knowledge base, as a reader returns them.
 
     Attributes:
         entities: The whole knowledge base, ids unique; in a data set whose dialogues have rows of their own (SMD) the union of
@@ -62,7 +62,7 @@ class DialogueSource:
         values: Entity list of Entity F1 as published with the data set, else all values of the knowledge base.
         stream: Split → a fresh iterator over its turns, dialogue by dialogue; malformed ones go to `log`.
         log: Unreadable and excluded records; complete once every split has been streamed.
-        known_from: Dynamic value's name → from when on it is known; the default is `answer`.
+        known_from: Dynamic value's name → when it becomes known; the default is `answer`.
     """
 
     entities: Sequence[Entity]
@@ -82,7 +82,7 @@ def plain(text: str) -> str:
 
 
 def cell_text(value: object) -> str:
-    """Return a cell of a table as a value: text as `plain` gives it, `yes` or `no`, a number without exponent or idle fraction.
+    """Return a cell of a table as a value: text as `plain` gives it, `yes` or `no`, a number without exponent or trailing `.0`.
 
     `40.0` is `40`. Empty where the value is missing: null, NaN, an infinity, a word of `MISSING`.
 
@@ -104,7 +104,7 @@ def cell_text(value: object) -> str:
 def given_values(value: object) -> list[Any]:
     """Return what a field holds, a value or a list of them, as values; missing ones are left out.
 
-    What is no text or number (a list, an object, true or false) stays as it is, to be refused by name.
+    Anything but text and numbers (a list, an object, true or false) is kept as is, for the caller to reject by name.
     """
     given = value if isinstance(value, list) else [value]
     kept = (v if isinstance(v, bool | list | Mapping) else cell_text(v) for v in given)
@@ -121,7 +121,7 @@ def attribute_name(name: str) -> str:
 
 
 def same_names(names: Iterable[str]) -> list[str]:
-    """Return the names that another one of them becomes as well, in their order; where they are read, `_` is a blank."""
+    """Return the names that coincide with another one once normalised, in their order; `_` counts as a blank."""
     read = {name: attribute_name(attribute_name(name).replace("_", " ")) for name in names}
     counts = Counter(read.values())
     return [name for name, text in read.items() if counts[text] > 1]
@@ -143,7 +143,7 @@ def attributes_of(row: object, *, within: str, leave_out: frozenset[str] = froze
     if has_lone_surrogate(row):
         raise BadRecord(f"must have valid Unicode in `{within}`", "half a surrogate pair")
     if same := same_names(row):
-        raise BadRecord(f"must have names of their own for the fields of `{within}`", ", ".join(map(repr, same)))
+        raise BadRecord(f"must have distinct field names in `{within}`", ", ".join(map(repr, same)))
     attributes = {}
     for name, value in row.items():
         if name in leave_out:
@@ -214,16 +214,16 @@ def join_speakers(said: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def live_context(context: Sequence[str | Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the context of a conversation under way as the records have theirs (`plain`): by turns, the user's last.
+    """Return the context of an ongoing conversation in the form of the records (`plain`): alternating, the user last.
 
     Args:
-        context: Oldest first; texts by turns, the user's last, or messages {"role": "user" or "assistant", "content": text}.
+        context: Oldest first; alternating texts, the user's last, or messages {"role": "user" or "assistant", "content": text}.
 
     Raises:
         DataError: It holds something else, or does not end with the user.
     """
     turns = [_utterance(item, place, len(context)) for place, item in enumerate(context)]
-    # A system that said nothing leaves the user's two utterances beside each other.
+    # A system that said nothing leaves two adjacent utterances of the user.
     said = join_speakers(turn for turn in turns if turn[1])
     if not said or not turns[-1][1] or said[-1][0] != "user":
         raise _bad("context", "must end with an utterance of the user", shown(context[-1]) if context else "empty")

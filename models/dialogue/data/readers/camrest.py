@@ -39,7 +39,7 @@ _API = "api_call "
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A turn, with the names that the API has returned at that time, and its position for messages."""
+    """A turn, the names that the API had returned by then, and the turn's position for error messages."""
 
     turn: Turn
     returned: tuple[str, ...]
@@ -74,7 +74,7 @@ def _dialogues(folder: Path, split: Split, index: ValueIndex, log: ReadLog) -> I
         dialogue: dict[str, _Said] = {}
         for said in group:
             if id in seen or said.turn.id in dialogue:
-                log.add(Problem(said.where, "must be a turn of its own, next to the others of its dialogue", repr(said.turn.id)))
+                log.add(Problem(said.where, "must be a unique turn, adjacent to the others of its dialogue", repr(said.turn.id)))
             else:
                 dialogue[said.turn.id] = replace(said, turn=with_mentions(said.turn, index))
         seen.add(id)
@@ -97,7 +97,7 @@ def _parse(record: object, name: str, where: str) -> _Said:
     record = require_object(record)
     context, output = texts_of(record, "context"), require_text(record, "output")
     if len(context) % 2 == 0:
-        raise BadRecord("must have the user's and the system's utterances in `context`, a user's last", f"{len(context)}")
+        raise BadRecord("must have alternating utterances of user and system in `context`, the user last", f"{len(context)}")
     if not isinstance(did := record.get("did"), int | str):
         raise BadRecord("must have a dialogue id in `did`", shown(did))
     rows = record.get("kb")
@@ -118,7 +118,7 @@ def _parse(record: object, name: str, where: str) -> _Said:
 
 
 def _condensed(dialogue: Sequence[_Said], index: ValueIndex) -> tuple[str, ...]:
-    """Return the ids of a dialogue's own entities in the order of the knowledge base, which tells nothing about them."""
+    """Return the ids of a dialogue's own entities in the order of the knowledge base, which reveals nothing about them."""
     turns = [said.turn for said in dialogue]
     texts = (*turns[-1].context, turns[-1].response)
     returned = {name: None for said in dialogue for name in said.returned}

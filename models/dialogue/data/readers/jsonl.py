@@ -13,7 +13,7 @@ Upper case and blanks around the name of a field do not count: two fields that b
 
 A line of a split is one turn of the system:
 
-    dialogue  required; text or whole number; the turns of a dialogue stand together, in one split
+    dialogue  required; text or whole number; the turns of a dialogue are consecutive, in one split
     context   required; all utterances before the response, oldest first: texts, the user's and the system's by turns, the user's
               first and last; or messages {"role": "user" | "assistant", "content": text}, of which those of one speaker in a row
               are joined
@@ -26,7 +26,7 @@ entities  ids of the entities that the response refers to; default: those whose 
     kb        ids of the dialogue's own knowledge base; required in the condensed setting, else unused
     dynamic   {name: text, number or list} that a real-time query gave and belongs to no entity, such as a booking number
 
-Texts are lower-cased, underscores become blanks. Other fields of a turn are left alone, unless they look like a misspelt one.
+Texts are lower-cased, underscores become blanks. Other fields of a turn are ignored, unless they look like a misspelt one.
 `docs/examples/dialogues` is a small example.
 """
 
@@ -80,7 +80,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
             found = Findings(f"{path}:{number}")
             parsed = parse_turn(row, found, known)
             if parsed and (first := seen.setdefault(hash(parsed[0].id), number)) != number:
-                found.add("must be a turn of its own in its dialogue", f"turn `{parsed[0].id}`, as in line {first}")
+                found.add("must be unique within its dialogue", f"turn `{parsed[0].id}`, as in line {first}")
             if parsed and not found.problems:
                 yield complete(*parsed)
             _log_all(found, log)
@@ -89,7 +89,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
 
 
 def problems_in(folder: Path, *, condensed: bool = False) -> list[Problem]:
-    """Return every problem in the four files of a folder, to be corrected in one go.
+    """Return every problem in the four files of a folder, so that they can be fixed in one go.
 
     Raises:
         DataError: As `read`.
@@ -141,7 +141,7 @@ def _entities(path: Path, log: ReadLog) -> Iterator[Entity]:
         found = Findings(f"{path}:{number}")
         entity = parse_entity(row, found)
         if entity and (first := lines.setdefault(entity.id, number)) != number:
-            found.add("must have an `id` of its own", f"`{entity.id}`, as in line {first}")
+            found.add("must have a unique `id`", f"`{entity.id}`, as in line {first}")
         if entity and not found.problems:
             yield entity
         _log_all(found, log)
@@ -153,7 +153,7 @@ def _log_all(found: Findings, log: ReadLog) -> None:
 
 
 def _rows(path: Path, log: ReadLog) -> Iterator[tuple[int, Any]]:
-    """Yield (line number, value) of every line that is not empty; lines that are no JSON go to the log."""
+    """Yield (line number, value) of every line that is not empty; lines that are not JSON go to the log."""
     try:
         for number, row in read_rows(path, pairs=Fields):
             if isinstance(row, BadRecord):

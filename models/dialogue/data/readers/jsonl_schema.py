@@ -12,11 +12,11 @@ from models.dialogue.data.records import Entity, Turn, TurnKind
 from models.errors import Problem
 
 TURN_FIELDS = ("dialogue", "context", "response", "turn", "domain", "kind", "entities", "values", "kb", "dynamic")
-# An unknown field this like a known one is a slip of the pen; others are the author's own and left alone.
+# An unknown field this similar to a known one is taken for a typo; others are left alone.
 _LIKENESS = 0.8
-# Looking for a similar id among more takes seconds for each finding.
+# Among more ids than this, the search for a similar one takes seconds per finding.
 _MOST_COMPARED = 20_000
-# From here on, not every whole number is a float.
+# Beyond this, floats cannot represent every whole number.
 _EXACT = 2**53
 
 
@@ -111,7 +111,7 @@ def parse_turn(row: object, found: Findings, known: TurnContext) -> tuple[Turn, 
     entities = known.resolve(row.get("entities", []), "entities", found)
     kb = known.resolve(row.get("kb", None if known.condensed else []), "kb", found)
     if known.condensed and kb and (outside := [id for id in entities if id not in kb]):
-        found.add("must have its `entities` among its `kb`", ", ".join(map(repr, outside)))
+        found.add("must list all its `entities` in its `kb`", ", ".join(map(repr, outside)))
     number = _whole(row.get("turn", len(context) // 2))
     if number is None or number < 0:
         found.add("must have a whole number from 0 in `turn`", _seen(row.get("turn")))
@@ -148,14 +148,14 @@ def _id_text(value: object) -> str:
 
 
 def _whole(value: object) -> int | None:
-    """Return a whole number, also where a table made `1.0` of it; None for anything else."""
+    """Return a whole number, even where a table turned it into `1.0`; None for anything else."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _name(value: object, found: Findings) -> str:
-    """Return the name of an entity; one may be a number, but no word that stands for a missing value."""
+    """Return the name of an entity; it may be a number, but not a word for a missing value."""
     text = "" if isinstance(value, bool | list | Mapping) else cell_text(value)
     if not text:
         found.add("must have text in `name`", _seen(value))
@@ -213,7 +213,7 @@ def _context(value: object, found: Findings) -> tuple[str, ...]:
 
 
 def _utterance(item: object, before: str) -> tuple[str, str] | None:
-    """Return who speaks (in a plain text: the other one than `before`) and what, or None if that is no utterance."""
+    """Return who speaks (in a plain text: the other one than `before`) and what, or None if that is not an utterance."""
     speaker: str | None = "system" if before == "user" else "user"
     if isinstance(item, Mapping):
         speaker, item = SPEAKERS.get(str(item.get("role"))), item.get("content")
@@ -246,7 +246,7 @@ def _dynamic(value: object, found: Findings) -> dict[str, tuple[str, ...]]:
         found.add("must have an object (name → text, number or list) in `dynamic`", _seen(value))
         return {}
     if same := same_names(value):
-        found.add("must have names of their own in `dynamic`", ", ".join(map(repr, same)))
+        found.add("must have distinct names in `dynamic`", ", ".join(map(repr, same)))
     given = {
         name: _texts([one for one in (v if isinstance(v, list) else [v]) if not _is_missing(one)], f"dynamic.{name}", found)
         for name, v in value.items()

@@ -6,8 +6,8 @@ Fields of a turn that are read:
 
     did            dialogue
     type           domain
-    context_used   "<user> … <sys> … <user> …"; `<api>` is the user's side of a query, `<sys-api>` the system's; what one side
-                   says in a row is joined
+    context_used   "<user> … <sys> … <user> …"; `<api>` is the user's side of a query, `<sys-api>` the system's; consecutive
+                   utterances of one side are joined
     output_used    "<sys> …" or, for a query that is not a response, "<sys-api> …"
     gold_entities  values in the response, underscores for blanks
     kb             rows of the dialogue's own knowledge base; `ref` and `choice` become the turn's dynamic values
@@ -54,7 +54,7 @@ _USER_SIDE = frozenset({"user", "api"})
 
 @dataclass(frozen=True, slots=True)
 class _Example:
-    """A record as it was read: the turn, and the rows of the knowledge base that are its dialogue's own."""
+    """A parsed record: the turn, and the rows of its dialogue's own knowledge base."""
 
     turn: Turn
     rows: tuple[int, ...]
@@ -124,7 +124,7 @@ def _examples(folder: Path, split: Split, num_rows: int, log: ReadLog, *, conden
         try:
             example = _parse(record, split, num_rows, condensed=condensed)
             if example.turn.id in seen:
-                raise BadRecord("must be a turn of its own", repr(example.turn.id))
+                raise BadRecord("must be a unique turn", repr(example.turn.id))
             seen.add(example.turn.id)
             yield example
         except BadRecord as bad:
@@ -142,7 +142,7 @@ def _parse(record: object, split: Split, num_rows: int, *, condensed: bool) -> _
     spoken = join_speakers(("user" if mark in _USER_SIDE else "system", text) for mark, text in context)
     if spoken[0][0] != "user" or spoken[-1][0] != "user":
         marks = " ".join(f"<{mark}>" for mark, _ in context)
-        raise BadRecord("must have user and system in turns, the user first and last, in `context_used`", marks)
+        raise BadRecord("must alternate between user and system, the user first and last, in `context_used`", marks)
     dialogue, number = f"{split}-{did}", len(spoken) // 2
     turn = Turn(
         id=f"{dialogue}#{number}",

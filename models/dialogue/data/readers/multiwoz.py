@@ -31,14 +31,14 @@ from models.params.dialogues import DialoguesParams
 from models.schema import Split
 
 SESSION_SIZE = 7
-# Two copies of one dialogue share nine of ten words, two dialogues less than half.
+# Two copies of a dialogue share nine words in ten, two different dialogues fewer than half.
 _LEAST_SHARED = 0.7
 
 
 def align(dialogues: Sequence[TextDialogue], annotated: Mapping[int, Sequence[CdnetTurn]]) -> dict[int, Session]:
-    """Return the session of each text dialogue (by its number) whose annotated copy is there.
+    """Return the session of each text dialogue (by its number) that has an annotated copy.
 
-    Copies differ in punctuation and spelling, so the copy is the dialogue of the same domain with most words in common
+    Copies differ in punctuation and spelling, so the copy is the dialogue of the same domain with the most words in common
     (multiset Jaccard, at least 0.7); a few first utterances occur in several dialogues, so all utterances count.
     """
     bags = {number: (turns[-1].domain, _bag(*turns[-1].context, turns[-1].response)) for number, turns in annotated.items()}
@@ -55,8 +55,8 @@ def align(dialogues: Sequence[TextDialogue], annotated: Mapping[int, Sequence[Cd
 def rebuilt(dialogue: TextDialogue, names: VenueNames, index: ValueIndex, *, key: str) -> tuple[Entity, ...]:
     """Return seven venues in the knowledge base's order: those that the dialogue names, then those that fit the user's wishes.
 
-    Venues of the dialogue's domain that have most of the values which the user says come first; `key` (the dialogue) decides
-    among equals.
+    Venues of the dialogue's domain that have the most values in common with what the user says come first; `key` (the
+    dialogue) breaks ties.
     """
     everything = " . ".join(text for exchange in dialogue.exchanges for text in exchange)
     named = [index.kb.row_of[entity.id] for entity in names.named(everything, domain=dialogue.domain)]
@@ -78,7 +78,7 @@ class TurnBuilder:
     """Makes turns whose knowledge base and mentions are ids of one list of venues."""
 
     def __init__(self, entities: Sequence[Entity], choices: ChoicePattern, *, condensed: bool, log: ReadLog) -> None:
-        """Index the venues by name; turns have a knowledge base only if `condensed`; `log` takes turns with unknown venues."""
+        """Index the venues by name; turns have a knowledge base only if `condensed`; turns with unknown venues go to `log`."""
         self._names = VenueNames(entities)
         self._index = ValueIndex(KnowledgeBase(entities))
         self._by_name = {entity.name: entity for entity in entities}
@@ -158,7 +158,7 @@ class TurnBuilder:
         return tuple(sorted(venues, key=lambda entity: self._index.kb.row_of[entity.id]))
 
     def _dynamic(self, dialogue: TextDialogue) -> dict[str, tuple[str, ...]]:
-        """Return what the responses give that no venue has: references, and the first number of options."""
+        """Return the values in the responses that belong to no venue: references, and the first number of options."""
         texts = dialogue.system_texts()
         found = {
             "ref": tuple(dict.fromkeys(reference for text in texts for reference in references(text))),

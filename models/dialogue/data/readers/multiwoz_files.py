@@ -48,7 +48,7 @@ def read_cdnet(path: Path, *, log: ReadLog) -> list[CdnetTurn]:
         try:
             turn = _turn(row, where=where)
             if (key := (turn.dialogue, turn.number)) in turns:
-                raise BadRecord("must be a turn of its own", f"turn {turn.number} of dialogue {turn.dialogue}")
+                raise BadRecord("must be a unique turn", f"turn {turn.number} of dialogue {turn.dialogue}")
             turns[key] = turn
         except BadRecord as bad:
             log.add(bad.at(where))
@@ -69,7 +69,7 @@ def _turn(row: Any, *, where: str) -> CdnetTurn:
         raise BadRecord("must have a number in `did`", shown(row.get("did")))
     context = tuple(map(plain, texts_of(row, "context")))
     if len(context) % 2 == 0:
-        raise BadRecord("must have the user's and the system's utterances in `context`, a user's last", str(len(context)))
+        raise BadRecord("must have alternating utterances of user and system in `context`, the user last", str(len(context)))
     return CdnetTurn(
         where=where,
         dialogue=row["did"],

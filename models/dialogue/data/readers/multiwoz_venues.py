@@ -81,7 +81,7 @@ def _attributes(row: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[st
 _TAILS = ("guest house", "hotel", "restaurant", "bed and breakfast", "b and b", "city centre", "cambridge", "and bar")
 # A shorter rest is too common a word: `ask` for the ask restaurant.
 _SHORTEST = 5
-# The nightclub "the place" without its "the" is a word of every second address and sentence.
+# The nightclub "the place" without its "the" occurs in every other address and sentence.
 _WORDS = frozenset({"place"})
 _VALUES = ("address", "area", "food", "phone", "postcode", "pricerange", "stars", "entrance_fee")
 _NAMED_REFERENCE = re.compile(r"\breference (?:number )?(?:is )?(?:: )?([a-z0-9]{8})(?= |$)")
@@ -90,7 +90,7 @@ _OFFER = r"(?:there are|there is|found|have about|have)(?: only)? ({})(?= |$)"
 
 
 class VenueNames:
-    """Finds the venues that a text names, also by a shortened name; only venues of the dialogue's domain are meant.
+    """Finds the venues that a text names, also by a shortened name; only venues of the dialogue's domain are considered.
 
     Attributes:
         entities: The venues, in the knowledge base's order.
@@ -100,7 +100,7 @@ class VenueNames:
         """Index the names by domain."""
         self.entities = entities
         self._finders: dict[str, ValueFinder] = {}
-        # Full names first: another venue's shortened name does not take their place.
+        # Full names first: another venue's shortened name does not override them.
         forms = sorted((i > 0, n, form) for n, e in enumerate(entities) for i, form in enumerate(names_of(e.name)))
         for _, number, form in forms:
             self._finders.setdefault(entities[number].domain, ValueFinder()).add(form, number)

@@ -32,7 +32,7 @@ _DEGREES = re.compile(r"(\d+)-(\d+)f\b")
 
 @dataclass(frozen=True, slots=True)
 class _Dialogue:
-    """A dialogue as the file has it: utterances, user and system in turns, and the attributes of its rows."""
+    """A dialogue as the file has it: utterances, alternating between user and system, and the attributes of its rows."""
 
     id: str
     split: Split
@@ -72,7 +72,7 @@ def read(cfg: DialoguesParams, *, root: Path) -> DialogueSource:
 
 
 def _knowledge_base(folder: Path, log: ReadLog) -> tuple[list[Entity], dict[str, range]]:
-    """Return the rows of all dialogues, equal ones of a dialogue merged, and which rows are whose."""
+    """Return the rows of all dialogues, duplicates within a dialogue merged, and each dialogue's rows."""
     entities: list[Entity] = []
     rows: dict[str, range] = {}
     for dialogue in _dialogues(folder, log):
@@ -109,7 +109,7 @@ def _dialogues(folder: Path, log: ReadLog) -> Iterator[_Dialogue]:
         try:
             dialogue = _parse(record)
             if dialogue.id in seen:
-                raise BadRecord("must have a `dialogue_id` of its own", repr(record["dialogue_id"]))
+                raise BadRecord("must have a unique `dialogue_id`", repr(record["dialogue_id"]))
             seen.add(dialogue.id)
             yield dialogue
         except BadRecord as bad:

@@ -24,10 +24,10 @@ def distractors(
 ) -> Iterator[Entity]:
     """Yield `count` new entities with ids `new-<number>`, domains as frequent as among `entities`.
 
-    Each has the attributes of an entity of its domain: in name and address other words of its own, in telephone number and
-    postcode other digits (no two new entities share any of them), everywhere else the value of some entity of the domain. With
-    `apart`, such a value stands in words of its own, the same for the same value (`centre` becomes `brovim` throughout): numbers
-    stay, and words that say what kind of thing it is.
+    Each has the attributes of an entity of its domain: name and address get new words, telephone number and postcode new digits
+    (no two new entities share any of them), every other attribute gets the value of some entity of the domain. With `apart`,
+    such a value is also put into new words, equal values into equal ones (`centre` becomes `brovim` throughout); numbers stay,
+    and so do words for the kind of thing.
 
     Args:
         entities: The knowledge base.
@@ -55,7 +55,7 @@ def distractors(
 
 
 def _own_words(inventor: Inventor) -> Callable[[str], str]:
-    """Return what puts a property into other words, the same ones for the same word."""
+    """Return a function that puts a property into new words, equal words into equal ones."""
 
     @cache
     def word(old: str) -> str:
@@ -94,9 +94,9 @@ class _Draw:
 
 
 def renew(source: DialogueSource, cfg: RenewParams, *, setting: str) -> DialogueSource:
-    """Return the data set with other values (`cfg.values`) and `cfg.distractors` more entities, or as it is.
+    """Return the data set with other values (`cfg.values`) and `cfg.distractors` more entities, or unchanged.
 
-    The entity list keeps to the data set's own entities, so that scores with and without distractors compare.
+    The entity list stays that of the data set, so that scores with and without distractors are comparable.
 
     Args:
         source: A data set.

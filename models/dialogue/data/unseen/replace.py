@@ -23,7 +23,7 @@ _KINDS = frozenset(
 )
 _KEPT = _FUNCTION_WORDS | _STREETS | _KINDS
 _WORD = re.compile(r"[^\W_]+")
-# A shortened name of one word must be this long, or, if it is said with "the", so long: shorter ones are mostly common words.
+# Shortest shortened name of one word, alone and with "the" before it: shorter ones are mostly common words.
 _LONG_WORD, _LONG_WITH_THE = 7, 5
 # Kinds that are written in several ways.
 _WRITTEN = {"guest house": ("guesthouse",), "guesthouse": ("guest house",), "bed and breakfast": ("b and b", "b b")}
@@ -36,14 +36,14 @@ def words_of(text: str) -> list[str]:
 
 
 def is_own(word: str, level: int) -> bool:
-    """Whether a word of a form of that level is the entity's own."""
+    """Whether a word in a form of the given level is specific to the entity."""
     if level == EVERY_WORD:
         return True
     return word not in (_FUNCTION_WORDS if level == NO_FUNCTION else _KEPT)
 
 
 def level_of(words: Sequence[str]) -> int:
-    """Return the lowest level at which one of the words (numbers aside) is the entity's own."""
+    """Return the lowest level at which one of the words (numbers aside) is specific to the entity."""
     telling = [word for word in words if word.isalpha()] or words
     return next((level for level in (OWN_WORDS, NO_FUNCTION) if any(is_own(word, level) for word in telling)), EVERY_WORD)
 
@@ -115,12 +115,12 @@ def _spellings(words: Sequence[str]) -> Iterator[list[str]]:
 
 _NAME_KEYS = frozenset({"name", "poi"})
 _CODE_KEY = re.compile("phone|postcode|post_code|postal|zip")
-# Signs of the shortest code that is also found when it is written in pieces, and the most pieces.
+# Length of the shortest code that is also found when written in pieces, and the most pieces.
 _LONG_CODE, _PIECES = 5, 6
 
 
 def kind_of(key: str, value: str) -> str:
-    """Return what an attribute tells of an entity: `name`, `address`, `code` (telephone, postcode), or `property`."""
+    """Return what kind of information an attribute holds: `name`, `address`, `code` (telephone, postcode), or `property`."""
     if key in _NAME_KEYS:
         return "name"
     if "address" in key:
@@ -131,7 +131,7 @@ def kind_of(key: str, value: str) -> str:
 class TextReplacer:
     """Replacement of names, addresses and codes of one knowledge base in any text.
 
-    The same text always becomes the same, and different values become different ones.
+    Equal texts are replaced by equal ones, and different values by different ones.
     """
 
     def __init__(self, entities: Iterable[Entity], inventor: Inventor) -> None:

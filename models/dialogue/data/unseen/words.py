@@ -1,4 +1,4 @@
-"""Invents words and codes that a data set does not have, each once; the same seed and key give the same ones."""
+"""Invents words and codes that do not occur in a data set, each only once; the same seed and key give the same ones."""
 
 import hashlib
 import re
@@ -9,9 +9,9 @@ _VOWELS = "aeiou"
 # None ends in "s": that is the ending of a genitive or plural.
 _CODAS = ("", "", "k", "l", "m", "n", "r", "x")
 _LETTERS = "abcdefghjklmnpqrstuvwxyz"
-# After so many fruitless draws of one length the next ones are longer.
+# After this many failed draws of one length the next ones are longer.
 _DRAWS = 4
-# When so many words are drawn, those of two syllables become rare: draw longer ones at once.
+# Once this many words are drawn, free ones of two syllables are rare: start with three.
 _MANY = 10_000
 _DIGITS = re.compile(r"\d+")
 
@@ -21,7 +21,7 @@ class Inventor:
 
     Args:
         taken: Words and codes that must not be drawn: those of the knowledge base and the dialogues.
-        seed: Another seed, other words.
+        seed: Determines the words and codes.
     """
 
     def __init__(self, *, taken: Container[str], seed: int) -> None:
@@ -68,7 +68,7 @@ class Inventor:
 def shift_numbers(token: str, inventor: Inventor) -> str:
     """Return a token with another number of as many digits for each number in it: `517a` → `833a`.
 
-    Two numbers of a length never become one: all of a length are shifted by the same amount. A zero stays.
+    Two numbers of equal length never coincide: all of a length are shifted by the same amount. A zero stays.
     """
 
     def shifted(match: re.Match[str]) -> str:

@@ -57,7 +57,7 @@ def test_nothing_is_said_where_nothing_is_cut_or_known(context) -> None:
 
 def test_before_answers_exist_the_ground_truths_tell(context) -> None:
     (line,) = cut_warnings(context(most=48, lengths=(40, 193, 400)))
-    assert line.startswith("2 of 3 ground truths looked at have more than 48 tokens")
+    assert line.startswith("2 of 3 sampled ground truths have more than 48 tokens")
     assert line.endswith("Raise `teach.responses.max_new_tokens` (48) where answers should be whole.")
 
 

@@ -58,7 +58,7 @@ def test_prompts_that_no_method_uses_are_a_warning(context) -> None:
 
 def test_prompts_that_nobody_can_vote_on_are_a_warning(context) -> None:
     (line,) = prompt_warnings(context("profuser", f"teach.rewards.scorers=[{CHRF}]"))
-    assert line.startswith("all of `teach.rewards.scorers` compare with the ground truth: nobody votes on the 24 prompts")
+    assert line.startswith("all of `teach.rewards.scorers` compare with the ground truth: none votes on the 24 prompts")
     assert prompt_warnings(context("profuser", f"teach.rewards.scorers=[{CONFIDENCE}, {CHRF}]")) == []
     (line,) = prompt_warnings(context("profuser"))
     assert "an even number of scorers votes (confidence, pico-rm)" in line

@@ -94,13 +94,13 @@ def test_many_returned_rows_are_cut_after_the_named_ones(tmp_path: Path) -> None
     [
         (["x"], "must be a JSON object"),
         (record(8, "", "hi"), "`output`"),
-        (record(8, "x", "hi", "you"), "`context`, a user's last"),
+        (record(8, "x", "hi", "you"), "`context`, the user last"),
         (record(8, "x", "hi", context=[1]), "list of texts in `context`"),
         (record(8, "x", "hi", gold_entities=None), "`gold_entities`"),
         (record(None, "x", "hi"), "`did`"),
         (record(8, "x", "hi", kb=[["x"]]), "list of rows in `kb`"),
         (record(8, "x", "hi", kb=[{"area": "north"}]), "`name`"),
-        (TALK[1], "a turn of its own"),
+        (TALK[1], "a unique turn"),
     ],
 )
 def test_a_malformed_record_is_named_and_left_out(tmp_path: Path, bad: Any, rule: str) -> None:

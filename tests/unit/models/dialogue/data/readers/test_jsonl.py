@@ -142,8 +142,8 @@ def test_cells_of_a_table_with_gaps(tmp_path: Path) -> None:
         ('{"id": 2, "name": "n/a"}', "must have text in `name`, but is str 'n/a'."),
         ('{"id": 2, "name": NaN}', "must have text in `name`, but is float nan."),
         ('{"id": 2.5, "name": "b"}', "must have text or a whole number in `id`, but is float 2.5."),
-        ('{"id": "1", "name": "b"}', "must have an `id` of its own, but is `1`, as in line 1."),
-        ('{"id": 1.0, "name": "b"}', "must have an `id` of its own, but is `1`, as in line 1."),
+        ('{"id": "1", "name": "b"}', "must have a unique `id`, but is `1`, as in line 1."),
+        ('{"id": 1.0, "name": "b"}', "must have a unique `id`, but is `1`, as in line 1."),
         ('{"id": 2, "name": "b", "x": {"y": NaN}}', "must have text, a number, true, false or null in `x`"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_bad_entity_says_what_is_wrong(tmp_path: Path, line: str, said: str) -
         ({"kind": "query"}, "must have `response` or `api_call` in `kind`, but is str 'query'."),
         ({"dynamic": ["ref"]}, "must have an object (name → text, number or list) in `dynamic`, but is list ['ref']."),
         ({"dynamic": {"ref": True}}, "must have a list of texts or numbers in `dynamic.ref`, but is list [True]."),
-        ({"dynamic": {"ref": "x", "Ref": "y"}}, "must have names of their own in `dynamic`, but is 'ref', 'Ref'."),
+        ({"dynamic": {"ref": "x", "Ref": "y"}}, "must have distinct names in `dynamic`, but is 'ref', 'Ref'."),
         ({"entites": ["oak"]}, "must not have the field `entites`. Did you mean `entities`?"),
     ],
 )
@@ -200,8 +200,8 @@ def test_every_finding_at_once(tmp_path: Path) -> None:
     found = [str(problem).removeprefix(f"{tmp_path}/") for problem in problems_in(tmp_path)]
     places = [text.split(" ")[0] for text in found]
     assert places == [f"kb.jsonl:{n}" for n in (3, 4, 4, 5, 6, 7)] + [f"test.jsonl:{n}" for n in (2, 2, 2, 2, 4, 5, 6)]
-    assert "must have an `id` of its own, but is `oak`, as in line 1" in found[0]
-    assert "must be a turn of its own in its dialogue, but is turn `d#0`, as in line 1" in found[11]
+    assert "must have a unique `id`, but is `oak`, as in line 1" in found[0]
+    assert "must be unique within its dialogue, but is turn `d#0`, as in line 1" in found[11]
     assert "malformed at column 2" in found[3] and "tags" in found[4]
 
 
@@ -221,7 +221,7 @@ def test_condensed_needs_a_knowledge_base_for_each_turn(tmp_path: Path) -> None:
     made = source(tmp_path, *rows, setting="condensed")
     assert [(turn.dialogue, turn.kb) for turn in made.turns("test")] == [("f", ("oak", "7"))]
     assert "must have a list of entity ids in `kb`, but is missing." in str(made.log.problems[0])
-    assert "must have its `entities` among its `kb`, but is 'oak'." in str(made.log.problems[1])
+    assert "must list all its `entities` in its `kb`, but is 'oak'." in str(made.log.problems[1])
 
 
 def test_missing_files_are_named_at_once(tmp_path: Path) -> None:

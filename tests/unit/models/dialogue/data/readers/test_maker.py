@@ -104,7 +104,7 @@ def test_names_that_several_rows_have_are_looked_for_in_the_dialogues_own(tmp_pa
         ({"did": None}, "must have a dialogue id in `did`"),
         ({"context_used": "hello <user> there"}, "must begin with `<user>`"),
         ({"context_used": "<sys> hello <user> there"}, "the user first and last, in `context_used`, but is <sys> <user>"),
-        ({"context_used": "<user> hi <sys> hello"}, "must have user and system in turns"),
+        ({"context_used": "<user> hi <sys> hello"}, "must alternate between user and system"),
         ({"context_used": "<user> hi <sys> <user> you"}, "must have text after each mark in `context_used`"),
         ({"output_used": "<user> hi"}, "must have one utterance, of `<sys>` or `<sys-api>`, in `output_used`"),
         ({"output_used": " "}, "must have text in `output_used`"),
@@ -112,7 +112,7 @@ def test_names_that_several_rows_have_are_looked_for_in_the_dialogues_own(tmp_pa
         ({"gt_db_idx": [3]}, "must have a list of rows of `all_db.json` (0 to 2) in `gt_db_idx`"),
         ({"gt_db_idx": None}, "must have a list of rows of `all_db.json` (0 to 2) in `gt_db_idx`"),
         ({"kb": ["oak"]}, "must have a list of rows in `kb`"),
-        ({"did": 1}, "must be a turn of its own, but is 'test-1#1'"),
+        ({"did": 1}, "must be a unique turn, but is 'test-1#1'"),
     ],
 )
 def test_a_malformed_example_is_left_out(tmp_path: Path, changed: dict[str, Any], rule: str) -> None:

@@ -127,7 +127,7 @@ def test_training_turns_have_a_rebuilt_session(tmp_path: Path) -> None:
     [
         ("text", "must be a JSON object"),
         ({**TALK[0], "did": "4"}, "must have a number in `did`"),
-        (record(4, "hi", "a", "b"), "a user's last"),
+        (record(4, "hi", "a", "b"), "the user last"),
         (record(4, "", "a"), "must have text in `output`"),
         (record(4, "hi", "a", kb=[{"area": "north"}]), "must have a list of rows with a `name`"),
         (record(4, "hi", "a", gold=[True]), "must have a list of texts or numbers in `gold_entities`"),
@@ -135,7 +135,7 @@ def test_training_turns_have_a_rebuilt_session(tmp_path: Path) -> None:
             record(4, "hi", "a", kb=[{"name": "atlantis"}]),
             "must have rows of venues of MultiWOZ's database in `kb`, but is 'atlantis'",
         ),
-        (TALK[0], "must be a turn of its own, but is turn 0 of dialogue 3"),
+        (TALK[0], "must be a unique turn, but is turn 0 of dialogue 3"),
     ],
 )
 def test_a_malformed_record_is_left_out(tmp_path: Path, bad: Any, rule: str) -> None:

@@ -107,7 +107,7 @@ def test_equal_rows_of_a_dialogue_are_merged_but_not_those_of_two(tmp_path: Path
         (dialogue(1, "a", "b", turns=[{"speaker": "user", "utterance": None}]), r"`turns\[0\].utterance`"),
         (dialogue(1, "a", "b", rows=["x"]), r"JSON object in `db_results.navigate\[0\]`"),
         (dialogue(1, "a", "b", rows=[{"poi": ["x"]}]), r"text or a number in `db_results.navigate\[0\].poi`"),
-        (dialogue(0, "a", "b"), "`dialogue_id` of its own"),
+        (dialogue(0, "a", "b"), "unique `dialogue_id`"),
     ],
 )
 def test_a_malformed_dialogue_is_named_and_left_out(tmp_path: Path, bad: Any, rule: str) -> None:
