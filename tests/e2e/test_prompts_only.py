@@ -1,4 +1,4 @@
-"""Prompts without ground truths through the fusion half, from the plan to the report."""
+"""Prompts without ground truths through the fusion half, to the report and the plan."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from sandbox import Done, Sandbox
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The project, and what `plan` said before."""
+    """The project, and what `plan` says of its corpus."""
 
     project: Sandbox
     plan: Done
@@ -22,9 +22,8 @@ def few_truths(project: Sandbox) -> Run:
     project.choose("methods", "sft", "inference_only", "profuser")
     project.edit("profiles/smoke.yaml", "    num_train: 48\n", "    num_train: 48\n    num_prompts_only: 24\n")
     project.edit("profiles/smoke.yaml", "  epochs: 1.0 #", "  budget: ground_truth\n  epochs: 2.0 #")
-    plan = project.must("plan", "fusion")
     project.must("run", "fusion")
-    return Run(project, plan)
+    return Run(project, project.must("plan"))
 
 
 SCENARIOS = {"few truths": few_truths}
