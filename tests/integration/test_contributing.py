@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md are applied to a copy of the project, where each added thing must be of use."""
+"""The examples of CONTRIBUTING.md are applied to a copy of the project, where each added thing must be used."""
 
 import os
 import re

@@ -34,20 +34,20 @@ HANG_S = 30.0
 
 @dataclass
 class Clerk:
-    """A chat server that knows the reference of each held-out dialogue; it may fall ill after some answers.
+    """A chat server that knows the reference of each held-out dialogue; it may start to fail after some answers.
 
     Attributes:
         references: Context → what the system said.
-        well_for: Answers until it is ill; None = it stays well.
-        ill: What it does then: `500`, `broken JSON` or `time-out`.
+        answers_left: Answers until it fails; None = it never does.
+        fault: What it does then: `500`, `broken JSON` or `time-out`.
         url: Its address.
         asked: Every request: path, body, headers.
         answered: The bodies of those that got an answer.
     """
 
     references: dict[tuple[str, ...], str]
-    well_for: int | None = None
-    ill: str = ""
+    answers_left: int | None = None
+    fault: str = ""
     url: str = ""
     asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
@@ -57,9 +57,9 @@ class Clerk:
     def reply(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, bytes]:
         with self.guard:
             self.asked.append((path, body, headers))
-            well = self.well_for is None or self.well_for > 0
+            well = self.answers_left is None or self.answers_left > 0
             if well:
-                self.well_for = None if self.well_for is None else self.well_for - 1
+                self.answers_left = None if self.answers_left is None else self.answers_left - 1
                 self.answered.append(json.dumps(body, sort_keys=True))
         if not well:
             return self._fail()
@@ -67,12 +67,12 @@ class Clerk:
         return 200, json.dumps({"choices": [choice], "usage": {"prompt_tokens": 50, "completion_tokens": 7}}).encode()
 
     def _fail(self) -> tuple[int, bytes]:
-        if self.ill == "time-out":
+        if self.fault == "time-out":
             self.closing.wait(HANG_S)
-        return (500, b"the clerk is ill") if self.ill == "500" else (200, b'{"choices": [{"mess')
+        return (500, b"the clerk is down") if self.fault == "500" else (200, b'{"choices": [{"mess')
 
-    def falls_ill(self, ill: str, *, after: int) -> None:
-        self.ill, self.well_for = ill, after
+    def fails_with(self, fault: str, *, after: int) -> None:
+        self.fault, self.answers_left = fault, after
 
 
 def context_of(body: dict[str, Any]) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def test_the_generator_is_compared(project: Path, clerk: Clerk, monkeypatch: pyt
         assert (body["model"], body["max_tokens"], body["temperature"]) == ("town-clerk", 8, 0.0)
         assert [m["role"] for m in body["messages"]] == ["system", *["user", "assistant"] * 2, "user"]
         assert "Entities:\n" in body["messages"][-1]["content"]
-    # It says what the reference says, so what stands in the table can be nobody else's.
+    # It repeats the reference, so its figures in the table cannot be another system's.
     found = figures(project, "remote")
     assert found.keys() == set(STYLES)
     for style in STYLES:
@@ -186,8 +186,8 @@ def test_the_generator_is_compared(project: Path, clerk: Clerk, monkeypatch: pyt
         assert all(response == reference for response, reference in said(project, "remote", style))
         assert found[style]["bleu"]["value"] == pytest.approx(100.0) and found[style]["bleu"]["n"] == TURNS
         assert found[style]["entity_f1"]["value"] == pytest.approx(1.0)
-    told = json.loads((project / "reports/smoke/dialogue.json").read_text(encoding="utf-8"))
-    assert told["remote + prompt"]["bleu"] == 100.0 > told["prompt"]["bleu"]
+    final = json.loads((project / "reports/smoke/dialogue.json").read_text(encoding="utf-8"))
+    assert final["remote + prompt"]["bleu"] == 100.0 > final["prompt"]["bleu"]
     with sqlite3.connect(project / "mlflow.db") as database:
         query = "SELECT value FROM metrics JOIN runs USING (run_uuid) WHERE name = ? AND key = 'final/bleu_all'"
         tracked = [row[0] for row in database.execute(query, ("in-context-remote-prompt",))]
@@ -199,36 +199,36 @@ def test_the_generator_is_compared(project: Path, clerk: Clerk, monkeypatch: pyt
 
 
 def test_an_endpoint_that_fails_half_way(project: Path, clerk: Clerk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three outages of one evaluation: in its first system, in its second, and at once; then the server is well again."""
+    """Three outages of one evaluation: in its first system, in its second, and at once; then the server works again."""
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))  # the pauses between attempts
     where = rf"{clerk.url}/v1/chat/completions \(model `town-clerk`\) "
     outages = {
-        "500": (3, r"must answer with HTTP 200, but answers HTTP 500: 'the clerk is ill'.*\. See the server's log\.", ()),
+        "500": (3, r"must answer with HTTP 200, but answers HTTP 500: 'the clerk is down'.*\. See the server's log\.", ()),
         "broken JSON": (2, r"must answer with a JSON object, but answers '{\"choices.*\. Check that the base URL is", ()),
-        # No answer with this patience: a busy machine may be slower.
+        # Too short for any answer: a busy machine may be slower.
         "time-out": (0, r"must answer in time, but timed out .*\. Raise `runtime\.timeout_s`", ("runtime.timeout_s=0.2",)),
     }
-    for ill, (after, says, words) in outages.items():
-        clerk.falls_ill(ill, after=after)
+    for fault, (after, says, words) in outages.items():
+        clerk.fails_with(fault, after=after)
         with pytest.raises(BackendError, match=where + says) as caught:
-            evaluate(clerk, "ill", *words)
-        assert clerk.well_for == 0 and "after 6 attempts" in str(caught.value)
+            evaluate(clerk, "flaky", *words)
+        assert clerk.answers_left == 0 and "after 6 attempts" in str(caught.value)
         assert explain(caught.value) == f"BackendError: {caught.value}", "one line, no traceback"
         in_work = len(clerk.answered) % TURNS  # the step of the first system is finished by the second outage
         assert sorted(kept(project)) == sorted(answers_to(clerk, clerk.answered[-in_work:])), "on disk, whatever came after"
     assert len(clerk.answered) == 5
 
-    clerk.falls_ill("", after=TURNS * len(STYLES) - 5)
+    clerk.fails_with("", after=TURNS * len(STYLES) - 5)
     before = len(clerk.asked)
-    evaluate(clerk, "ill")
+    evaluate(clerk, "flaky")
     missing = [json.dumps(body, sort_keys=True) for _, body, _ in clerk.asked[before:]]
     assert len(missing) == len(set(missing)) == 3 and not set(missing) & set(clerk.answered[:5])
     assert len(clerk.answered) == len(set(clerk.answered)) == TURNS * len(STYLES), "each answer was paid once"
     assert kept(project) == [], "a finished step clears up"
-    found = figures(project, "ill")
+    found = figures(project, "flaky")
     for style in STYLES:
-        assert all(response == reference for response, reference in said(project, "ill", style))
+        assert all(response == reference for response, reference in said(project, "flaky", style))
         assert found[style]["bleu"]["value"] == pytest.approx(100.0) and found[style]["bleu"]["n"] == TURNS
 
 

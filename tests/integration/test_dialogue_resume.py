@@ -41,7 +41,7 @@ class Interruption(Exception):
 
 
 class InterruptingSink(NullSink):
-    """Raises when a step is reported: in the middle of the loop, as a tracking server that is gone would."""
+    """Raises when a step is reported: in the middle of the loop, as when a tracking server is gone."""
 
     def __init__(self, step: int) -> None:
         self._step = step
@@ -150,7 +150,7 @@ def test_refreshes_embed_everything_when_the_encoder_trains_and_nothing_when_it_
         assert embedded == [12]
     embedded.clear()
     train(call("until", refresh={"every_steps": 2, "until_step": 3}))
-    assert embedded == [12] * 3  # at the start, after 2, and after 3: from then on the encoder stands still
+    assert embedded == [12] * 3  # at the start, after 2, and after 3: from then on the encoder is frozen
 
 
 def test_frozen_retriever_keeps_its_bytes(call, inputs):
@@ -162,7 +162,7 @@ def test_frozen_retriever_keeps_its_bytes(call, inputs):
     assert (trained["out"] / "best_generator/retriever/model.safetensors").read_bytes() != weights
 
 
-def test_other_parameters_start_afresh(call, caplog):
+def test_other_parameters_start_over(call, caplog):
     broken = call("broken")
     stop_at(broken, 7)
     other = call("fresh", beta=0.5)
@@ -210,7 +210,7 @@ def test_checkpoints_hold_no_pickled_objects(call):
 
 
 def test_killed_process(call, tmp_path):
-    """SIGKILL after the checkpoint, in a process of its own."""
+    """SIGKILL after the checkpoint, in a separate process."""
     whole, killed = call("whole"), call("killed")
     train(whole)
     mark = tmp_path / "step"

@@ -232,7 +232,7 @@ def test_the_shipped_agent_has_its_index_and_settings(shipped: str, monkeypatch:
     assert (changed.responder._num_beams, changed.responder._max_new_tokens) == (1, 4)
 
 
-def test_a_served_agent_is_told_of_changes(shipped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_served_agent_takes_changes(shipped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     new = {"id": "e9", "domain": "food", "attributes": {"name": "house iris", "phone": "0199"}}
@@ -241,11 +241,11 @@ def test_a_served_agent_is_told_of_changes(shipped: str, tmp_path: Path, monkeyp
     with pytest.raises(Exception, match="FUSEDIAL_STATE is not set"):
         mlflow.pyfunc.load_model(shipped).predict([request])
     monkeypatch.setenv("FUSEDIAL_STATE", str(tmp_path / "state"))
-    served, beside = mlflow.pyfunc.load_model(shipped), mlflow.pyfunc.load_model(shipped)
+    served, other = mlflow.pyfunc.load_model(shipped), mlflow.pyfunc.load_model(shipped)
     [answer] = served.predict([request])
     assert answer["num_entities"] == len(KB) - 1
     everyone = {"context": CONTEXT, "kb": ["e0", "e3", "e9"]}
-    for model in (served, beside, mlflow.pyfunc.load_model(shipped)):
+    for model in (served, other, mlflow.pyfunc.load_model(shipped)):
         [one] = model.predict([everyone])
         assert {e["id"]: e["attributes"]["phone"] for e in one["entities"]} == {"e0": "0999", "e3": "0122 3", "e9": "0199"}
     for bad in ({"add": [new]}, {"update": [{**new, "id": "e1"}]}, {"remove": ["e1"]}, {"remove": ["e0", "e0"]}):

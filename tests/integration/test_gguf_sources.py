@@ -48,7 +48,7 @@ def pinned(root: Path, **settings: Any) -> Artifact:
     return run()
 
 
-def test_a_file_is_unpacked_once_wherever_it_lies(project, conversions):
+def test_a_file_is_unpacked_once_wherever_it_is(project, conversions):
     file = write_gguf(project / "a.gguf")
     first = pinned(project, model="a.gguf")
     assert pinned(project, model="a.gguf") == first
@@ -66,7 +66,7 @@ def test_a_file_is_unpacked_once_wherever_it_lies(project, conversions):
     assert load_source(source, device="cpu").codec.end.notice == ""
 
 
-def test_settings_of_use_do_not_unpack_it_again_but_its_own_do(project, conversions):
+def test_only_settings_of_the_file_unpack_it_again(project, conversions):
     write_gguf(project / "a.gguf")
     plain = pinned(project, model="a.gguf")
     short = pinned(project, model="a.gguf", context_length=64)

@@ -1,4 +1,4 @@
-"""Training never reads the test split: a poisoned one leaves warm start and joint training bit for bit; evaluation reads it."""
+"""Training never reads the test split: a poisoned one changes no bit of warm start and joint training; evaluation reads it."""
 
 import os
 import shutil
@@ -77,20 +77,20 @@ def spoil(folder: Path, how: str) -> None:
 
 
 def train(data: Path, place: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Run warm start and joint trainings; return all files they write, and all figures they tell."""
-    runtime, told = Runtime(device="cpu", threads=1), {}
-    sink = told["warm"] = town.RecordingSink()
+    """Run warm start and joint trainings; return all files they write, and all metrics they log."""
+    runtime, sinks = Runtime(device="cpu", threads=1), {}
+    sink = sinks["warm"] = town.RecordingSink()
     out = place / "warm"
     warm_start(WARM, data, root=place, runtime=runtime, out=out, resume_dir=place / "resume", sink=sink)
     for variant, setting in VARIANTS.items():
         call = town.make_call(place, variant, data=data, warm=out, variant=variant, setting=setting, **JOINT)
-        sink = told[variant] = town.RecordingSink()
+        sink = sinks[variant] = town.RecordingSink()
         train_dialogue(call.pop("cfg"), call.pop("index"), sink=sink, log_every=1, **call)
     files = {p.relative_to(place).as_posix(): p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
     # Checkpoints hold the places of their folders; the trained models and records are compared whole.
     return {name: content for name, content in files.items() if "resume" not in Path(name).parts}, {
         name: {step: {k: v for k, v in row.items() if k != "train/tokens_per_s"} for step, row in sink.rows.items()}
-        for name, sink in told.items()
+        for name, sink in sinks.items()
     }
 
 
@@ -120,13 +120,13 @@ def test_training_does_not_look_at_the_test_split(how: str, good: Path, trained:
     data = shutil.copytree(good, tmp_path / "data")
     spoil(data, how)
     opened.below = data
-    files, told = train(data, tmp_path / "run")
+    files, logged = train(data, tmp_path / "run")
     assert {"kb.jsonl", "values.json", "train.jsonl", "valid.jsonl"} <= opened.names
     assert not opened.names & set(TEST)
     expected, figures = trained
     assert {"warm/record.json", "prompt/out/best_generator/generator/model.safetensors"} <= expected.keys() == files.keys()
     assert [name for name in expected if files[name] != expected[name]] == []
-    assert told == figures
+    assert logged == figures
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
@@ -134,8 +134,8 @@ def test_what_training_reads_does_change_it(split: str, good: Path, trained: Any
     """Guards the test above."""
     data = shutil.copytree(good, tmp_path / "data")
     write_turns(data / f"{split}.jsonl", town.make_turns(town.make_kb(), num=12, seed=77))
-    _, told = train(data, tmp_path / "run")
-    assert [name for name in told if told[name] == trained[1][name]] == []
+    _, logged = train(data, tmp_path / "run")
+    assert [name for name in logged if logged[name] == trained[1][name]] == []
 
 
 @pytest.mark.parametrize("how", ["no JSON", "no text"])

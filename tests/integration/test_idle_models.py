@@ -1,4 +1,4 @@
-"""Workers of a task runner hold no model that nobody uses: what one has loaded is gone before a long step ends in another."""
+"""Workers of a task runner hold no unused model: what one has loaded is released before a long step in another ends."""
 
 import time
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ from tasks.caching import Work, step
 
 @step("ask")
 def ask(folder: str, index: int, *, runtime: Runtime, work: Work) -> Mapping[str, Any]:
-    """Use a source, and tell whether it was found in memory."""
+    """Use a source, and report whether it was found in memory."""
     found = len(loaded_models.POOL)
     with loaded_models.source_in_use(Path(folder), runtime=runtime) as loaded:
-        (work.out / "told").write_text(f"{index} {loaded.source.name}")
+        (work.out / "answer").write_text(f"{index} {loaded.source.name}")
     return {"found": found, "kept": len(loaded_models.POOL)}
 
 
@@ -33,7 +33,7 @@ def train(*, runtime: Runtime, work: Work) -> Mapping[str, Any]:
     deadline = time.monotonic() + 60
     while len(loaded_models.POOL) and time.monotonic() < deadline:
         time.sleep(0.05)
-    (work.out / "told").write_text("trained")
+    (work.out / "answer").write_text("trained")
     return {"left": len(loaded_models.POOL)}
 
 

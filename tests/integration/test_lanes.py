@@ -36,7 +36,7 @@ def ask(folder: str, index: int, *, runtime: Runtime, work: Work) -> Mapping[str
         met.wait()
         running.remove(place)
         met.wait()
-        (work.out / "told").write_text(f"{index} {loaded.source.name} {place}")
+        (work.out / "answer").write_text(f"{index} {loaded.source.name} {place}")
     return {"index": index, "device": place}
 
 
@@ -44,7 +44,7 @@ def ask(folder: str, index: int, *, runtime: Runtime, work: Work) -> Mapping[str
 def fail(index: int, *, runtime: Runtime, work: Work) -> Mapping[str, Any]:
     if index == 1:
         raise SourceError("the second is broken")
-    (work.out / "told").write_text(str(index))
+    (work.out / "answer").write_text(str(index))
     started.append(index)
     return {"index": index}
 

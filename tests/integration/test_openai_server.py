@@ -1,6 +1,6 @@
 """The OpenAI responder against a server that others wrote: `transformers serve`.
 
-Both stand before the same tiny causal model, so that their answers must be those of the model in process.
+Both serve the same tiny causal model, so that their answers must be those of the model in process.
 """
 
 import importlib.util

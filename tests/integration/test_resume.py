@@ -26,7 +26,7 @@ class Interruption(Exception):
 
 
 class InterruptingSink(NullSink):
-    """Raises when a step is reported: in the middle of the loop, as a tracking server that is gone would."""
+    """Raises when a step is reported: in the middle of the loop, as when a tracking server is gone."""
 
     def __init__(self, step: int) -> None:
         self._step = step
@@ -98,7 +98,7 @@ def test_present_execution_gives_way_to_the_first(fusion_call, caplog):
     assert_same(files(broken["out"]), files(whole["out"]))
 
 
-def test_other_parameters_start_afresh(fusion_call, caplog):
+def test_other_parameters_start_over(fusion_call, caplog):
     broken = fusion_call("broken", **CALL)
     stop_at(broken, 7)
     other = {"cfg": broken["cfg"].model_copy(update={"lr": 1e-3})}
@@ -158,7 +158,7 @@ def test_checkpoints_hold_no_pickled_objects(fusion_call):
 
 
 def test_killed_process(fusion_call):
-    """SIGKILL in the second phase, in a process of its own."""
+    """SIGKILL in the second phase, in a separate process."""
     whole, killed = fusion_call("whole", **CALL), fusion_call("killed", **CALL)
     train(whole)
     path = FusionJob(log_every=1, **killed).write()

@@ -72,12 +72,12 @@ def test_a_changed_input_runs_what_depends_on_it(project: Path) -> None:
     assert (ran("make"), ran("use")) == (2, 2)
 
 
-@pytest.mark.parametrize("harm", ["delete", "edit"])
-def test_a_harmed_artifact_re_runs_its_producer_only(project: Path, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["delete", "edit"])
+def test_a_damaged_artifact_re_runs_its_producer_only(project: Path, damage: str) -> None:
     chain("abc", Runtime())
     made = [m.parent for m in (project / ".cache" / "artifacts").rglob("text")]
     (made[0] / "text").chmod(0o644)
-    if harm == "delete":
+    if damage == "delete":
         (made[0] / "text").unlink()
     else:
         (made[0] / "text").write_text("xyz")
@@ -91,7 +91,7 @@ def records(project: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         b"",
         b"{",
@@ -106,25 +106,25 @@ def records(project: Path) -> list[Path]:
         "dangling",
     ],
 )
-def test_a_harmed_record_runs_its_step_again(project: Path, harm: bytes | str) -> None:
+def test_a_damaged_record_runs_its_step_again(project: Path, damage: bytes | str) -> None:
     first = chain("abc", Runtime())
     for record in records(project):
         text = record.read_text()
         record.unlink()
-        if harm == "folder":
+        if damage == "folder":
             record.mkdir()
-        elif harm == "dangling":
+        elif damage == "dangling":
             record.symlink_to("nowhere")
-        elif harm == "half":
+        elif damage == "half":
             record.write_text(text[: len(text) // 2])
-        elif isinstance(harm, bytes):
-            record.write_bytes(harm)
-        elif "result" in harm:
-            record.write_text(json.dumps(json.loads(text) | json.loads(harm)))
+        elif isinstance(damage, bytes):
+            record.write_bytes(damage)
+        elif "result" in damage:
+            record.write_text(json.dumps(json.loads(text) | json.loads(damage)))
         else:
             row = json.loads(text)
             made = json.loads(row["result"])
-            made["data"] |= json.loads(harm)
+            made["data"] |= json.loads(damage)
             record.write_text(json.dumps(row | {"result": json.dumps(made)}))
     assert chain("abc", Runtime()) == first
     assert (ran("make"), ran("use")) == (2, 2)
@@ -132,7 +132,7 @@ def test_a_harmed_record_runs_its_step_again(project: Path, harm: bytes | str) -
     assert (ran("make"), ran("use")) == (2, 2), "the records are whole again"
 
 
-def test_what_a_killed_attempt_left_is_no_part_of_the_artifact(project: Path) -> None:
+def test_leftovers_of_a_killed_attempt_are_not_in_the_artifact(project: Path) -> None:
     right = chain("abc", Runtime())
     keys = [record.name for record in records(project)]
     for record in records(project):

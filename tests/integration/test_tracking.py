@@ -143,7 +143,7 @@ def test_keys_and_outputs_of_any_kind_are_found_again(odd: str, project: Path) -
     assert finish(stage_run(parent(f"{odd}!"), f"reward-{odd}"), odd, a=1.0) == done
 
 
-def test_artifacts_that_cannot_be_written_are_no_fault_of_the_store(project: Path) -> None:
+def test_artifacts_that_cannot_be_written_are_not_blamed_on_the_store(project: Path) -> None:
     run = stage_run(parent("k-artifacts"), "report")
     folder = project / "mlartifacts"
     folder.rename(project / "aside")
@@ -165,7 +165,7 @@ def test_params_with_odd_keys_and_values_are_recorded(project: Path) -> None:
     assert sorted(data.params.values(), key=len) == ["?�", "http://x", "x" * 500]
 
 
-def test_a_deleted_experiment_is_named_with_the_cure(project: Path) -> None:
+def test_a_deleted_experiment_is_reported_with_its_cure(project: Path) -> None:
     uri = f"sqlite:///{project / 'mlflow.db'}"
     client = tracking._client(uri)
     number = client.create_experiment("gone")

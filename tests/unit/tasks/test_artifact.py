@@ -51,18 +51,18 @@ def test_metadata_is_part_of_the_identity(tmp_path: Path) -> None:
     assert publish(tmp_path / "x", "k", meta={"n": 1}).sha256 != publish(tmp_path / "y", "k", meta={"n": 2}).sha256
 
 
-@pytest.mark.parametrize("harm", ["delete", "truncate", "same size", "manifest"])
-def test_a_harmed_artifact_cannot_be_read_back(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["delete", "truncate", "same size", "manifest"])
+def test_a_damaged_artifact_cannot_be_read_back(tmp_path: Path, damage: str) -> None:
     artifact = made(tmp_path / "x")
     record = artifact.model_dump()
     Artifact(**record)
-    file = artifact.path / ("a.txt" if harm != "manifest" else MANIFEST)
+    file = artifact.path / ("a.txt" if damage != "manifest" else MANIFEST)
     file.chmod(0o644)
-    if harm == "delete":
+    if damage == "delete":
         file.unlink()
-    elif harm == "truncate":
+    elif damage == "truncate":
         file.write_text("o")
-    elif harm == "same size":
+    elif damage == "same size":
         file.write_text("eno")
     else:
         file.write_text(file.read_text() + " ")
@@ -71,7 +71,7 @@ def test_a_harmed_artifact_cannot_be_read_back(tmp_path: Path, harm: str) -> Non
     assert file.name in str(error.value)
 
 
-def test_publishing_again_mends_a_harmed_artifact(tmp_path: Path) -> None:
+def test_publishing_again_repairs_a_damaged_artifact(tmp_path: Path) -> None:
     artifact = made(tmp_path / "x")
     file = artifact.path / "a.txt"
     file.chmod(0o644)
@@ -126,7 +126,7 @@ def test_large_digests_are_remembered_until_the_file_changes(tmp_path: Path) -> 
     assert tree_digest(file) != first
 
 
-def test_a_memo_vouches_for_no_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memo_is_not_used_for_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_SETTLED_NS", 0)
     monkeypatch.setattr(artifacts, "_digests", {})
     file = tmp_path / "big"
@@ -135,8 +135,8 @@ def test_a_memo_vouches_for_no_other_content(tmp_path: Path, monkeypatch: pytest
     (memo,) = (tmp_path / ".cache" / "digests").iterdir()
     kept = memo.read_bytes()
     flipped = kept[:-1] + bytes([kept[-1] ^ 1])
-    for harmed in (b"", b"\xff\xfe", b"x", kept[:20], kept[20:], b"\x00" * len(kept), flipped, kept.replace(b" ", b"\n")):
-        memo.write_bytes(harmed)
+    for damaged in (b"", b"\xff\xfe", b"x", kept[:20], kept[20:], b"\x00" * len(kept), flipped, kept.replace(b" ", b"\n")):
+        memo.write_bytes(damaged)
         artifacts._digests.clear()
         assert tree_digest(file) == right
     with file.open("r+b") as opened:
@@ -146,7 +146,7 @@ def test_a_memo_vouches_for_no_other_content(tmp_path: Path, monkeypatch: pytest
     assert tree_digest(file) != right, "the time of the content was put back"
 
 
-def test_a_memo_of_a_copied_folder_vouches_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memo_of_a_copied_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_SETTLED_NS", 0)
     file = tmp_path / "big"
     file.write_bytes(b"x" * (2 << 20))
@@ -198,7 +198,7 @@ def test_an_unlisted_file_is_noticed(tmp_path: Path, extra: str) -> None:
         for path in ("../x", "/x", "")
     ],
 )
-def test_a_harmed_manifest_is_one_line_with_the_stage(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_reported_in_one_line_with_the_stage(tmp_path: Path, text: str) -> None:
     out = materialise(made(tmp_path / "x"), tmp_path / "out")
     (out / MANIFEST).unlink()
     (out / MANIFEST).write_text(text)
@@ -208,7 +208,7 @@ def test_a_harmed_manifest_is_one_line_with_the_stage(tmp_path: Path, text: str)
 
 
 @pytest.mark.parametrize("change", [{"meta": {"n": 3}}, {"kind": "other"}, {"bytes": 1}])
-def test_a_record_that_says_other_than_the_manifest_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+def test_a_record_that_contradicts_the_manifest_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     record = made(tmp_path / "x").model_dump()
     with pytest.raises((ArtifactError, ValidationError), match="the record was edited"):
         Artifact(**record | change)

@@ -34,7 +34,7 @@ def forced(folder, cfg, runtime):
         return spec, list(teacher.force(ITEMS, 3, lambda _: None))
 
 
-def test_both_backends_say_the_same(folder, pico, endpoint):
+def test_both_backends_agree(folder, pico, endpoint):
     source = pico("llama")
     endpoint.answer = _shared.vllm(source)
     spec, here = forced(folder, SignalParams(top_k=3), Runtime(device="cpu"))
@@ -76,7 +76,7 @@ class Failed:
         (RuntimeError("a bug"), False),
     ],
 )
-def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
+def test_only_transient_errors_are_retried(error: Exception, again: bool) -> None:
     assert _endpoint_failed(None, None, Failed(error)) is again  # type: ignore[arg-type]
 
 

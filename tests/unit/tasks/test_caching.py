@@ -64,7 +64,7 @@ def test_true_and_one_differ() -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_data_counts_by_what_it_holds_wherever_it_lies(kind: str, tmp_path: Path) -> None:
+def test_data_counts_by_its_content_not_its_place(kind: str, tmp_path: Path) -> None:
     def named(place: str, text: str) -> str:
         path = tmp_path / place
         if kind == "folder":
@@ -79,7 +79,7 @@ def test_data_counts_by_what_it_holds_wherever_it_lies(kind: str, tmp_path: Path
     assert key(cfg=relative) == key(cfg=CorpusParams(kind="files", sets=(CorpusSet(name="s", path=str(tmp_path / "here")),)))
 
 
-def test_names_that_are_no_places_count_as_they_are(tmp_path: Path) -> None:
+def test_names_that_are_not_paths_count_as_they_are(tmp_path: Path) -> None:
     before = key(cfg=RetrieverParams(encoder="pico"))
     (tmp_path / "pico").mkdir()
     assert key(cfg=RetrieverParams(encoder="pico")) == before
@@ -94,7 +94,7 @@ def test_a_list_of_values_that_was_edited_is_another(tmp_path: Path) -> None:
     assert key(cfg=cfg) != before
 
 
-def test_an_artifact_that_says_where_something_lies_counts_by_its_identity(tmp_path: Path) -> None:
+def test_an_artifact_that_holds_a_path_counts_by_its_identity(tmp_path: Path) -> None:
     def made(name: str, identity: str) -> Artifact:
         (tmp_path / name).mkdir()
         (tmp_path / name / "place").write_text(name)

@@ -65,7 +65,7 @@ def test_other_packages_are_listed_apart(tree: Path) -> None:
     assert reach("tasks.t", root=tree).packages == {"numpy", "models_other"}
 
 
-def test_what_is_left_out_takes_with_it_what_only_it_reaches(tree: Path) -> None:
+def test_an_excluded_module_excludes_what_only_it_reaches(tree: Path) -> None:
     assert list(reach("models.a", without=frozenset({"models.sub.inner"}), root=tree).code) == [
         "models", "models.a", "models.b", "models.sub",
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 from tasks.code_memo import CodeMemo, stamp_of
 
 
-def test_what_was_found_outlasts_the_process_until_the_file_changes(tmp_path: Path) -> None:
+def test_entries_outlast_the_process_until_the_file_changes(tmp_path: Path) -> None:
     code, filler, place = tmp_path / "code.py", tmp_path / "filler.py", tmp_path / "cache" / "memo.json"
     for path in (code, filler):
         path.write_text("x = 1\n")
@@ -17,7 +17,7 @@ def test_what_was_found_outlasts_the_process_until_the_file_changes(tmp_path: Pa
     assert CodeMemo(place, filled_by=filler).get(code, stamp_of(code)) is None
 
 
-def test_an_edit_of_what_fills_it_empties_it(tmp_path: Path) -> None:
+def test_an_edit_of_the_code_that_fills_it_empties_it(tmp_path: Path) -> None:
     code, filler, place = tmp_path / "code.py", tmp_path / "filler.py", tmp_path / "memo.json"
     for path in (code, filler):
         path.write_text("x = 1\n")

@@ -42,7 +42,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return places
 
 
-def test_of_many_first_starts_one_makes_the_database(tmp_path: Path, made: list[Path]) -> None:
+def test_one_of_many_first_starts_makes_the_database(tmp_path: Path, made: list[Path]) -> None:
     path, failed = tmp_path / "sub" / "mlflow.db", list[BaseException]()
     barrier = threading.Barrier(6)
 
@@ -92,7 +92,7 @@ def test_a_first_start_that_fails_half_way_leaves_nothing(
 
 
 @pytest.mark.parametrize("left", [SCHEMA, SCHEMA[:1], SCHEMA[1:], ("CREATE TABLE metrics (x)", SCHEMA[0]), (), ("file",)])
-def test_what_a_cut_off_start_left_is_moved_aside(
+def test_leftovers_of_an_interrupted_start_are_moved_aside(
     tmp_path: Path, made: list[Path], caplog: pytest.LogCaptureFixture, left: tuple[str, ...]
 ) -> None:
     path = tmp_path / "mlflow.db"
@@ -134,7 +134,7 @@ def test_a_database_that_another_process_is_migrating_is_left_alone(tmp_path: Pa
 
 
 @pytest.mark.parametrize("uri", ["http://h", "postgresql://h/db", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true"])
-def test_stores_that_are_no_file_are_left_alone(made: list[Path], uri: str) -> None:
+def test_stores_that_are_not_files_are_left_alone(made: list[Path], uri: str) -> None:
     make_ready(uri)
     assert not made
 

@@ -1,4 +1,4 @@
-"""Which models stand in memory: held by weak references, so that a forgotten one shows."""
+"""Which models are in memory: tracked by weak references, so that a leaked one shows."""
 
 import gc
 import os
@@ -72,7 +72,7 @@ def test_shards_of_one_source_share_a_load_and_the_next_source_takes_its_place(l
     assert loads.alive == len(pool) == 0
 
 
-def test_what_is_in_use_is_neither_released_nor_replaced(loads):
+def test_a_model_in_use_is_neither_released_nor_replaced(loads):
     pool = ModelPool()
     with pool.using("a", loads.of("a"), devices=("cpu",)) as model:
         pool.release()
@@ -112,7 +112,7 @@ def test_several_devices_hold_one_model_each(loads):
     assert loads.alive == 0
 
 
-def test_who_finds_every_device_taken_waits(loads):
+def test_a_call_waits_while_every_device_is_taken(loads):
     pool, devices = ModelPool(), ("cuda:0", "cuda:1")
     inside = threading.Barrier(3, timeout=10)
     leave = threading.Event()
@@ -144,7 +144,7 @@ def gone(pool: ModelPool) -> bool:
     return not len(pool)
 
 
-def test_an_idle_model_leaves_when_its_time_is_over(loads):
+def test_an_idle_model_is_released_when_its_time_is_over(loads):
     pool = ModelPool()
     with pool.using("a", loads.of("a"), devices=("cpu",), keep_s=0.05):
         time.sleep(0.2)
@@ -152,7 +152,7 @@ def test_an_idle_model_leaves_when_its_time_is_over(loads):
     assert gone(pool) and loads.alive == 0
 
 
-def test_who_comes_in_time_finds_it_and_its_time_begins_anew(loads):
+def test_a_use_in_time_finds_the_model_and_restarts_its_time(loads):
     pool = ModelPool()
     for _ in range(3):
         with pool.using("a", loads.of("a"), devices=("cpu",), keep_s=600):
@@ -189,7 +189,7 @@ def source(folder: Path, place: Path) -> Path:
     return place
 
 
-def test_a_source_is_loaded_once_and_leaves_at_the_end(pico_folder: Folders, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_source_is_loaded_once_and_released_at_the_end(pico_folder: Folders, tmp_path: Path, monkeypatch: Any) -> None:
     place, loads = source(pico_folder("llama"), tmp_path / "s"), []
     real = loading.load_source
     monkeypatch.setattr(loading, "load_source", lambda *args, **named: loads.append(1) or real(*args, **named))

@@ -1,4 +1,4 @@
-"""No log record of the process holds a secret, whoever wrote it."""
+"""No log record of the process holds a secret, no matter who wrote it."""
 
 import io
 import logging
@@ -65,5 +65,5 @@ def test_a_step_makes_the_addresses_of_its_arguments_known() -> None:
     run = StageRun(uri=f"postgresql://u:{CANARY}3/x@db/mlflow", experiment="fusion", parent_id="p", name="teach")
     runtime = Runtime(endpoints={"judge": f"https://me:{CANARY}4pass@host/v1", "other": "http://127.0.0.1:8001/v1"})
     _guard([runtime, run, "text", 3])
-    told = logged("no host %s, no login %s at 127.0.0.1", f"{CANARY}3", f"{CANARY}4pass")
-    assert told == "no host ***, no login *** at 127.0.0.1\n"
+    line = logged("no host %s, no login %s at 127.0.0.1", f"{CANARY}3", f"{CANARY}4pass")
+    assert line == "no host ***, no login *** at 127.0.0.1\n"

@@ -68,8 +68,8 @@ def test_a_full_disk_is_not_the_stores_fault() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR])
-def test_a_file_that_is_refused_is_no_fault_of_the_store(number: int) -> None:
+def test_a_file_that_is_refused_is_not_blamed_on_the_store(number: int) -> None:
     with pytest.raises(OSError) as caught, explained("sqlite:///x.db"):
         raise OSError(number, os.strerror(number), "/project/mlartifacts/fusion")
-    told = explain(caught.value)
-    assert told is not None and told.startswith("FileError: `/project/mlartifacts/fusion` must") and "tracking.uri" not in told
+    line = explain(caught.value)
+    assert line is not None and line.startswith("FileError: `/project/mlartifacts/fusion` must") and "tracking.uri" not in line

@@ -147,9 +147,9 @@ def test_confidence_needs_neither_model_nor_ground_truth_and_check_abstains(taug
     assert winners == ["owl", "elk"] * (NUM // 2)
 
 
-def test_the_summary_tells_winners_and_quality(taught: Mapping[str, Any]) -> None:
+def test_the_summary_has_winners_and_quality(taught: Mapping[str, Any]) -> None:
     made = teach(taught, cfg("confidence", "reference"))
-    winners, told = made["summary"].meta["winners"], json.loads((made["summary"].path / "scorer_quality.json").read_text())
+    winners, quality = made["summary"].meta["winners"], json.loads((made["summary"].path / "scorer_quality.json").read_text())
     checked = NUM - NUM // 3
     assert winners == {
         "prompts": NUM,
@@ -162,7 +162,7 @@ def test_the_summary_tells_winners_and_quality(taught: Mapping[str, Any]) -> Non
         "possible": checked,
         "expected": checked / 2,
     }
-    rows = {(row["scorer"], row["against"]): row for row in told["scorers"]}
+    rows = {(row["scorer"], row["against"]): row for row in quality["scorers"]}
     assert {key: row["num_pairs"] for key, row in rows.items()} == {
         ("confidence", "check"): checked,
         ("confidence", "reference"): NUM // 3,

@@ -36,7 +36,7 @@ def test_the_address_of_a_database_leads_into_the_project(name: str, tmp_path: P
     assert (workspace.address_root(root) == root) == (name in PLAIN), "only where it must be, there is a link"
 
 
-def test_a_link_that_leads_elsewhere_is_made_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_leads_elsewhere_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root, other = tmp_path / "a%20b", tmp_path / "b?"
     link = workspace.address_root(root)
@@ -48,7 +48,7 @@ def test_a_link_that_leads_elsewhere_is_made_afresh(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("cache", ["c%", "file"])
-def test_where_no_link_can_be_one_line_says_so(cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_cannot_be_made_is_reported_in_one_line(cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
     with pytest.raises(FusedialError, match=r"must have a plain link.*Set XDG_CACHE_HOME.*or rename the project") as info:
