@@ -36,7 +36,7 @@ class Example:
     id: str
     family: str
     messages: tuple[Message, ...]
-    response: str | None
+    response: str | None = None
     answer: str | None = None
     check: Check = "none"
     seen_by: tuple[str, ...] = ()
