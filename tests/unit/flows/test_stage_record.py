@@ -110,4 +110,5 @@ def test_an_edited_loss_runs_fuse_and_what_reads_from_it(ctx: StageContext, monk
     assert {stage.name: [str(change) for change in own] for stage, _, own, _ in plan if own} == {
         "fuse": ["code models.some (edited)"]
     }
-    assert {stage.name for stage, _, _, upstream in plan if upstream} == {"evaluate_fusion", "evaluate_dialogue", "report"}
+    downstream = {stage.name for stage, _, _, upstream in plan if upstream}
+    assert downstream == {"evaluate_fusion", "benchmark", "evaluate_dialogue", "report"}
