@@ -49,6 +49,11 @@ def weights_bytes(model: ModelSize, dtype: str | None = None) -> int:
     return model.num_parameters * DTYPE_BYTES[dtype or model.dtype]
 
 
+def unpacking_bytes(model: ModelSize) -> int:
+    """Return 4·(P + 2·V·D) + 2,000·V: weights in float32, the embedding twice more while unpacked, the vocabulary as objects."""
+    return 4 * (model.num_parameters + 2 * model.vocab_size * model.hidden_size) + 2_000 * model.vocab_size
+
+
 def kv_cache_bytes(model: ModelSize, *, tokens: int) -> int:
     """Return 2·L·W·T·b: keys and values of `tokens` = sequences × their length."""
     width = model.hidden_size if model.kv_width is None else model.kv_width

@@ -28,13 +28,13 @@ from models.planning.footprint import (
     store_bytes,
     training_flops,
     training_state_bytes,
+    unpacking_bytes,
     weights_bytes,
 )
 
 # To find, check and record one source, or the model it was trained into (measured: 1 to 1.5 s).
 _OPENING_SECONDS = 1.0
-# Unpacking a GGUF file: seconds a parameter on one core (SmolLM2, Gemma-3-270M), bytes of memory an entry of its vocabulary.
-_UNPACKING_SECONDS, _TOKEN_BYTES = 2e-7, 2_000
+_UNPACKING_SECONDS = 2e-7  # a parameter of a GGUF file, on one core (measured: SmolLM2, Gemma-3-270M)
 PROCESS_BYTES = 690_000_000
 """Resident memory of a stage before it computes: Python, torch, transformers, Prefect, MLflow (measured: 685 to 700 MB)."""
 LIGHT_PROCESS_BYTES = 300_000_000
@@ -152,8 +152,7 @@ def _sources(
     flops = sum(training_flops(m, tokens=pretrain_tokens, context=0, checkpointing=False) for m in models)
     disk = sum(weights_bytes(m) for m in written)
     opened = _OPENING_SECONDS * len(models) + sum(_UNPACKING_SECONDS * m.num_parameters for m in unpacked)
-    # The weights in float32; the embedding once more, while it is unpacked; the vocabulary as objects.
-    most = max((4 * (m.num_parameters + m.vocab_size * m.hidden_size) + _TOKEN_BYTES * m.vocab_size for m in unpacked), default=0)
+    most = max((unpacking_bytes(model) for model in unpacked), default=0)
     return StageEstimate("sources", disk, PROCESS_BYTES + most, trained if pretrain_tokens else 0, flops, fixed_seconds=opened)
 
 

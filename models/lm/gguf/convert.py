@@ -5,6 +5,7 @@ of the same config without the quantisation, and that is saved.
 """
 
 import copy
+import gc
 import json
 import logging
 import shutil
@@ -40,8 +41,8 @@ def require_gguf(where: str) -> None:
 def convert_gguf(file: GgufFile, *, dtype: Dtype, out: Path, scratch: Path) -> Mapping[str, Any]:
     """Write a GGUF file as a model folder.
 
-    Needs about twice the memory of the weights as `dtype`: they are unpacked one tensor after another, and the largest (the
-    embedding) is copied while it is.
+    Needs the memory of the weights in float32, whatever `dtype`, that of the embedding twice more while it is unpacked, and about
+    2,000 bytes for each entry of the vocabulary.
 
     Args:
         file: The file.
@@ -62,7 +63,7 @@ def convert_gguf(file: GgufFile, *, dtype: Dtype, out: Path, scratch: Path) -> M
     place = _whole(file, scratch)
     _log.info("converting %s: %s, %d parameters, to %s", file.name, header.architecture, header.num_parameters, dtype)
     _write_model(place, header, dtype=dtype, out=out)
-    release_memory()  # a model is made of circles
+    _clear()
     _write_tokenizer(place, header, out=out)
     facts = {"architecture": header.architecture, "num_parameters": header.num_parameters, "stored_as": kinds, "dtype": dtype}
     write_atomic(out / FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")
@@ -116,12 +117,14 @@ def _whole(file: GgufFile, scratch: Path) -> Path:
 
 def _write_model(place: Path, header: GgufHeader, *, dtype: Dtype, out: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
     try:
+        config = AutoConfig.from_pretrained(place.parent, gguf_file=place.name)
+        _clear()
         packed, info = auto.from_pretrained(
-            place.parent, gguf_file=place.name, dtype=getattr(torch, dtype), output_loading_info=True
+            place.parent, gguf_file=place.name, config=config, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except Exception as err:  # transformers and gguf let through whatever their readers raise
         raise _unreadable(header, "no causal language model can be read from it", err) from err
@@ -144,6 +147,12 @@ def _write_model(place: Path, header: GgufHeader, *, dtype: Dtype, out: Path) ->
     dense.generation_config = settings
     del weights
     dense.save_pretrained(out)
+
+
+def _clear() -> None:
+    """Free what a reader of GGUF leaves: a vocabulary is hundreds of megabytes of small objects, which refer to each other."""
+    gc.collect()
+    release_memory()
 
 
 def _write_tokenizer(place: Path, header: GgufHeader, *, out: Path) -> None:
