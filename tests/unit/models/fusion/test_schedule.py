@@ -12,6 +12,7 @@ from models.fusion.exposure import Exposure, exposure
 from models.fusion.prompt_pools import PromptPools
 from models.fusion.schedule import ResolvedPhase, Weights, learning_rates, plan_steps, resolve_schedule
 from models.params.fusion import METHODS, FusionParams, Phase
+from models.records import from_row, to_row
 
 PHASE = {"w_infer": 1.0, "w_train": 0.0}
 
@@ -336,4 +337,4 @@ def test_where_every_prompt_has_a_ground_truth_nothing_is_drawn_apart(budget):
 def test_counts_of_prompts_survive_the_record():
     cfg = params(epochs=2.0)
     told = exposure(plan_steps(resolve_schedule("profuser", cfg), pools=FEW, batch_size=4), cfg)
-    assert Exposure.from_json(told.to_json()) == told and told.prompts_only == 50
+    assert from_row(Exposure, to_row(told)) == told and told.prompts_only == 50
