@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 Record = Callable[[Sequence[str], "AgentReply"], str]
-SHOWN = 5  # entities beside an answer; /entities shows all
-_VALUES = 4  # attributes of an entity beside an answer
+SHOWN = 5  # entities next to an answer; /entities shows all
+_VALUES = 4  # attributes of an entity next to an answer
 HELP = "/entities: all that was retrieved   /reset: start over   /quit: end"
 
 

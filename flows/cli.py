@@ -107,7 +107,7 @@ def chat(
     overrides: Overrides = None,
     record: Annotated[bool, typer.Option(help="Record each exchange as an MLflow trace.")] = True,
 ) -> None:
-    """Talk to a trained dialogue agent; shows the retrieved entities and what is known about them beside each answer."""
+    """Talk to a trained dialogue agent; shows the retrieved entities and what is known about them next to each answer."""
     root()
     from flows.chat import open_session
     from flows.context import StageContext

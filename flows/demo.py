@@ -75,7 +75,7 @@ def run_halves_side_by_side() -> None:
 
 
 class Lane:
-    """Commands that run one after the other, beside another lane."""
+    """Commands that run one after the other, in parallel with another lane."""
 
     def __init__(self, commands: Sequence[Sequence[str]], threads: str) -> None:
         """Keep what `python -m flows run` is to do; nothing starts yet."""

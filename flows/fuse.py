@@ -80,7 +80,7 @@ def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:
 
 
 def schedule_params(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells methods apart, as numbers: the compare page of the MLflow UI draws them beside the scores.
+    """Return what tells methods apart, as numbers: the compare page of the MLflow UI draws them next to the scores.
 
     (Everything else that was set stands on the parent run.)
     """

@@ -35,7 +35,7 @@ def guarded(body: Callable[[], object]) -> None:
 def _termination_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the command as an interrupt does: with its line, and with the processes that it started.
 
-    Prefect takes the signal during a run, records the run as crashed, and sends it once more to whoever had it before.
+    Prefect takes the signal during a run, records the run as crashed, and sends it once more to the previous handler.
     """
 
     def end(*_: object) -> None:

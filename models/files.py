@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _END = ".part"
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
-_NAME_BYTES = 120  # of the final name; the rest of a temporary name must fit beside it
+_NAME_BYTES = 120  # of the final name; the rest of a temporary name must fit as well
 
 
 def is_temporary(name: str) -> bool:
@@ -245,7 +245,7 @@ def read_json_lines(path: Path, kind: type[_Record], *, what: str) -> Iterator[_
     """Yield the record of every line (`models.schema.from_row`).
 
     Raises:
-        ArtifactError: A line is no such record; names file, line and reason.
+        ArtifactError: A line is not such a record; names file, line and reason.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -256,7 +256,7 @@ def parse_json_line(line: bytes, kind: type[_Record], *, what: str, path: Path, 
     """Return the record of one line.
 
     Raises:
-        ArtifactError: It is no such record; names file, line and reason.
+        ArtifactError: It is not such a record; names file, line and reason.
     """
     try:
         return from_row(kind, json.loads(line.decode()))

@@ -7,7 +7,7 @@ definition reaches the definitions it names, wherever they are imported from. A 
 - A name counts wherever it is used: in bodies, decorators, defaults, base classes, annotations (text ones too), `global`.
 - All definitions of a name count. So does, as soon as anything of its module is reached, each statement that does more than
   bind names: calls, assignments to attributes and items (patches), `if`, `try`, `with`, loops, star imports.
-- Imports count at any depth, with the packages on the way. Files of a package that are no modules (templates) belong to it.
+- Imports count at any depth, with the packages on the way. Files of a package that are not modules (templates) belong to it.
 
 Not seen: names computed at run time (`getattr`, `importlib`), and what a definition does to others by being made (a decorator
 that registers it). No code that decides results may rely on either.
@@ -87,7 +87,7 @@ def module_path(name: str, *, root: Path = PROJECT_ROOT) -> Path:
 
 
 def package_files(name: str, *, root: Path = PROJECT_ROOT) -> list[Path]:
-    """Return the files of a package that are no modules, such as templates; nothing for a module that is no package."""
+    """Return the files of a package that are not modules, such as templates; nothing for a module that is not a package."""
     path = module_path(name, root=root)
     files = path.parent.iterdir() if path.name == "__init__.py" else ()
     return sorted(p for p in files if p.is_file() and p.suffix not in (".py", ".pyc"))

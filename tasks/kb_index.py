@@ -24,7 +24,7 @@ def kb_index(
     """Write the index of the knowledge base under the retriever in `folder` of its artifact.
 
     Every entity is embedded: an edited knowledge base means a retrained retriever, so no vector could be kept.
-    Whoever keeps the retriever (a served agent) carries the index over with `refresh_kb_index`
+    A served agent, which keeps the retriever, carries the index over with `refresh_kb_index`
     (`models.dialogue.retrieval.kb_index`).
     """
     from models.dialogue.data.knowledge_base import KnowledgeBase

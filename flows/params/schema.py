@@ -27,7 +27,7 @@ class FieldDoc:
     """One key of the parameters.
 
     Attributes:
-        key: Full key with `[]` for list entries and `<name>` for names of one's own: `fusion.schedules.<name>[].lr`.
+        key: Full key with `[]` for list entries and `<name>` for user-chosen names: `fusion.schedules.<name>[].lr`.
         type: In plain words.
         default: As it would be written in YAML; empty if the key must be given.
         constraints: In plain words; empty if none.

@@ -109,9 +109,9 @@ def row_offsets(path: Path) -> npt.NDArray[np.uint64]:
     """
     with _open(path):
         size = path.stat().st_size
-    beside = offsets_path(path)
-    if beside.is_file() and beside.stat().st_size >= 8:
-        stored = np.memmap(beside, dtype="<u8", mode="r")
+    offsets = offsets_path(path)
+    if offsets.is_file() and offsets.stat().st_size >= 8:
+        stored = np.memmap(offsets, dtype="<u8", mode="r")
         if int(stored[-1]) == size:
             return stored
     return _scan_offsets(path, size, path.stat().st_mtime_ns)

@@ -10,7 +10,7 @@ from models.corpus.numbers import number_in
 from models.params.corpus import CorpusSet, RecordFormat
 from models.schema import Check, Example, Message
 
-# Names as data sets write them, all in snake case: what a prompt has beside its text, …
+# Names as data sets write them, all in snake case: what a prompt has besides its text, …
 _ATTACHED = r"(?:image|video|audio)s?(?:_(?:url|path|file|bytes|data)s?)?|attachments?"
 _TOOLS = r"(?:available_)?(?:tool|function)s|tool_(?:calls?|call_ids?|results?|responses?|outputs?)|function_calls?"
 # … parts of the prompt itself, and the choices of a question, each in a field of its own.
@@ -312,6 +312,6 @@ _FORMATS: Mapping[RecordFormat, _Format] = {
     "qa": _Format(
         _qa, frozenset({"id", "question", "answer", "context", "choices", "system", "reference"}), f"{_OF_CHATS}|{_CHOICE}"
     ),
-    # A plain text is whole, whatever stands beside it.
+    # A plain text is whole, whatever other fields the row has.
     "text": _Format(_text, frozenset({"id", "text", "reference"}), _ATTACHED),
 }

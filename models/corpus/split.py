@@ -176,7 +176,7 @@ def read_set_rows(cfg: CorpusSet, *, root: Path, seed: int, log: ProblemLog) -> 
 
 RowStatuses = npt.NDArray[np.uint8]
 
-# RowStatuses beside the splits TRAIN, VALID and TEST.
+# Statuses other than the splits TRAIN, VALID and TEST.
 DUPLICATE, OVER_LIMIT, LEAKED, SAME_ID = 3, 4, 5, 6
 REASONS = {DUPLICATE: "duplicate", OVER_LIMIT: "over_limit", LEAKED: "leaked", SAME_ID: "malformed"}
 _SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}

@@ -105,7 +105,7 @@ class OpenAiClient:
         self._secrets = tuple(secret for secret in (key, *self._address.secrets) if len(secret) > 2)
         self._retry = retry or RetryPolicy()
         self._guard = threading.Lock()
-        self._warned, self._answered = 0, 0  # last attempt that was told of; requests that got a reply
+        self._warned, self._answered = 0, 0  # last attempt that was logged; requests that got a reply
         self._good: dict[str, Mapping[str, object]] = {}  # path → a request that was answered
         self._refused: set[str] = set()  # options that the model does not take
         headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -63,7 +63,7 @@ def read_source(folder: Path, *, root: Path | None = None) -> ResolvedSource:
     try:
         source = from_row(ResolvedSource, row)
     except ValueError as err:
-        raise SourceError(f"{path} is no resolved source ({err}). Run the `sources` stage again.") from err
+        raise SourceError(f"{path} is not a resolved source ({err}). Run the `sources` stage again.") from err
     if source.revision is not None:
         return source
     if source.location.startswith(_PROJECT):

@@ -35,7 +35,7 @@ _TURN_BYTES, _ENTITY_BYTES, _SESSION_BYTES = 240, 40, 80
 _BYTES_PER_TOKEN = 4
 # A Python object in memory, as a multiple of its JSON.
 _IN_MEMORY = 4
-# A row of the evaluation: ids and reference, an entry for each retrieved entity, the meta knowledge told of it, and, of systems
+# A row of the evaluation: ids and reference, an entry for each retrieved entity, its meta knowledge, and, of systems
 # that answer, the answer and its statistics. A system's scores with their intervals.
 _ROW_BYTES, _HIT_BYTES, _ANSWER_BYTES, _SCORE_BYTES = 330, 62, 240, 65_000
 _META_BYTES: Mapping[str, int] = {"none": 0, "contrastive": 0, "prefix": 42, "prompt": 64}

@@ -46,7 +46,7 @@ _ROW_BYTES = 150
 _SCORED_BYTES = 280
 """JSON of one system's scores of one held-out example, besides its answer (measured: 260 to 300)."""
 _SCORING_CHUNK = 1024
-# On a CPU the C library gives out tensors: what lies between them is lost until the step ends (measured beside an allocation
+# On a CPU the C library gives out tensors: what lies between them is lost until the step ends (measured next to an allocation
 # page by page, which took a third longer: 1.2 to 1.4 GPT-NeoX, 1.4 to 1.5 Llama, 1.3 to 2.1 MPT).
 _SCATTERED = 1.5
 

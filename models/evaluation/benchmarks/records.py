@@ -97,10 +97,10 @@ def read_run(path: Path) -> BenchmarkRun:
     """Read what `write_run` wrote.
 
     Raises:
-        ArtifactError: The file is no such run.
+        ArtifactError: The file is not a benchmark run.
     """
     try:
         head, *items = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         return BenchmarkRun(**head, items=tuple(BenchmarkItem(**item) for item in items))
     except (TypeError, ValueError) as error:
-        raise ArtifactError(f"`{path}` is no benchmark run ({error}). Run the stage `benchmark` again.") from error
+        raise ArtifactError(f"`{path}` is not a benchmark run ({error}). Run the stage `benchmark` again.") from error

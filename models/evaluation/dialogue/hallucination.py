@@ -110,5 +110,5 @@ class GroundingCheck:
         return self._of_turn[turn.id]
 
     def _in(self, texts: Iterable[str]) -> frozenset[str]:
-        # One by one: words at the border of two texts are no value.
+        # One by one: words across the border of two texts are not a value.
         return frozenset().union(*(self._values.occurring(text) for text in texts))

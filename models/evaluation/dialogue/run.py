@@ -181,7 +181,7 @@ class HeldOut:
 
 
 def entity_list_of(data: Path, cfg: DialogueEvaluationParams, *, kind: str, root: Path) -> EntityList:
-    """Return the values Entity F1 looks for: a list of one's own, or that of the data set."""
+    """Return the values Entity F1 looks for: the list in the params, or that of the data set."""
     place = root / cfg.entity_list if cfg.entity_list else data / VALUES
     return read_entity_list(place, rule=rule_for(kind))
 

@@ -92,7 +92,7 @@ class DialogueTableRow:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return a flat JSON-ready dict; `num` as `n`, the system's fields beside it."""
+        """Return a flat JSON-ready dict; `num` as `n`, followed by the system's fields."""
         row = to_row(self)
         del row["system"]
         system = self.system.to_json()

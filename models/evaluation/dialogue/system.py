@@ -24,7 +24,7 @@ class DialogueSystem:
         kind: `variant` = retriever and generator trained together; `retriever` = a variant's best retriever alone; `warm_start`
             and `floor` only retrieve; `response_floor` = a response made without any generator; `in_context` = a generator not
             trained here over a variant's retriever; `unseen` = a variant's retriever on entities it was not trained with.
-        meta_knowledge: How meta knowledge is told to the generator; empty where there is none to tell.
+        meta_knowledge: How meta knowledge is given to the generator; empty where there is none.
         retriever: `in_context`: the variant whose retriever feeds it.
         test: `unseen`: which test, such as `new values`.
     """

@@ -15,7 +15,7 @@ from models.params.teach import ResponseParams
 from models.schema import Example, Response
 
 AnswerScorer = Callable[[Sequence[TextItem], Sequence[str]], Sequence[float | None]]
-"""Prompts with the answers to be scored, and the ground truths beside them → one score each; None where there is none."""
+"""Prompts with the answers to be scored, with the ground truths → one score each; None where there is none."""
 
 _WINDOW = 1024  # examples in memory; long enough to bucket by length
 

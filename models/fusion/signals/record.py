@@ -119,7 +119,7 @@ class SignalSpec:
         """Parse `to_json` output.
 
         Raises:
-            SignalError: It is no JSON object, or its fields are not the ones of this version.
+            SignalError: It is not a JSON object, or its fields are not the ones of this version.
         """
         try:
             row = json.loads(text)

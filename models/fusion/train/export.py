@@ -46,7 +46,7 @@ def export_target(
     _set(folder / "config.json", "dtype", target.dtype)
     if target.end_ids:  # it was trained to end its turns with the first of them
         _set(folder / "generation_config.json", "eos_token_id", list(target.end_ids))
-    # A template given as a preset is not in the target's own files; whoever loads the result needs it.
+    # A template given as a preset is not in the target's own files; the loaded result needs it.
     own, tokenizer.chat_template = tokenizer.chat_template, target.chat_template
     tokenizer.save_pretrained(folder)
     tokenizer.chat_template = own

@@ -101,10 +101,10 @@ def find_gguf(spec: SourceSpec, *, root: Path, download: bool = True) -> GgufFil
         return _choose(_files_of(path.iterdir()), wanted, place=f"the folder {path}", where=where)
     if path.name.lower().endswith(SUFFIX):
         # Parts may stand in its place.
-        beside = _files_of(path.parent.iterdir()) if path.parent.is_dir() else {}
-        if path.name not in beside:
+        neighbours = _files_of(path.parent.iterdir()) if path.parent.is_dir() else {}
+        if path.name not in neighbours:
             raise SourceError(f"{where} names the file {path}, but it does not exist. Check the path (relative to the project).")
-        return _choose({path.name: beside[path.name]}, path.name, place=f"the folder {path.parent}", where=where)
+        return _choose({path.name: neighbours[path.name]}, path.name, place=f"the folder {path.parent}", where=where)
     if spec.model.startswith((".", "/", "~")) or spec.model.count("/") != 1:
         raise SourceError(f"{where} names the folder {path}, but it does not exist. Check the path (relative to the project).")
     return _from_hub(spec, wanted, where=where, download=download)

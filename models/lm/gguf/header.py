@@ -84,7 +84,7 @@ def read_header(file: GgufFile) -> GgufHeader:
     """Read the header of a GGUF file.
 
     Raises:
-        SourceError: It is no GGUF file, is a part of a split one, describes no language model, or ends within its header or
+        SourceError: It is not a GGUF file, is a part of a split one, describes no language model, or ends within its header or
             before its last tensor begins.
     """
     with file.open() as stream:

@@ -175,7 +175,7 @@ def _recall_keys(histories: Mapping[str, History]) -> dict[str, str]:
 
 
 def _recall_name(key: str) -> str:
-    """Return the metric that a logged one is, `recall_value@7`; empty if it is no recall."""
+    """Return the metric that a logged one is, `recall_value@7`; empty if it is not a recall."""
     match = _RECALL_KEY.fullmatch(key)
     return f"recall_{match[1] or match[3] or 'value'}@{match[2]}" if match else ""
 

@@ -14,7 +14,7 @@ TITLE = "Standard benchmarks, %"
 
 
 def benchmark_grid(rows: Sequence[BenchmarkRow]) -> Grid:
-    """Return systems × benchmarks by the metric that each is usually told by; a note says which."""
+    """Return systems × benchmarks by the metric that each is usually reported with; a note says which."""
     chosen = headline_rows(rows)
     table = [TableRow(r.system, r.benchmark, ACCURACY, r.value, r.low, r.high, r.num) for r in chosen]
     first = {row.benchmark: row for row in reversed(chosen)}

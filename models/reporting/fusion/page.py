@@ -174,7 +174,7 @@ def _benchmark_part(data: ReportData) -> dict[str, Grid | None] | None:
 def _teach_parts(data: ReportData) -> dict[str, Any]:
     """Return plots and grids of the parts that may be absent, None where they are."""
     parts: dict[str, Any] = dict.fromkeys(("wins", "agreement", "losses", "coverage"))
-    told = {"winners": winner_sentence(data.winners) if data.winners else "", "warnings": data.scorers.get("warnings", ())}
+    notes = {"winners": winner_sentence(data.winners) if data.winners else "", "warnings": data.scorers.get("warnings", ())}
     scorers = scorer_grid(data.scorers) if data.scorers.get("scorers") else None
     if data.wins:
         plot = themed_svg(plot_win_table(data.wins), name="wins", description="shares of wins per mode, family and source")
@@ -192,4 +192,4 @@ def _teach_parts(data: ReportData) -> dict[str, Any]:
         if part:
             # Our own SVG; the texts in it are escaped by matplotlib.
             part["plot"] = Markup(part["plot"])
-    return parts | told | {"scorers": scorers}
+    return parts | notes | {"scorers": scorers}

@@ -67,7 +67,7 @@ def add_marks(tokenizer: PreTrainedTokenizerBase, special_tokens: Sequence[str])
 
 # Relative position bias that makes a head look one token back and nowhere else (the bias is shared by all layers).
 _BACK, _BIAS = 1, 12.0
-# How loud the remembered token is beside the token itself, how sharp the search is, and how loud the copied token.
+# Weight of the remembered token against the token itself, sharpness of the search, weight of the copied token.
 _MEMORY, _MATCH, _COPY = 2.0, 0.7, 2.0
 
 

@@ -60,7 +60,7 @@ def load_t5(
         seed: Of the new embeddings, drawn around the mean of the old ones.
 
     Raises:
-        SourceError: It cannot be found or read, is no T5, or lacks weights.
+        SourceError: It cannot be found or read, is not a T5, or lacks weights.
     """
     location = _locate(model, revision, root)
     refuse_adapter(location, revision=revision, where=_WHERE)

@@ -307,7 +307,7 @@ def _checked(reps: Floats, *, dim: int | None) -> Floats:
             "Queries and entities must come from the same encoder."
         )
     norms = np.vecdot(array, array)
-    # One query is checked in plain Python: see `index_search`. Written so that what is no number fails as well.
+    # One query is checked in plain Python: see `index_search`. Written so that NaN fails as well.
     low, high = (norms.item(), norms.item()) if len(norms) == 1 else (norms.min(initial=1), norms.max(initial=1))
     if not (low >= 1 - 2 * _NORM_TOLERANCE and high <= 1 + 2 * _NORM_TOLERANCE):
         line = int(np.argmin(np.abs(norms - 1) <= 2 * _NORM_TOLERANCE))

@@ -17,7 +17,7 @@ VECTORS_FILE = "vectors.faiss"
 # 4·sqrt(N), both halve and a search that visits as many cells finds more; 50 entities a cell are enough to learn from.
 _CELLS, _CELL_POINTS, _SAMPLE_LEAST = 2, 50, 20_000
 _CODE_BITS = 8
-# Learning the codes is slow in FAISS' CPU wheels; the vectors kept beside make up for coarser ones.
+# Learning the codes is slow in FAISS' CPU wheels; the vectors kept with them make up for coarser ones.
 _CODE_ROUNDS, _CODE_POINTS = 10, 64
 
 

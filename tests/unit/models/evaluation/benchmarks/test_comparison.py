@@ -58,5 +58,5 @@ def test_a_run_survives_its_file_and_a_torn_file_is_named(tmp_path: Path) -> Non
     write_run(path, RUNS[OWL])
     assert read_run(path) == RUNS[OWL]
     path.write_text(path.read_text()[:-9])
-    with pytest.raises(ArtifactError, match=r"is no benchmark run .* Run the stage `benchmark` again"):
+    with pytest.raises(ArtifactError, match=r"is not a benchmark run .* Run the stage `benchmark` again"):
         read_run(path)
