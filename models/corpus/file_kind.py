@@ -61,7 +61,7 @@ _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-z]", re.IGNORECASE)
 _DVC = re.compile(rb"(?:md5: \w+\r?\n)?(?:frozen: \w+\r?\n)?outs:\r?\n- ")
 _CELL = r"(?:\"[^\"]*\"|[^\",;\t|{}\[\]]*)"
 _TABLE = re.compile("|".join(rf"{_CELL}(?:{re.escape(mark)}{_CELL})+" for mark in ",;\t|"))
-# Part of a file's beginning that is NUL from which on it is no text in UTF-8, and by which wider characters are assumed.
+# Share of NUL bytes in the first bytes: above the first it is not UTF-8 text, above the second it has wider characters.
 _MOST_NUL, _WIDE = 0.05, 0.2
 
 
