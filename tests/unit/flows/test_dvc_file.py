@@ -1,12 +1,13 @@
 """dvc.yaml, the stage table and what stages depend on."""
 
 import ast
+import functools
 import shutil
 from pathlib import Path
 
 import pytest
 
-from flows.dvc_file import code_places, render
+from flows.dvc_file import SHARED, WHOLE, code_places, render
 from flows.stages import MACHINERY, STAGES, Stage
 from models.params.root import Params
 from tasks.code_identity import PACKAGES, module_path, package_files, reach
@@ -17,6 +18,10 @@ _BY_NAME = {stage.name: stage for stage in STAGES}
 
 def test_dvc_yaml_is_what_the_stage_table_says() -> None:
     assert Path("dvc.yaml").read_text(encoding="utf-8") == render(), "run `python -m flows dvc --write`"
+
+
+def test_dvc_yaml_can_be_read_in_one_sitting() -> None:
+    assert len(render().splitlines()) <= 350
 
 
 def test_stage_bodies_and_flows_exist() -> None:
@@ -53,11 +58,52 @@ def _covered(path: Path, places: list[str]) -> bool:
     return any(path == Path(place) or Path(place) in path.parents for place in places)
 
 
+@functools.cache
+def _reached(one: Stage) -> set[Path]:
+    return {module_path(name).relative_to(project_root()) for name in one.code()} & {*CODE}
+
+
+@functools.cache
+def _named(one: Stage) -> set[Path]:
+    places = code_places(one)
+    return {path for path in CODE if _covered(path, places)}
+
+
+def _below(*folders: str) -> set[Path]:
+    return {path for path in CODE if _covered(path, [*folders])}
+
+
 @pytest.mark.parametrize("one", STAGES, ids=lambda one: one.name)
 def test_a_module_is_a_dependency_of_a_stage_if_and_only_if_the_stage_reaches_it(one: Stage) -> None:
-    reached, places = {module_path(name).relative_to(project_root()) for name in one.code()}, code_places(one)
-    assert {path for path in CODE if _covered(path, places)} == reached & set(CODE)
+    """Shared folders aside: those are a dependency whole as soon as one of their modules is reached."""
+    reached, shared = _reached(one), (*SHARED, *WHOLE.get(one.name, ()))
+    places = code_places(one)
+    assert _named(one) - _below(*shared) == reached - _below(*shared)
+    for folder in shared:
+        assert (folder in places) == bool(reached & _below(folder)), folder
+    assert reached <= _named(one)
     assert not any(_covered(Path(a), [b]) for a in places for b in places if a != b), "no place lies in another"
+
+
+def test_no_shared_folder_is_a_wing_or_lies_above_the_wings() -> None:
+    assert not _below(*SHARED) & _below("models/fusion", "models/dialogue", "models/evaluation", "models/world")
+    assert not _below(*SHARED) & _below("models/reporting", "models/planning", "tasks", "flows")
+    assert WHOLE.keys() == {STAGES[-1].name}, "only what no other stage follows may depend on more"
+
+
+@pytest.mark.parametrize(
+    ("folder", "stages"),
+    [
+        ("models/fusion", {"teach", "fuse", "evaluate_fusion", "report"}),
+        ("models/dialogue", {"prepare", "train_dialogue", "evaluate_dialogue", "report"}),
+        ("models/evaluation", {"sources", "teach", "evaluate_fusion", "benchmark", "evaluate_dialogue", "report"}),
+        ("models/world", {"prepare", "evaluate_dialogue"}),
+        ("models/reporting", {"report"}),
+        ("models/planning", set()),
+    ],
+)
+def test_which_stages_depend_on_a_wing_or_on_a_folder_above(folder: str, stages: set[str]) -> None:
+    assert {one.name for one in STAGES if _named(one) & _below(folder)} == stages
 
 
 def test_the_other_files_of_a_package_are_dependencies_of_the_stages_that_reach_it() -> None:
@@ -67,11 +113,6 @@ def test_the_other_files_of_a_package_are_dependencies_of_the_stages_that_reach_
         places = code_places(one)
         found = [_covered(path.relative_to(project_root()), places) for path in templates]
         assert found == [one.name == "report"] * len(templates)
-
-
-def _reaches(one: Stage, *folders: str) -> list[Path]:
-    places = code_places(one)
-    return [path for path in CODE if _covered(path, [*folders]) and _covered(path, places)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +131,10 @@ def _reaches(one: Stage, *folders: str) -> list[Path]:
     ],
 )
 def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: list[str]) -> None:
-    assert not _reaches(_BY_NAME[name], *never)
+    """Params and shared folders too: DVC may run such a stage, but its steps come from the cache."""
+    one = _BY_NAME[name]
+    assert not _reached(one) & _below(*never)
+    assert not _named(one) & _below(*never) - _below(*SHARED, *WHOLE.get(name, ()))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +152,8 @@ def test_editing_later_code_never_dirties_an_earlier_stage(name: str, never: lis
     ],
 )
 def test_code_of_a_stage_is_among_its_dependencies(name: str, always: str) -> None:
-    assert _reaches(_BY_NAME[name], always)
+    assert _below(always) <= _named(_BY_NAME[name])
+    assert _below(always)
 
 
 @pytest.mark.parametrize(
