@@ -9,6 +9,7 @@ from models.params.base import MAX_SEED, Place, Section
 MetaKind = Literal["order", "confidence", "cooccurrence"]
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
+TrainedKind = Literal["seq2seq"]
 Objective = Literal["mml", "emdr2", "pdist", "loop", "adist", "replug"]
 
 
@@ -54,6 +55,7 @@ class PicoT5(Section):
 class GeneratorParams(Section):
     """The response generator that is trained: an encoder–decoder (T5)."""
 
+    kind: TrainedKind = Field("seq2seq", description="`seq2seq`: an encoder–decoder (T5).")
     model: Place = Field("pico", description="`pico` (from scratch), a folder, or a hub name such as google-t5/t5-base.")
     revision: str | None = Field(None, description="Hub revision; required for hub names.")
     pico: PicoT5 = Field(default_factory=PicoT5, description="Sizes of the T5 from scratch.")

@@ -20,7 +20,7 @@ from models.planning.dialogue_footprint import (
 )
 from models.planning.footprint import ModelSize, activation_bytes, generation_calls, training_state_bytes
 
-# Logits made at a time and their gradient (`models.dialogue.generators.seq2seq.decoding`).
+# Logits made at a time and their gradient (`models.dialogue.generators.trainable`).
 _LOGITS_BYTES = 2 * 4 * (1 << 24)
 # Turns answered together in an evaluation during training.
 _ANSWERED_TOGETHER = 16

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.dialogue.generators.seq2seq.decoding import pad_ids
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.generators.trainable import pad_ids
 from models.params.dialogue import GeneratorParams, PicoT5
 
 TEXTS = ["i want a cheap hotel in the north", "name the golden house ; area centre ; phone 01223 351880"] * 3

@@ -7,8 +7,8 @@ from typing import Any
 from models.dialogue.agent.agent import DialogueAgent
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.generators.base import Responder
-from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
-from models.dialogue.generators.seq2seq.responder import Seq2SeqResponder
+from models.dialogue.generators.kinds import load_generator
+from models.dialogue.generators.trained_responder import TrainedResponder
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
 from models.dialogue.retrieval.index.file import IndexRecord
@@ -66,8 +66,8 @@ def load_agent(
     else:
         entities = _saved_index(index_folder, retriever, knowledge, device=device, verified=verified, refresh=refresh)
     if responder is None:
-        generator = Seq2SeqGenerator.load(best / "generator", device=device)
-        responder = Seq2SeqResponder(
+        generator = load_generator(best / "generator", device=device)
+        responder = TrainedResponder(
             generator, meta, device=device, num_beams=num_beams, max_new_tokens=max_new_tokens, batch_size=batch_size
         )
     return DialogueAgent(

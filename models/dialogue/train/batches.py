@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from typing_extensions import override
 
-from models.dialogue.generators.seq2seq.decoding import pad_ids
+from models.dialogue.generators.trainable import pad_ids
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.train.schedule import turns_at
 from models.dialogue.train.turns import DialogueTurns, PlannedTurn

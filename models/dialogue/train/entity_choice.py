@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex
-from models.dialogue.generators.seq2seq.prompt import PassageBuilder
+from models.dialogue.generators.trainable import TokenBuilder
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
 from models.dialogue.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.dialogue.retrieval.ranking import Hits
@@ -87,13 +87,13 @@ class Choice:
         rows: KB rows, int64[B, W]; −1 where there is none.
         scores: Scores in the index, float32[B, W]; 0 where there is no entity.
         negative: bool[B, W].
-        passages: Token ids of meta knowledge and entity, by turn.
+        passages: Meta knowledge and entity as the generator reads them, by turn.
     """
 
     rows: Rows
     scores: Floats
     negative: npt.NDArray[np.bool_]
-    passages: Sequence[Sequence[list[int]]]
+    passages: Sequence[Sequence[Any]]
 
 
 class EntityChooser:
@@ -103,7 +103,7 @@ class EntityChooser:
         self,
         kb: KnowledgeBase,
         *,
-        builder: PassageBuilder,
+        builder: TokenBuilder[Any],
         meta: MetaKnowledge,
         value_index: ValueIndex,
         num_retrieved: int,
@@ -173,7 +173,7 @@ class EntityChooser:
         passages = [[self._passage(int(row), m) for row, m in zip(rows[b], known, strict=False)] for b, known in enumerate(metas)]
         return Choice(rows, scores, negative, passages)
 
-    def _passage(self, row: int, meta: EntityMeta) -> list[int]:
+    def _passage(self, row: int, meta: EntityMeta) -> Any:
         return self._builder.entity_ids(self._kb[row], self._meta.text(meta))
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.dialogue.generators.seq2seq.decoding import Encoded
-from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.generators.trainable import AnyGenerator, EncodedTurns
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
 from models.dialogue.train.batches import DialogueBatch
@@ -65,7 +64,7 @@ class DialogueModule(nn.Module):
     def __init__(
         self,
         retriever: Retriever,
-        generator: Seq2SeqGenerator,
+        generator: AnyGenerator,
         *,
         cfg: JointParams,
         contrastive: bool,
@@ -174,7 +173,7 @@ class DialogueModule(nn.Module):
         return scores.masked_fill(torch.from_numpy(choice.rows < 0).to(q_reps.device), 0.0)
 
     def _judge(
-        self, batch: DialogueBatch, encoded: Encoded, choice: Choice, scores: Tensor, *, mode: StepMode
+        self, batch: DialogueBatch, encoded: EncodedTurns, choice: Choice, scores: Tensor, *, mode: StepMode
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return β · objective + γ · L_CTR of each turn, and sums for the report."""
         cfg, mask = self._cfg, encoded.entity_mask
@@ -196,7 +195,7 @@ class DialogueModule(nn.Module):
             losses, report["ctr"] = losses + cfg.gamma * ctr, ctr.sum()
         return losses, report
 
-    def _objective(self, batch: DialogueBatch, encoded: Encoded, scores: Tensor, single: Tensor) -> Tensor:
+    def _objective(self, batch: DialogueBatch, encoded: EncodedTurns, scores: Tensor, single: Tensor) -> Tensor:
         cfg, mask = self._cfg, encoded.entity_mask
         response = batch.response_ids, batch.response_mask
         utility = TARGETS[cfg.objective].utility if cfg.objective in TARGETS else None

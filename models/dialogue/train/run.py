@@ -10,7 +10,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from models.dialogue.data.pseudo_positive import pseudo_positive
-from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.generators.trainable import AnyGenerator
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 from models.dialogue.train.arguments import make_dialogue_arguments
@@ -123,9 +123,7 @@ class _JointTraining:
         retriever = Retriever.load(self._job.warm / "retriever", device=device)
         meta = self._meta(retriever, device=device)
         generator = make_generator(self._cfg, self._data, meta, root=self._job.root).to(device)
-        if device == "cpu":
-            # The position bias needs a gradient, which torch's CPU attention kernel lacks; its fallback is slower than `eager`.
-            generator.model.set_attn_implementation("eager")
+        generator.prepare_training(device)
         refresher = IndexRefresher(retriever, self._data.kb, cfg=self._job.index, device=device)
         module = self._module(retriever, generator, meta=meta, refresher=refresher)
         step = self._validation_step(module, meta=meta, main=main, device=device)
@@ -151,7 +149,7 @@ class _JointTraining:
         return make_meta(job.cfg, variant=job.variant, edges=edges)
 
     def _module(
-        self, retriever: Retriever, generator: Seq2SeqGenerator, *, meta: MetaKnowledge, refresher: IndexRefresher
+        self, retriever: Retriever, generator: AnyGenerator, *, meta: MetaKnowledge, refresher: IndexRefresher
     ) -> DialogueModule:
         cfg, data = self._cfg, self._data
         chooser = EntityChooser(

@@ -9,7 +9,8 @@ from pathlib import Path
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.records import KB, VALUES, Turn, TurnFile, splits_of
-from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.generators.kinds import GENERATORS
+from models.dialogue.generators.trainable import AnyGenerator
 from models.dialogue.retrieval.embedding import embed_contexts
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.entity_text import entity_text
@@ -97,7 +98,7 @@ def make_meta(cfg: DialogueParams, *, variant: Variant, edges: Edges) -> MetaKno
     return MetaKnowledge(cfg.meta_knowledge, style=style_of(variant), edges=edges)
 
 
-def make_generator(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge, *, root: Path) -> Seq2SeqGenerator:
+def make_generator(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge, *, root: Path) -> AnyGenerator:
     """Return the generator that training starts from.
 
     Raises:
@@ -109,7 +110,8 @@ def make_generator(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge,
         if meta.style == "prompt":
             yield from _wordings(meta, num_retrieved=cfg.num_retrieved)
 
-    return Seq2SeqGenerator.build(cfg.generator, texts=texts, special_tokens=meta.special_tokens(), root=root, seed=cfg.seed)
+    kind = GENERATORS[cfg.generator.kind]
+    return kind.build(cfg.generator, texts=texts, special_tokens=meta.special_tokens(), root=root, seed=cfg.seed)
 
 
 def _wordings(meta: MetaKnowledge, *, num_retrieved: int) -> Iterator[str]:

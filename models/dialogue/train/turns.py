@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from typing_extensions import override
 from models.corpus.text import normalise
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Turn
-from models.dialogue.generators.seq2seq.prompt import PassageBuilder
+from models.dialogue.generators.trainable import TokenBuilder
 from models.dialogue.retrieval.encoder import Retriever
 
 
@@ -65,7 +66,7 @@ class DialogueTurns(Dataset[PlannedTurn]):
     """
 
     def __init__(
-        self, turns: Sequence[Turn], kb: KnowledgeBase, *, retriever: Retriever, builder: PassageBuilder, condensed: bool
+        self, turns: Sequence[Turn], kb: KnowledgeBase, *, retriever: Retriever, builder: TokenBuilder[Any], condensed: bool
     ) -> None:
         """Tokenise.
 

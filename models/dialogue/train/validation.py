@@ -12,9 +12,8 @@ from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.records import Turn
 from models.dialogue.data.value_finder import ValueFinder, matchable
 from models.dialogue.generators.base import DialogueItem, RetrievedEntity
-from models.dialogue.generators.seq2seq.decoding import pad_ids
-from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
-from models.dialogue.generators.seq2seq.responder import Seq2SeqResponder
+from models.dialogue.generators.trainable import AnyGenerator, pad_ids
+from models.dialogue.generators.trained_responder import TrainedResponder
 from models.dialogue.retrieval.embedding import embed_contexts
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
@@ -160,9 +159,7 @@ class DialogueValidation:
 
     # Not `inference_mode`: what a `to(device)` inside it moves could not be trained afterwards.
     @torch.no_grad()
-    def run(
-        self, retriever: Retriever, generator: Seq2SeqGenerator, index: EntityIndex, *, temperature: float
-    ) -> ValidationResult:
+    def run(self, retriever: Retriever, generator: AnyGenerator, index: EntityIndex, *, temperature: float) -> ValidationResult:
         """Score both models; they are left in evaluation mode.
 
         Args:
@@ -176,7 +173,7 @@ class DialogueValidation:
         hits = self.retrieve(retriever, index)
         metrics = self._recall(hits)
         items = self._items(first(hits, self._k))
-        responder = Seq2SeqResponder(generator, self._meta, device=self._device, batch_size=self._batch_size)
+        responder = TrainedResponder(generator, self._meta, device=self._device, batch_size=self._batch_size)
         texts = tuple(answer.text for answer in responder.respond(items))
         references = [self.turns[place].response for place in self.answered]
         value_f1 = self._f1.score(texts, references)
@@ -220,7 +217,7 @@ class DialogueValidation:
         ]
 
     def _likelihoods(
-        self, generator: Seq2SeqGenerator, items: Sequence[DialogueItem], references: Sequence[str], *, temperature: float
+        self, generator: AnyGenerator, items: Sequence[DialogueItem], references: Sequence[str], *, temperature: float
     ) -> dict[str, float]:
         """Return NLL per token given all entities, and how retriever and generator agree on single ones."""
         nll = tokens = 0.0
@@ -260,7 +257,7 @@ class DialogueValidation:
         return right
 
     def _force(
-        self, generator: Seq2SeqGenerator, items: Sequence[DialogueItem], references: Sequence[str]
+        self, generator: AnyGenerator, items: Sequence[DialogueItem], references: Sequence[str]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return log-probabilities given all entities [B, T] and given each [B, K, T], token mask and entity mask, on the CPU."""
         builder = generator.builder

@@ -1,19 +1,18 @@
-"""Decoding over encoded passages: cross-attention keys and values are computed once; log-probabilities of given tokens."""
+"""Decoding over encoded passages: cross-attention keys and values are computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, EncoderDecoderCache, T5ForConditionalGeneration
 from transformers.cache_utils import DynamicLayer
 
+from models.dialogue.generators.trainable import Ids
+
 # Cross-attention keys and values of a decoder layer; D' is heads × head width.
 KeysValues = tuple[Tensor, Tensor]
-Ids = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Encoded:
     entity_mask: Tensor
     keys_values: tuple[KeysValues, ...]
     contexts: Sequence[Ids]
-    entities: Sequence[Sequence[Ids]]
+    entities: Sequence[Sequence[list[int]]]
 
     def together(self, keep: Tensor | None = None) -> EncoderMemory:
         """Return all passages of a turn as one row, [B, K·L]; those not kept (bool[B, K]) are not read."""
@@ -69,19 +68,6 @@ class Encoded:
             return flat if whole else flat[rows]
 
         return EncoderMemory(take(self.states), take(self.mask), tuple((take(k), take(v)) for k, v in self.keys_values))
-
-
-def pad_ids(rows: Sequence[Ids], *, pad_id: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Return ids int64[R, L] and mask bool[R, L], padded on the right to the longest row."""
-    width = max(map(len, rows), default=0)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
-    mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row, dtype=torch.int64)
-        mask[place, : len(row)] = True
-    if torch.device(device).type == "cuda":
-        ids, mask = ids.pin_memory(), mask.pin_memory()
-    return ids.to(device, non_blocking=True), mask.to(device, non_blocking=True)
 
 
 def cross_attentions(model: T5ForConditionalGeneration) -> list[Any]:
@@ -155,36 +141,3 @@ def passage_weights(model: T5ForConditionalGeneration, memory: EncoderMemory, in
         per_head = (probs * token_mask[:, None, :, None]).sum(2)
         total = total + (per_head * split_heads(model, values).float().norm(dim=-1)).sum(1)
     return total / len(caught)
-
-
-# Logits made at a time: 64 MiB in float32.
-_CHUNK = 1 << 24
-
-
-def token_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk: int = _CHUNK) -> Tensor:
-    """Return log softmax(hidden @ weightᵀ) at the labels, in float32 also under autocast.
-
-    Logits are made a chunk of rows at a time. If there is more than one chunk and gradients are wanted, the backward pass makes
-    them again: [N, V] is never materialised.
-
-    Args:
-        hidden: Last decoder states, scaled as the head wants them, [N, D].
-        weight: Of the head, [V, D].
-        labels: int64[N].
-        chunk: Maximum number of logits at a time (at least one row).
-
-    Returns:
-        float32[N].
-    """
-    rows = max(1, chunk // weight.shape[0])
-    if len(hidden) <= rows:
-        return _logprobs(hidden, weight, labels)
-    parts = []
-    for start in range(0, len(hidden), rows):
-        part = hidden[start : start + rows], weight, labels[start : start + rows]
-        parts.append(checkpoint(_logprobs, *part, use_reentrant=False) if torch.is_grad_enabled() else _logprobs(*part))
-    return torch.cat(parts)
-
-
-def _logprobs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    return -F.cross_entropy(F.linear(hidden, weight).float(), labels, reduction="none")

@@ -1,26 +1,20 @@
 """Loading of the T5 of the trained generator (from scratch, a folder or the hub), and saving of trained ones."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from transformers import AutoConfig, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
-from transformers.utils import logging as transformers_logging
 
+from models.dialogue.generators.files import read_params, seeded, without_progress_bars
 from models.dialogue.generators.seq2seq.from_scratch import add_marks, init_copy_heads
 from models.errors import SourceError, reason
-from models.files import replacing_folder
 from models.lm.weights import refuse_adapter
 from models.params.dialogue import GeneratorParams, PicoT5
 from models.tokenization.loading import load_tokenizer
 
-# Initialisers draw from torch's global generator, which threads share.
-_DRAWING = Lock()
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +35,7 @@ def pico_t5(spec: PicoT5, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> T
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
     )
-    with _seeded(seed):
+    with seeded(seed):
         model = T5ForConditionalGeneration(config)
     init_copy_heads(model, generator=torch.Generator().manual_seed(seed))
     return model
@@ -119,43 +113,8 @@ def _grow(model: T5ForConditionalGeneration, rows: int, *, seed: int) -> None:
     # Resizing ties the head to the embeddings again where the config says so, as it does for every T5: T5 v1.1 and Flan-T5, whose
     # heads are their own, would lose them.
     model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
-    with _seeded(seed), without_progress_bars():
+    with seeded(seed), without_progress_bars():
         model.resize_token_embeddings(rows)
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Keep transformers' progress bars and advice off the terminal."""
-    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with _DRAWING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-GENERATOR = "generator.json"
-
-
-def write_generator(
-    folder: Path, *, cfg: GeneratorParams, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Write the files to a temporary folder, sync them to disk, and let it replace `folder`."""
-    with replacing_folder(folder) as temporary:
-        with without_progress_bars():
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-        (temporary / GENERATOR).write_text(cfg.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_generator(folder: Path) -> tuple[GeneratorParams, T5ForConditionalGeneration, PreTrainedTokenizerBase]:
@@ -164,10 +123,5 @@ def read_generator(folder: Path) -> tuple[GeneratorParams, T5ForConditionalGener
     Raises:
         SourceError: A file is missing or broken; names the folder and the reason.
     """
-    try:
-        cfg = GeneratorParams.model_validate_json((folder / GENERATOR).read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as err:
-        raise SourceError(
-            f"{folder} must hold a trained generator with {GENERATOR}, but it cannot be read: {reason(err)} Train it again."
-        ) from err
+    cfg = read_params(folder)
     return cfg, read_t5(str(folder)), load_tokenizer(str(folder), source=str(folder))

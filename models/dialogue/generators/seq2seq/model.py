@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
+from typing_extensions import override
 
+from models.dialogue.generators.files import write_generator
 from models.dialogue.generators.seq2seq.decoding import (
     Encoded,
     EncoderMemory,
-    Ids,
     cross_keys_values,
     decode,
-    pad_ids,
     passage_weights,
-    token_logprobs,
 )
 from models.dialogue.generators.seq2seq.from_scratch import add_marks, train_t5_tokenizer
-from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5, read_generator, write_generator
+from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5, read_generator
 from models.dialogue.generators.seq2seq.prompt import PassageBuilder
+from models.dialogue.generators.trainable import Ids, TrainableGenerator, pad_ids, token_logprobs
 from models.params.dialogue import GeneratorParams
 from models.tokenization.loading import tokenizer_digest
 
@@ -31,7 +31,7 @@ from models.tokenization.loading import tokenizer_digest
 _NOT_IN_DIGEST = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "tie_word_embeddings"}
 
 
-class Seq2SeqGenerator(nn.Module):
+class Seq2SeqGenerator(TrainableGenerator[list[int], Encoded]):
     """A T5 with its tokenizer and its way of reading entities.
 
     With `fid`, each passage [context | entity] is encoded alone and the decoder attends to all of them. Positions are relative
@@ -52,11 +52,12 @@ class Seq2SeqGenerator(nn.Module):
         self.cfg = cfg
         self.model = model
         self.tokenizer = tokenizer
-        self.builder = PassageBuilder(tokenizer, cfg)
+        self.builder: PassageBuilder = PassageBuilder(tokenizer, cfg)
         if cfg.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     @classmethod
+    @override
     def build(
         cls,
         cfg: GeneratorParams,
@@ -66,18 +67,6 @@ class Seq2SeqGenerator(nn.Module):
         root: Path,
         seed: int,
     ) -> Self:
-        """Make the generator that training starts from.
-
-        Args:
-            cfg: `pico` trains its tokenizer on `texts` and starts from scratch; else a pre-trained T5 is loaded.
-            texts: Gives dialogues and entities (`pico` only).
-            special_tokens: Tokens of meta knowledge to add.
-            root: The project root.
-            seed: Of what is initialised at random.
-
-        Raises:
-            SourceError: The pre-trained model cannot be loaded.
-        """
         if cfg.model != "pico":
             model, tokenizer = load_t5(cfg.model, revision=cfg.revision, special_tokens=special_tokens, root=root, seed=seed)
         else:
@@ -87,21 +76,17 @@ class Seq2SeqGenerator(nn.Module):
         return cls(cfg, model, tokenizer)
 
     @classmethod
+    @override
     def load(cls, folder: Path, *, device: torch.device | str) -> Self:
-        """Read a folder of `save`, in evaluation mode.
-
-        Raises:
-            SourceError: A file is missing or broken.
-        """
         return cls(*read_generator(folder)).to(device).eval()
 
+    @override
     def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder (safetensors, tokenizer, JSON) with `generator.json`; it appears when complete."""
         write_generator(folder, cfg=self.cfg, model=self.model, tokenizer=self.tokenizer)
 
+    @override
     def digest(self) -> str:
-        """Return the sha256 over what decides the answers: parameters, architecture, tokenizer, weights."""
-        made = {"model", "revision", "pico", "gradient_checkpointing"}
+        made = {"kind", "model", "revision", "pico", "gradient_checkpointing"}
         head = {
             "cfg": self.cfg.model_dump(mode="json", exclude=made),
             "model": {k: v for k, v in self.model.config.to_dict().items() if k not in _NOT_IN_DIGEST},
@@ -114,19 +99,22 @@ class Seq2SeqGenerator(nn.Module):
         return digest.hexdigest()
 
     @property
+    @override
     def pad_id(self) -> int:
         """Padding, and the decoder's first input."""
         pad_id: Any = self.model.config.pad_token_id
         return int(pad_id)
 
-    def encode(self, context_ids: Sequence[Ids], entity_ids: Sequence[Sequence[Ids]], *, device: torch.device | str) -> Encoded:
-        """Encode the passages of B turns.
+    @override
+    def prepare_training(self, device: str) -> None:
+        if device == "cpu":
+            # The position bias needs a gradient, which torch's CPU attention kernel lacks; its fallback is slower than `eager`.
+            self.model.set_attn_implementation("eager")
 
-        Args:
-            context_ids: Of `builder.context_ids`.
-            entity_ids: Of `builder.entity_ids`, a list for each turn; lengths may differ, and may be 0.
-            device: Device of the model.
-        """
+    @override
+    def encode(
+        self, context_ids: Sequence[Ids], entity_ids: Sequence[Sequence[list[int]]], *, device: torch.device | str
+    ) -> Encoded:
         num_entities = [len(entities) for entities in entity_ids]
         entity_mask = _first(num_entities, width=max(1, *num_entities, 0), device=device)
         if self.cfg.fusion == "concat":
@@ -135,17 +123,10 @@ class Seq2SeqGenerator(nn.Module):
             passages = self._single_passages(context_ids, entity_ids)
         return self._encode(passages, entity_mask, context_ids, entity_ids)
 
+    @override
     def response_logprobs(
         self, encoded: Encoded, response_ids: Tensor, response_mask: Tensor, *, keep: Tensor | None = None
     ) -> Tensor:
-        """Return log p(r_j | r_<j, c, E) of eq. 1 (MK-TOD): float32[B, T], 0 behind the response.
-
-        Args:
-            encoded: Of `encode`.
-            response_ids: int64[B, T], the end token last, padded.
-            response_mask: True at response tokens, bool[B, T].
-            keep: Entities that are read, bool[B, K]; None = all. A turn that keeps none reads its context alone.
-        """
         if keep is None:
             return self._logprobs(encoded.together(), response_ids, response_mask)
         keep = keep & encoded.entity_mask
@@ -160,11 +141,9 @@ class Seq2SeqGenerator(nn.Module):
             result = result.index_copy(0, bare, alone)
         return result
 
+    @override
     def single_logprobs(self, encoded: Encoded, response_ids: Tensor, response_mask: Tensor) -> Tensor:
-        """Return log p(r_j | r_<j, c, e_i) of every entity alone: float32[B, K, T], 0 where there is no entity.
-
-        `fid` reuses the encoder's states: only the decoder runs, a row for each entity. Args as `response_logprobs`.
-        """
+        """Return log p(r_j | r_<j, c, e_i). `fid` reuses the encoder's states: only the decoder runs, a row for each entity."""
         if self.cfg.fusion == "concat":
             passages = self._single_passages(encoded.contexts, encoded.entities)
             encoded = self._encode(passages, encoded.entity_mask, encoded.contexts, encoded.entities)
@@ -179,26 +158,7 @@ class Seq2SeqGenerator(nn.Module):
         by_turn: Tensor = result.unflatten(0, (turns, width))
         return by_turn
 
-    def leave_one_out_logprobs(self, encoded: Encoded, response_ids: Tensor, response_mask: Tensor) -> Tensor:
-        """Return log p(r_j | r_<j, c, E without e_i): float32[B, K, T], 0 where there is no entity (LOOP of Atlas).
-
-        K decodes over the same encoder states, one after the other. Args as `response_logprobs`.
-        """
-        left_out = []
-        for k in range(encoded.entity_mask.shape[1]):
-            keep = encoded.entity_mask.clone()
-            keep[:, k] = False
-            logprobs = self.response_logprobs(encoded, response_ids, response_mask, keep=keep)
-            left_out.append(logprobs * encoded.entity_mask[:, k, None])
-        return torch.stack(left_out, 1)
-
-    def context_logprobs(
-        self, context_ids: Sequence[Ids], response_ids: Tensor, response_mask: Tensor, *, device: torch.device | str
-    ) -> Tensor:
-        """Return log p(r_j | r_<j, c), no entity read (d⁻ of eq. 9): float32[B, T]."""
-        encoded = self.encode(context_ids, [[] for _ in context_ids], device=device)
-        return self.response_logprobs(encoded, response_ids, response_mask)
-
+    @override
     def passage_attention(self, encoded: Encoded, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         """Return how much the decoder attends to each entity: float32[B, K], 0 where there is none (ADist of Atlas).
 
@@ -215,25 +175,17 @@ class Seq2SeqGenerator(nn.Module):
         by_passage: Tensor = weights.unflatten(1, encoded.mask.shape[1:]).sum(2)
         return by_passage * encoded.entity_mask / response_mask.sum(1, keepdim=True).clamp(min=1)
 
+    @override
     @torch.no_grad()
     def generate(
         self,
         context_ids: Sequence[Ids],
-        entity_ids: Sequence[Sequence[Ids]],
+        entity_ids: Sequence[Sequence[list[int]]],
         *,
         num_beams: int = 1,
         max_new_tokens: int | None = None,
         device: torch.device | str,
     ) -> list[str]:
-        """Answer B turns; greedy for one beam. The mode (training or evaluation) is left as it was.
-
-        Args:
-            context_ids: As `encode`.
-            entity_ids: As `encode`.
-            num_beams: Beams.
-            max_new_tokens: Longest answer; None = `max_response_tokens`.
-            device: Device of the model.
-        """
         if not context_ids:
             return []
         was_training = self.training
@@ -251,6 +203,10 @@ class Seq2SeqGenerator(nn.Module):
         finally:
             self.train(was_training)
         return [self.builder.text(ids) for ids in answers.tolist()]
+
+    @override
+    def num_prompt_tokens(self, context: Ids, entities: Sequence[list[int]]) -> int:
+        return len(context) * max(len(entities), 1) + sum(map(len, entities))
 
     def _logprobs(self, memory: EncoderMemory, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         hidden = decode(self.model, memory, self.model._shift_right(response_ids))
@@ -275,7 +231,7 @@ class Seq2SeqGenerator(nn.Module):
         passages: Sequence[Sequence[Ids]],
         entity_mask: Tensor,
         contexts: Sequence[Ids],
-        entities: Sequence[Sequence[Ids]],
+        entities: Sequence[Sequence[list[int]]],
     ) -> Encoded:
         """Run the encoder on the passages there are, and spread their states over [B, K, L, D]."""
         device = entity_mask.device

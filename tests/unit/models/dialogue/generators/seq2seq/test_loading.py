@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
+from models.dialogue.generators.files import without_progress_bars
 from models.dialogue.generators.seq2seq.from_scratch import MARKS, add_marks, train_t5_tokenizer
-from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5, without_progress_bars
+from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.errors import SourceError
 from models.params.dialogue import GeneratorParams, PicoT5

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.dialogue.data.records import Entity
-from models.dialogue.generators.seq2seq.decoding import pad_ids
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.generators.trainable import pad_ids
 from models.errors import SourceError
 from models.params.dialogue import GeneratorParams, PicoT5
 

@@ -4,7 +4,7 @@ import torch
 from models.dialogue.data.records import Entity
 from models.dialogue.generators.base import DialogueItem, RetrievedEntity
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
-from models.dialogue.generators.seq2seq.responder import Seq2SeqResponder
+from models.dialogue.generators.trained_responder import TrainedResponder
 from models.dialogue.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.params.dialogue import GeneratorParams, MetaKnowledgeParams
 
@@ -36,8 +36,8 @@ def items(count: int) -> list[DialogueItem]:
 
 def test_one_answer_for_each_item_in_order_whatever_the_batch(generator):
     told: list[int] = []
-    answers = Seq2SeqResponder(generator, META, device="cpu", batch_size=3).respond(items(8), on_progress=told.append)
-    alone = Seq2SeqResponder(generator, META, device="cpu", batch_size=1).respond(items(8))
+    answers = TrainedResponder(generator, META, device="cpu", batch_size=3).respond(items(8), on_progress=told.append)
+    alone = TrainedResponder(generator, META, device="cpu", batch_size=1).respond(items(8))
     assert told == [3, 6, 8] and len({a.text for a in answers}) > 1
     assert [a.text for a in answers] == [a.text for a in alone]
     assert [a.num_prompt_tokens for a in answers] == [a.num_prompt_tokens for a in alone]
@@ -47,7 +47,7 @@ def test_the_generator_reads_context_entities_and_meta_knowledge(generator):
     asked = []
 
     class Spy:
-        builder, cfg = generator.builder, generator.cfg
+        builder, cfg, num_prompt_tokens = generator.builder, generator.cfg, generator.num_prompt_tokens
 
         def to(self, device):
             return self
@@ -59,7 +59,7 @@ def test_the_generator_reads_context_entities_and_meta_knowledge(generator):
             asked.append((context_ids, entity_ids, options))
             return [" place 1 " for _ in context_ids]
 
-    responder = Seq2SeqResponder(Spy(), META, device="cpu", num_beams=4)  # type: ignore[arg-type]
+    responder = TrainedResponder(Spy(), META, device="cpu", num_beams=4)  # type: ignore[arg-type]
     [answer] = responder.respond([DialogueItem("z#0", "food", ("a place",), ENTITIES[:2], {"choice": ("3",)})])
     [(contexts, entities, options)] = asked
     assert contexts == [generator.builder.context_ids(("a place",), {"choice": ("3",)})]
@@ -71,10 +71,10 @@ def test_the_generator_reads_context_entities_and_meta_knowledge(generator):
 
 
 def test_nothing_to_answer(generator):
-    assert Seq2SeqResponder(generator, META, device="cpu").respond([]) == []
+    assert TrainedResponder(generator, META, device="cpu").respond([]) == []
 
 
 def test_a_response_of_the_longest_length_says_so(generator):
-    answers = Seq2SeqResponder(generator, META, device="cpu", max_new_tokens=3).respond(items(4))
+    answers = TrainedResponder(generator, META, device="cpu", max_new_tokens=3).respond(items(4))
     assert all(a.num_tokens <= 10 for a in answers)
     assert {a.finish for a in answers if a.num_tokens >= 2} <= {"length"}

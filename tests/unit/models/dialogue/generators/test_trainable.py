@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.dialogue.generators.seq2seq.decoding import token_logprobs
+from models.dialogue.generators.trainable import token_logprobs
 
 
 @pytest.mark.parametrize("chunk", [1, 60, 1 << 20])

@@ -1,4 +1,4 @@
-"""The trained encoder–decoder as a response generator (§3.6 of MK-TOD: retrieve, prepend meta knowledge, generate)."""
+"""A trained generator as a responder (§3.6 of MK-TOD: retrieve, prepend meta knowledge, generate)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,17 +6,17 @@ from typing import Literal
 import torch
 
 from models.dialogue.generators.base import Answer, DialogueItem, Progress
-from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
+from models.dialogue.generators.trainable import AnyGenerator
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 from models.lm.prompts import plan_batches
 
 
-class Seq2SeqResponder:
-    """Answers by beam search over the fused passages of a turn."""
+class TrainedResponder:
+    """Answers greedily or by beam search from all entities of a turn."""
 
     def __init__(
         self,
-        generator: Seq2SeqGenerator,
+        generator: AnyGenerator,
         meta: MetaKnowledge,
         *,
         device: torch.device | str,
@@ -44,7 +44,7 @@ class Seq2SeqResponder:
         builder = self._generator.builder
         contexts = list(builder.contexts([(item.context, item.dynamic) for item in items]))
         entities = [[builder.entity_ids(e.entity, self._meta.text(e.meta)) for e in item.entities] for item in items]
-        sizes = [len(c) * max(len(e), 1) + sum(map(len, e)) for c, e in zip(contexts, entities, strict=True)]
+        sizes = [self._generator.num_prompt_tokens(c, e) for c, e in zip(contexts, entities, strict=True)]
         answers: dict[int, Answer] = {}
         for batch in plan_batches(sizes, max_rows=self._batch_size):
             texts = self._generator.generate(
