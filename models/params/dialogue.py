@@ -9,7 +9,6 @@ from models.params.base import MAX_SEED, Place, Section
 MetaKind = Literal["order", "confidence", "cooccurrence"]
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
-TrainedKind = Literal["seq2seq"]
 Objective = Literal["mml", "emdr2", "pdist", "loop", "adist", "replug"]
 
 
@@ -32,6 +31,9 @@ class MetaKnowledgeParams(Section):
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError(f"`kinds` must be distinct, but are {list(self.kinds)}")
         return self
+
+
+TrainedKind = Literal["seq2seq"]
 
 
 class PicoT5(Section):
