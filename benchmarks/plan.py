@@ -13,7 +13,7 @@ from flows.context import StageContext
 from flows.plan.plan import estimates, on_cpu, planned_seconds
 from flows.stage_record import changes, took
 from flows.stages import STAGES, Stage
-from models.planning.fusion_estimate import StageEstimate
+from models.planning.stage_estimate import StageEstimate
 from models.reporting.results import ResultRow, Scalar
 
 # A stage that stores only its record (sources used where they lie) has nothing to compare.

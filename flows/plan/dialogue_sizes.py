@@ -18,7 +18,7 @@ from models.params.retriever import PicoEncoder
 from models.planning.dialogue_estimate import estimate_dialogue_stages
 from models.planning.dialogue_footprint import DialogueModels, DialogueSize
 from models.planning.footprint import ModelSize
-from models.planning.fusion_estimate import StageEstimate
+from models.planning.stage_estimate import StageEstimate
 from models.records import from_row
 
 ENCODER, GENERATOR, DIALOGUES = "the encoder", "the generator", "the dialogues"

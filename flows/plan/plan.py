@@ -18,7 +18,8 @@ from models.fusion.schedule import plan_steps, resolve_schedule
 from models.lm.gguf.find import names_gguf
 from models.params.runtime import Planning, Runtime
 from models.params.teach import even_voters
-from models.planning.fusion_estimate import StageEstimate, estimate_stages
+from models.planning.fusion_estimate import estimate_stages
+from models.planning.stage_estimate import StageEstimate
 
 SHOWN_CHANGES = 4
 

@@ -1,7 +1,7 @@
 """Estimates of the dialogue pipeline's disk, memory and computation per stage.
 
 Counted are real tokens without padding: a long context in a batch makes it dearer. Memory is counted for the longest texts that
-the params allow. Host memory, device memory and `StageEstimate` are those of `models.planning.fusion_estimate`.
+the params allow. Host memory, device memory and `StageEstimate` are those of `models.planning.stage_estimate`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from models.planning.footprint import (
     training_state_bytes,
     weights_bytes,
 )
-from models.planning.fusion_estimate import LIGHT_PROCESS_BYTES, PROCESS_BYTES, StageEstimate
+from models.planning.stage_estimate import LIGHT_PROCESS_BYTES, PROCESS_BYTES, StageEstimate
 
 WARM_START, JOINT, EVALUATE, PREPARE = (
     "train_dialogue: warm start",

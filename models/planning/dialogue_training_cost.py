@@ -74,7 +74,7 @@ class JointCost:
 
         The likelihood given all W entities is always trained. A joint step adds W decodes of single entities over the same
         encoder states (with `concat`: over passages of their own); trained for `mml` and the contrastive loss, else only read.
-        The contrastive loss adds a pass without entities, `loop` W decodes that leave one entity out, `adist` one more decode.
+        The contrastive loss adds a pass without entities, a target by leaving one out W decodes, one by attention one more.
         What is trained costs three forward passes, with checkpointing four.
         """
         generator, reading = self.models.generator, self._reading(negative=True)
@@ -133,13 +133,16 @@ class JointCost:
         return again + single_flops(generator, reading)
 
     def _further_reads(self, reading: Reading) -> float:
-        """Return what `loop` and `adist` read on top."""
-        if self.cfg.joint.objective not in ("loop", "adist"):
+        """Return what a target reads on top of the likelihoods: W − 1 entities W times, or the decoder's attention."""
+        from models.dialogue.train.objectives import TARGETS
+
+        target = TARGETS.get(self.cfg.joint.objective)
+        if target is None or target.utility == "likelihood":
             return 0.0
-        tokens, loop = reading.response_tokens, self.cfg.joint.objective == "loop"
-        decodes = self._width if loop else 1
-        memory = reading.memory * ((self._width - 1) / self._width if loop else 1)
-        return write_flops(self.models.generator, responses=decodes, tokens=tokens, memory=memory)
+        one_out = target.utility == "leave_one_out"
+        decodes = self._width if one_out else 1
+        memory = reading.memory * ((self._width - 1) / self._width if one_out else 1)
+        return write_flops(self.models.generator, responses=decodes, tokens=reading.response_tokens, memory=memory)
 
     def _entity_flops(self, texts: float) -> float:
         return embed_flops(self.models.encoder, texts=texts, tokens=self.size.entry_tokens(self.retriever))

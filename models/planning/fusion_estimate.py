@@ -1,28 +1,21 @@
-"""Estimates of the fusion pipeline's disk, memory and computation per stage.
-
-Host memory is the main memory of the machine, device memory that of one accelerator; on a CPU both come from the same memory.
-Peaks are per machine (host) and per process (device). The formulas stand in `models.planning.footprint`.
-"""
+"""Estimates of the fusion pipeline's stages: disk, memory, computation. The formulas stand in `models.planning.footprint`."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from models.fusion.schedule import Schedule, has_truth, has_winners, resolve_schedule
+from models.fusion.schedule import resolve_schedule
 from models.params.evaluation import EvaluationParams
-from models.params.fusion import Budget, FusionParams
+from models.params.fusion import FusionParams
 from models.params.teach import ScorerSpec, TeachParams
 from models.planning.footprint import (
+    SCATTERED,
     CorpusSize,
-    JudgingCost,
     ModelSize,
-    Recipe,
     activation_bytes,
     forward_flops,
-    gathered_bytes,
     generation_calls,
     judging_cost,
     kv_cache_bytes,
-    lora_parameters,
     loss_chunk_bytes,
     signal_bytes_per_token,
     store_bytes,
@@ -31,57 +24,17 @@ from models.planning.footprint import (
     unpacking_bytes,
     weights_bytes,
 )
+from models.planning.fusion_training_cost import estimate_fuse
+from models.planning.stage_estimate import LIGHT_PROCESS_BYTES, PROCESS_BYTES, StageEstimate
 
 # To find, check and record one source, or the model it was trained into (measured: 1 to 1.5 s).
 _OPENING_SECONDS = 1.0
 _UNPACKING_SECONDS = 2e-7  # a parameter of a GGUF file, on one core (measured: SmolLM2, Gemma-3-270M)
-PROCESS_BYTES = 690_000_000
-"""Resident memory of a stage before it computes: Python, torch, transformers, Prefect, MLflow (measured: 685 to 700 MB)."""
-LIGHT_PROCESS_BYTES = 300_000_000
-"""The same without torch, as `prepare` runs."""
-START_SECONDS = 3.0
-"""Start-up time of a stage: libraries, models, records (measured: 2 to 4 s)."""
 _ROW_BYTES = 150
 """JSON around a prompt, a response or a score: names, ids, quotes."""
 _SCORED_BYTES = 280
 """JSON of one system's scores of one held-out example, besides its answer (measured: 260 to 300)."""
 _SCORING_CHUNK = 1024
-# On a CPU the C library gives out tensors: what lies between them is lost until the step ends (measured next to an allocation
-# page by page, which took a third longer: 1.2 to 1.4 GPT-NeoX, 1.4 to 1.5 Llama, 1.3 to 2.1 MPT).
-_SCATTERED = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class StageEstimate:
-    """Resources of one stage.
-
-    Attributes:
-        stage: Its name.
-        disk_bytes: Written and kept, resume state included.
-        host_bytes: Peak of main memory.
-        device_bytes: Peak of one process on its device.
-        flops: Floating-point operations over all processes.
-        resume_bytes: Part of `disk_bytes` that is resume state, deleted when the result is safe.
-        layer_calls: Passes through one layer that wait for each other (steps × layers): with small models and while generating,
-            starting them takes longer than what they compute.
-        fixed_seconds: Time independent of the machine's speed, besides `START_SECONDS`.
-        judging: What it asks of judges behind endpoints, where each answer is graded at the first reply.
-    """
-
-    stage: str
-    disk_bytes: int
-    host_bytes: int
-    device_bytes: int
-    flops: float
-    layer_calls: float = 0.0
-    resume_bytes: int = 0
-    fixed_seconds: float = 0.0
-    judging: JudgingCost | None = None
-
-    def seconds(self, flops_per_second: float, *, seconds_per_layer: float = 0.0, processes: int = 1) -> float:
-        """Return the seconds at a sustained rate per process (40 % of the peak is good for training)."""
-        computed = self.flops / flops_per_second + self.layer_calls * seconds_per_layer
-        return START_SECONDS + self.fixed_seconds + computed / processes
 
 
 def estimate_stages(
@@ -127,7 +80,7 @@ def estimate_stages(
             pretrain_tokens=pretrain_tokens,
         ),
         _teach(list(sources.values()), reward_models, corpus, cfg=teach, on_cpu=on_cpu),
-        _fuse(
+        estimate_fuse(
             [sources[name] for name in fusion.targets], corpus,
             cfg=fusion, teach=teach, schedules=schedules, processes=processes, fsdp=fsdp, on_cpu=on_cpu,
         ),
@@ -213,110 +166,7 @@ def _inference_bytes(model: ModelSize, corpus: CorpusSize, *, generated: tuple[i
     generating = read + kv_cache_bytes(model, tokens=answers * (prompt + limit))
     states = activation_bytes(one_layer, tokens=scored, dtype=model.dtype, checkpointing=False, length=longest)
     scoring = states + loss_chunk_bytes(model, chunk=_SCORING_CHUNK) // 2
-    return weights_bytes(model) + int(max(generating, scoring) * (_SCATTERED if on_cpu else 1))
-
-
-def _fuse(
-    targets: Sequence[ModelSize],
-    corpus: CorpusSize,
-    *,
-    cfg: FusionParams,
-    teach: TeachParams,
-    schedules: Sequence[Schedule],
-    processes: int,
-    fsdp: bool,
-    on_cpu: bool,
-) -> StageEstimate:
-    answer = corpus.answer_tokens(teach.responses.max_new_tokens)
-    disk, flops = 0, 0.0
-    for target in targets:
-        # The two aligned stores.
-        for num, tokens in ((corpus.num_truths, corpus.response_tokens), (corpus.num_train, answer)):
-            disk += store_bytes(target.vocab_size, top_k=teach.signals.top_k, num_samples=num, num_tokens=num * tokens)
-        for schedule in schedules:
-            disk += len(schedule) * weights_bytes(target, "float32")
-            texts_of = trained_texts(schedule, corpus, budget=cfg.budget)
-            for tokens, num_texts in zip((corpus.response_tokens, answer), texts_of, strict=True):
-                length = corpus.prompt_tokens + tokens
-                trained = num_texts * length
-                flops += training_flops(target, tokens=trained, context=length, checkpointing=cfg.gradient_checkpointing)
-    largest = max(targets, key=lambda m: m.num_parameters)
-    # Weights and both moments in float32, of the run in progress only.
-    resume = cfg.checkpoints.keep * 12 * _trained_parameters(largest, cfg)
-    host = processes * (PROCESS_BYTES + weights_bytes(largest, "float32" if cfg.lora is None else cfg.lora.base_dtype))
-    longest = corpus.longest_tokens(cfg.max_length)
-    texts = 2 if any(has_truth(s, i) and has_winners(s, i) for s in schedules for i in range(len(s))) else 1
-    device = max(
-        fuse_device_bytes(m, cfg, processes=processes, fsdp=fsdp, length=longest, texts=texts, on_cpu=on_cpu) for m in targets
-    )
-    steps = [
-        sum(-(-_pool(s, i, corpus, budget=cfg.budget) // cfg.batch_size) * phase.epochs for i, phase in enumerate(s))
-        for s in schedules
-    ]
-    micro = -(-cfg.batch_size // (cfg.micro_batch_size * processes))
-    calls = sum(3 * micro * m.num_layers * each for m in targets for each in steps)
-    return StageEstimate("fuse", disk + resume, host, device, flops, calls * processes, resume)
-
-
-def trained_texts(schedule: Schedule, corpus: CorpusSize, *, budget: Budget) -> tuple[float, float]:
-    """Return over how many ground truths and winning responses a schedule goes, repetitions counted; every prompt has a winner.
-
-    `profuser` with 2 epochs: (N, 2·N) for N prompts with a ground truth, as its second phase trains on both.
-    """
-    truths = winners = 0.0
-    for index, phase in enumerate(schedule):
-        texts = _pool(schedule, index, corpus, budget=budget) * phase.epochs
-        both = has_truth(schedule, index) and has_winners(schedule, index)
-        if has_truth(schedule, index):
-            truths += corpus.num_truths * phase.epochs if both else texts
-        if has_winners(schedule, index):
-            winners += texts
-    return truths, winners
-
-
-def _pool(schedule: Schedule, index: int, corpus: CorpusSize, *, budget: Budget) -> int:
-    """Return the prompts of a phase's epoch (see `fusion.budget`)."""
-    return corpus.num_truths if budget == "ground_truth" and has_truth(schedule, index) else corpus.num_train
-
-
-def _trained_parameters(model: ModelSize, cfg: FusionParams) -> int:
-    return model.num_parameters if cfg.lora is None else lora_parameters(model, rank=cfg.lora.rank)
-
-
-def fuse_device_bytes(
-    target: ModelSize,
-    cfg: FusionParams,
-    *,
-    processes: int = 1,
-    fsdp: bool = False,
-    length: int | None = None,
-    texts: int = 1,
-    on_cpu: bool = False,
-) -> int:
-    """Return the peak of one training process: training state, activations of a micro-batch, a loss chunk.
-
-    Under FSDP the state is divided by the processes, without a bfloat16 copy; what is gathered comes on top (`gathered_bytes`).
-
-    Args:
-        target: The model.
-        cfg: Batches, dtype, adapters.
-        processes: How many share the state under FSDP.
-        fsdp: Whether they do.
-        length: Tokens of the longest row; None = `cfg.max_length`.
-        texts: Rows of a prompt in one step: 2 where a phase trains on both modes.
-        on_cpu: Trained on the processor, whose memory is given out in pieces.
-    """
-    autocast = cfg.dtype == "bfloat16"
-    recipe: Recipe = "bfloat16_autocast" if autocast and not fsdp else "float32"
-    state = training_state_bytes(_trained_parameters(target, cfg), recipe=recipe)
-    if cfg.lora is not None:
-        state += weights_bytes(target, cfg.lora.base_dtype)
-    if fsdp:
-        state = state // processes + gathered_bytes(target, dtype=cfg.dtype, trained=cfg.lora is None)
-    row = cfg.max_length if length is None else length
-    tokens, checkpointing = cfg.micro_batch_size * texts * row, cfg.gradient_checkpointing
-    kept = activation_bytes(target, tokens=tokens, dtype=cfg.dtype, checkpointing=checkpointing, length=row)
-    return state + int(kept * (_SCATTERED if on_cpu else 1)) + loss_chunk_bytes(target, chunk=cfg.loss_chunk)
+    return weights_bytes(model) + int(max(generating, scoring) * (SCATTERED if on_cpu else 1))
 
 
 def _evaluate(

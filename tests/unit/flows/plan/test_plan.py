@@ -6,7 +6,7 @@ from flows.plan import plan
 from flows.plan.plan import judged, planned_seconds
 from models.params.runtime import Planning, Runtime
 from models.planning.footprint import JudgingCost
-from models.planning.fusion_estimate import START_SECONDS, StageEstimate
+from models.planning.stage_estimate import START_SECONDS, StageEstimate
 
 
 def test_stages_of_sources_are_divided_by_the_devices_they_spread_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from models.dialogue.train.objectives import TARGETS
 from models.dialogue.train.schedule import DialogueSchedule, StepMode
 from models.params.dialogue import VARIANTS, DialogueParams
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams, UnseenParams
@@ -9,7 +10,7 @@ from models.planning.dialogue_estimate import estimate_dialogue_stages, index_by
 from models.planning.dialogue_footprint import DialogueModels, DialogueSize, Reading, embed_flops, fused_flops, single_flops
 from models.planning.dialogue_training_cost import JointCost, num_evaluations, num_refreshes
 from models.planning.footprint import ModelSize
-from models.planning.fusion_estimate import PROCESS_BYTES, StageEstimate
+from models.planning.stage_estimate import PROCESS_BYTES, StageEstimate
 
 BERT = ModelSize(110_000_000, 30_000, 768, 12)
 T5 = ModelSize(223_000_000, 32_000, 768, 12)
@@ -98,6 +99,13 @@ def test_objectives_cost_what_they_read() -> None:
     assert by_name["pdist"] < by_name["adist"] < by_name["loop"]
     assert cost(dialogue(stop_generator=True)).turn_flops(JOINT) == by_name["pdist"]
     assert cost(dialogue(beta=0.0)).turn_flops(JOINT) == pytest.approx(3 * fused)
+
+
+def test_a_further_objective_costs_what_its_row_in_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = {name: cost(dialogue(objective=name)).turn_flops(JOINT) for name in ("pdist", "adist", "loop")}
+    for utility, name in (("likelihood", "pdist"), ("attention", "adist"), ("leave_one_out", "loop")):
+        monkeypatch.setitem(TARGETS, "replug", TARGETS["replug"]._replace(utility=utility))  # type: ignore[arg-type]
+        assert cost(dialogue(objective="replug")).turn_flops(JOINT) == by_name[name], utility
 
 
 def test_the_contrastive_variant_adds_a_pass_without_entities() -> None:
@@ -202,7 +210,7 @@ def test_a_bigger_knowledge_base_needs_more_of_everything() -> None:
         assert big.flops > small.flops or name.startswith("prepare"), name
 
 
-def test_disk_of_the_evaluation_follows_rows_and_what_is_told_in_them() -> None:
+def test_disk_of_the_evaluation_follows_rows_and_what_they_hold() -> None:
     none, prompt = (stages(variants=(v,))["evaluate_dialogue"].disk_bytes for v in ("none", "prompt"))
     assert prompt - none == 700 * 7 * 64
     hits = DialogueEvaluationParams(recall_at=(17,))

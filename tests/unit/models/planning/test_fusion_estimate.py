@@ -8,14 +8,9 @@ from models.params.evaluation import EvaluationParams
 from models.params.fusion import FusionParams, LoraParams, Phase
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
 from models.planning.footprint import CorpusSize, JudgingCost, ModelSize, activation_bytes, generation_calls, loss_chunk_bytes
-from models.planning.fusion_estimate import (
-    PROCESS_BYTES,
-    START_SECONDS,
-    StageEstimate,
-    estimate_stages,
-    fuse_device_bytes,
-    trained_texts,
-)
+from models.planning.fusion_estimate import estimate_stages
+from models.planning.fusion_training_cost import fuse_device_bytes, trained_texts
+from models.planning.stage_estimate import PROCESS_BYTES, START_SECONDS, StageEstimate
 
 VICUNA = ModelSize(7_000_000_000, 32_000, 4096, 32, "bfloat16")
 MPT = ModelSize(7_000_000_000, 50_432, 4096, 32, "bfloat16")
