@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import matplotlib.style
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -114,10 +115,11 @@ def svg_text(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def themed_svg(figure: Figure, *, name: str, description: str) -> str:
+def themed_svg(figure: Figure, *, name: str, description: str) -> Markup:
     """Return an `<svg>` element for an HTML page: ids prefixed by `name`, colours of text and lines as CSS variables.
 
-    The page defines `--ink`, `--muted`, `--lines` and `--page`; `description` is what a screen reader says.
+    The page defines `--ink`, `--muted`, `--lines` and `--page`; `description` is what a screen reader says. Pages take it as it
+    is: matplotlib escapes the texts in it.
     """
     body = svg_text(figure)
     body = body[body.index("<svg") :]
@@ -129,7 +131,7 @@ def themed_svg(figure: Figure, *, name: str, description: str) -> str:
     body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 role="img" aria-label="{_attribute(description)}"', body, count=1)
-    return body.replace("'DejaVu Sans'", "inherit").strip()
+    return Markup(body.replace("'DejaVu Sans'", "inherit").strip())
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -1,10 +1,11 @@
 """Tables of measured figures between markers in documents, written and checked; HTML pages written atomically."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, Protocol
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -166,16 +167,46 @@ def _figures(row: ResultRow) -> tuple[Cell, Cell]:
 _PACKAGE = "models.reporting"
 
 
-def new_environment() -> Environment:
-    """Return a strict environment over the templates of this package, for filters and globals of one page."""
+class PageData(Protocol):
+    """What every result page shows.
+
+    Attributes:
+        table: Scores of all systems.
+        confidence: Level of the intervals, 0 to 1.
+    """
+
+    @property
+    def table(self) -> Sequence[Any]: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+def render_page(
+    template: str, data: PageData, *, functions: Mapping[str, Callable[..., object]], parts: Callable[[], Mapping[str, object]]
+) -> str:
+    """Render a template of this package, strictly and escaped: it gets `data`, `level` (of the intervals), and the parts.
+
+    Args:
+        template: File name.
+        data: The figures.
+        functions: What the template uses, as a filter or as a function.
+        parts: Computes what is shown besides the figures.
+
+    Raises:
+        DataError: The results table is empty.
+    """
+    if not data.table:
+        raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
     loader = FunctionLoader(_read)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["short_commit"] = short_commit
-    return environment
+    environment.filters |= {"short_commit": short_commit, **functions}
+    environment.globals |= functions
+    level = f"{100 * data.confidence:g} %"
+    return environment.get_template(template).render(data=data, level=level, **parts()) + "\n"
 
 
 def write_page(path: Path, html: str) -> Path:
-    """Write a page; returns the path."""
+    """Write a page; the file appears whole or not at all. Returns the path."""
     write_atomic(path, html)
     return path
 

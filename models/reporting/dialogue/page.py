@@ -7,7 +7,6 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from models.errors import DataError, Problem
 from models.evaluation.dialogue.metrics import ENTITY_F1
 from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueComparison, DialogueTableRow
 from models.reporting.canvas import themed_svg
@@ -29,7 +28,7 @@ from models.reporting.dialogue.plots import (
     plot_recall_at_k,
     plot_retriever_curves,
 )
-from models.reporting.documents import new_environment, write_page
+from models.reporting.documents import render_page, write_page
 from models.reporting.grids import Grid
 from models.reporting.paper_tables import paper_rows
 
@@ -78,17 +77,12 @@ def render_dialogue_report(data: DialogueReportData) -> str:
     Raises:
         DataError: The results table is empty.
     """
-    if not data.table:
-        raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
-    environment = new_environment()
-    environment.filters |= {"metric_name": metric_name}
-    environment.globals |= {"format_value": format_value, "format_range": format_range, "is_percent": is_percent}
-    level = f"{100 * data.confidence:g} %"
-    return environment.get_template(_PAGE).render(data=data, parts=dialogue_parts(data), level=level) + "\n"
+    functions = {f.__name__: f for f in (metric_name, format_value, format_range, is_percent)}
+    return render_page(_PAGE, data, functions=functions, parts=lambda: {"parts": dialogue_parts(data)})
 
 
 def write_dialogue_report(data: DialogueReportData, path: Path) -> Path:
-    """Render the page into `path`; the file appears whole or not at all. Returns the path."""
+    """Render the page into `path`; returns it."""
     return write_page(path, render_dialogue_report(data))
 
 
@@ -156,5 +150,4 @@ def _claims(comparisons: Sequence[DialogueComparison]) -> tuple[Claim, ...]:
 
 
 def _svg(figure: Figure, name: str) -> Markup:
-    # Our own SVG; the texts in it are escaped by matplotlib.
-    return Markup(themed_svg(figure, name=f"dialogue-{name}", description=name.replace("_", " ")))
+    return themed_svg(figure, name=f"dialogue-{name}", description=name.replace("_", " "))

@@ -7,12 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from models.errors import DataError, Problem
 from models.evaluation.fusion.claims import MAIN_METHOD
 from models.evaluation.fusion.comparison import headline_metric
 from models.evaluation.fusion.scores import ACCURACY, ALL_FAMILIES, REWARD_PREFIX, ComparisonRow, System, TableRow
 from models.reporting.canvas import themed_svg
-from models.reporting.documents import new_environment, write_page
+from models.reporting.documents import render_page, write_page
 from models.reporting.formatting import difference_unit, format_interval, format_metric, metric_name, metric_title
 from models.reporting.fusion.benchmarks import benchmark_detail_grid, benchmark_difference_grid, benchmark_grid
 from models.reporting.fusion.data import ReportData
@@ -116,9 +115,7 @@ def _main(systems: Sequence[System], target: str) -> System:
 def _section(index: int, metric: str, table: Sequence[TableRow], comparisons: Sequence[ComparisonRow]) -> MetricSection:
     overall = [row for row in comparisons if row.family == ALL_FAMILIES]
     title = metric_title(metric)
-    plot = Markup(
-        themed_svg(plot_comparison(table, metric=metric), name=f"metric{index}", description=f"{title}: all systems by family")
-    )
+    plot = themed_svg(plot_comparison(table, metric=metric), name=f"metric{index}", description=f"{title}: all systems by family")
     return MetricSection(
         anchor=f"metric-{index}",
         title=title[0].upper() + title[1:],
@@ -140,27 +137,25 @@ def render_report(data: ReportData) -> str:
     Raises:
         DataError: The results table is empty.
     """
-    if not data.table:
-        raise DataError("There is nothing to report", [Problem("`table`", "must hold at least one row")])
-    environment = new_environment()
-    environment.filters |= {"metric_name": metric_name, "difference_unit": difference_unit}
-    environment.globals |= {"format_metric": format_metric, "format_interval": format_interval}
-    page = environment.get_template(_TEMPLATE).render(
-        data=data,
-        headlines=headlines(data.table, data.comparisons),
-        metrics=metric_sections(data.table, data.comparisons),
-        level=f"{100 * data.confidence:g} %",
-        exposures=exposure_grid(data.trainings) if data.trainings else None,
-        token_weights=token_weight_grid(data.trainings),
-        benchmarks=_benchmark_part(data),
-        **_teach_parts(data),
-    )
-    return page + "\n"
+    functions = {f.__name__: f for f in (metric_name, difference_unit, format_metric, format_interval)}
+    return render_page(_TEMPLATE, data, functions=functions, parts=lambda: _parts(data))
 
 
 def write_report(data: ReportData, path: Path) -> Path:
-    """Render the page into `path`; the file appears whole or not at all. Returns the path."""
+    """Render the page into `path`; returns it."""
     return write_page(path, render_report(data))
+
+
+def _parts(data: ReportData) -> dict[str, object]:
+    """Return what the template shows besides the data."""
+    return {
+        "headlines": headlines(data.table, data.comparisons),
+        "metrics": metric_sections(data.table, data.comparisons),
+        "exposures": exposure_grid(data.trainings) if data.trainings else None,
+        "token_weights": token_weight_grid(data.trainings),
+        "benchmarks": _benchmark_part(data),
+        **_teach_parts(data),
+    }
 
 
 def _benchmark_part(data: ReportData) -> dict[str, Grid | None] | None:
@@ -188,8 +183,4 @@ def _teach_parts(data: ReportData) -> dict[str, Any]:
     if data.coverage:
         plot = themed_svg(plot_coverage(data.coverage), name="coverage", description="share of target positions with a teacher")
         parts["coverage"] = {"plot": plot, "grid": coverage_grid(data.coverage)}
-    for part in parts.values():
-        if part:
-            # Our own SVG; the texts in it are escaped by matplotlib.
-            part["plot"] = Markup(part["plot"])
     return parts | notes | {"scorers": scorers}
