@@ -27,11 +27,10 @@ def make_parts(
 
     from models.dialogue.retrieval.encoder import Retriever
     from models.dialogue.train.batches import DialogueCollator
-    from models.dialogue.train.entity_choice import EntityChooser
     from models.dialogue.train.index_refresh import IndexRefresher
     from models.dialogue.train.module import DialogueModule
     from models.dialogue.train.schedule import DialogueSchedule
-    from models.dialogue.train.setup import DialogueData, make_generator, make_meta
+    from models.dialogue.train.setup import DialogueData, make_chooser, make_generator, make_meta
     from models.dialogue.train.turns import DialogueTurns, TokenRows
     from models.params.index import IndexParams
 
@@ -42,15 +41,7 @@ def make_parts(
     generator = make_generator(cfg, data, meta, root=folders.data)
     refresher = IndexRefresher(retriever, data.kb, cfg=IndexParams(), device="cpu")
     refresher.refresh()
-    chooser = EntityChooser(
-        data.kb,
-        builder=generator.builder,
-        meta=meta,
-        value_index=data.value_index,
-        num_retrieved=cfg.num_retrieved,
-        negative=cfg.joint.negative_entity,
-        seed=cfg.seed,
-    )
+    chooser = make_chooser(cfg, data, meta, builder=generator.builder)
     schedule = DialogueSchedule(cfg.joint)
     module = DialogueModule(
         retriever,

@@ -15,13 +15,12 @@ from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 from models.dialogue.train.arguments import make_dialogue_arguments
 from models.dialogue.train.batches import DialogueCollator
-from models.dialogue.train.entity_choice import EntityChooser
 from models.dialogue.train.index_refresh import IndexRefresher
 from models.dialogue.train.module import DialogueModule
 from models.dialogue.train.record import META, DialogueJob, DialogueRecord
 from models.dialogue.train.schedule import DialogueSchedule
 from models.dialogue.train.selection import KINDS, Selection, ValidationStep, chosen_in
-from models.dialogue.train.setup import DialogueData, make_generator, make_meta, measured_edges
+from models.dialogue.train.setup import DialogueData, make_chooser, make_generator, make_meta, measured_edges
 from models.dialogue.train.trainer import DialogueTrainer, StepEvents
 from models.dialogue.train.turns import DialogueTurns, TokenRows, in_chunks
 from models.dialogue.train.validation import DialogueValidation
@@ -152,15 +151,7 @@ class _JointTraining:
         self, retriever: Retriever, generator: AnyGenerator, *, meta: MetaKnowledge, refresher: IndexRefresher
     ) -> DialogueModule:
         cfg, data = self._cfg, self._data
-        chooser = EntityChooser(
-            data.kb,
-            builder=generator.builder,
-            meta=meta,
-            value_index=data.value_index,
-            num_retrieved=cfg.num_retrieved,
-            negative=cfg.joint.negative_entity,
-            seed=cfg.seed,
-        )
+        chooser = make_chooser(cfg, data, meta, builder=generator.builder)
         texts = (retriever.entity_text(entity) for entity in data.kb.entities)
         return DialogueModule(
             retriever,

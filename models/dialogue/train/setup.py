@@ -5,16 +5,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.records import KB, VALUES, Turn, TurnFile, splits_of
 from models.dialogue.generators.kinds import GENERATORS
-from models.dialogue.generators.trainable import AnyGenerator
+from models.dialogue.generators.trainable import AnyGenerator, TokenBuilder
 from models.dialogue.retrieval.embedding import embed_contexts
 from models.dialogue.retrieval.encoder import Retriever
 from models.dialogue.retrieval.entity_text import entity_text
 from models.dialogue.retrieval.meta_knowledge import Edges, EntityMeta, MetaKnowledge, calibrate_edges, style_of
+from models.dialogue.train.entity_choice import EntityChooser
 from models.dialogue.train.index_refresh import IndexRefresher
 from models.errors import ArtifactError, DataError, Problem
 from models.params.dialogue import DialogueParams, Variant
@@ -112,6 +114,19 @@ def make_generator(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge,
 
     kind = GENERATORS[cfg.generator.kind]
     return kind.build(cfg.generator, texts=texts, special_tokens=meta.special_tokens(), root=root, seed=cfg.seed)
+
+
+def make_chooser(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge, *, builder: TokenBuilder[Any]) -> EntityChooser:
+    """Return what chooses the entities of a turn and writes them for the generator."""
+    return EntityChooser(
+        data.kb,
+        builder=builder,
+        meta=meta,
+        value_index=data.value_index,
+        num_retrieved=cfg.num_retrieved,
+        negative=cfg.joint.negative_entity,
+        seed=cfg.seed,
+    )
 
 
 def _wordings(meta: MetaKnowledge, *, num_retrieved: int) -> Iterator[str]:
