@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.settings import PREFECT_RESULTS_LOCAL_STORAGE_PATH, temporary_settings
+from support.endpoint import Reply, ok, served
 
 from flows.context import StageContext
 from flows.evaluate_dialogue import evaluate_dialogue
@@ -54,7 +54,7 @@ class Clerk:
     guard: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
 
-    def reply(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, bytes]:
+    def reply(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         with self.guard:
             self.asked.append((path, body, headers))
             well = self.answers_left is None or self.answers_left > 0
@@ -64,12 +64,12 @@ class Clerk:
         if not well:
             return self._fail()
         choice = {"message": {"role": "assistant", "content": self.references[context_of(body)]}, "finish_reason": "stop"}
-        return 200, json.dumps({"choices": [choice], "usage": {"prompt_tokens": 50, "completion_tokens": 7}}).encode()
+        return ok({"choices": [choice], "usage": {"prompt_tokens": 50, "completion_tokens": 7}})
 
-    def _fail(self) -> tuple[int, bytes]:
+    def _fail(self) -> Reply:
         if self.fault == "time-out":
             self.closing.wait(HANG_S)
-        return (500, b"the clerk is down") if self.fault == "500" else (200, b'{"choices": [{"mess')
+        return (500, {}, b"the clerk is down") if self.fault == "500" else (200, {}, b'{"choices": [{"mess')
 
     def fails_with(self, fault: str, *, after: int) -> None:
         self.fault, self.answers_left = fault, after
@@ -111,30 +111,9 @@ def clerk(project: Path) -> Iterator[Clerk]:
     turns = list(read_turns(project / "artifacts/smoke/prepare/dialogues/test.jsonl"))
     state = Clerk({turn.context: turn.response for turn in turns})
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, content = state.reply(self.path, body, dict(self.headers))
-            try:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-            except OSError:  # the client has given up
-                pass
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    yield state
-    state.closing.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(state.reply) as state.url:
+        yield state
+        state.closing.set()
 
 
 def evaluate(clerk: Clerk, name: str, *words: str) -> None:

@@ -1,8 +1,9 @@
-"""A loopback HTTP server with a scripted brain."""
+"""A loopback HTTP server with scripted answers."""
 
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,22 +30,21 @@ def chat_reply(text: object, finish: str = "stop", tokens: int = 3) -> Reply:
     return ok({"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": {"completion_tokens": tokens}})
 
 
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    state = Endpoint(answer=lambda path, body: chat_reply("hello"))
+@contextmanager
+def served(reply: Callable[[str, dict[str, Any], dict[str, str]], Reply]) -> Iterator[str]:
+    """Answer POST requests with `reply(path, body, headers)` on a loopback address of its own, which is yielded."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            state.seen.append((self.path, body, dict(self.headers)))
-            status, headers, data = state.answer(self.path, body)
+            status, headers, data = reply(self.path, body, dict(self.headers))
             try:
                 self.send_response(status)
                 for key, value in {"Content-Length": str(len(data)), **headers}.items():
                     self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(data)
-            except BrokenPipeError:  # the client timed out and left
+            except OSError:  # the client timed out and left
                 pass
 
         def log_message(self, *_args: object) -> None:
@@ -53,11 +53,24 @@ def endpoint() -> Iterator[Endpoint]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    state = Endpoint(answer=lambda path, body: chat_reply("hello"))
+
+    def reply(path: str, body: dict[str, Any], headers: dict[str, str]) -> Reply:
+        state.seen.append((path, body, headers))
+        return state.answer(path, body)
+
+    with served(reply) as state.url:
+        yield state
 
 
 @pytest.fixture
