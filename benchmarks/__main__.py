@@ -48,8 +48,8 @@ def _measure(name: str, *, peer: Path | None) -> list[ResultRow]:
     """Measure in a fresh process; its messages go to the terminal."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
-        told = ["--peer", str(peer)] if peer else []
-        subprocess.run([sys.executable, "-m", "benchmarks", name, "--rows", str(rows), *told], check=True, cwd=ROOT)
+        words = ["--peer", str(peer)] if peer else []
+        subprocess.run([sys.executable, "-m", "benchmarks", name, "--rows", str(rows), *words], check=True, cwd=ROOT)
         return [ResultRow.from_json(row) for row in json.loads(rows.read_text(encoding="utf-8"))]
 
 

@@ -19,7 +19,7 @@ from models.reporting.results import ResultRow, Scalar
 FACTOR = 10
 _STEPS, _BATCH = 4, 16
 _PROMPTS, _DIALOGUES, _ENTITIES = 240, 60, 30
-# Growth below this is not told from what the allocator and the order of imports do from run to run.
+# Growth below this cannot be distinguished from what the allocator and the order of imports do from run to run.
 LIMIT = 1.10
 
 

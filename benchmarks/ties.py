@@ -71,7 +71,7 @@ class Setting:
 
     @classmethod
     def read(cls, ctx: StageContext, renew: RenewParams) -> "Setting":
-        """Prepare a profile's dialogues with a knowledge base renewed as told."""
+        """Prepare a profile's dialogues with a knowledge base generated as asked."""
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder)
             prepare_dialogues(ctx.params.dialogues.model_copy(update={"renew": renew}), root=ctx.root, out=data, sink=NullSink())

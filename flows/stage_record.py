@@ -79,7 +79,7 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_HARMED = ("edited", "missing", "not listed")  # stands for a file that is not what its manifest says
+_DAMAGED = ("edited", "missing", "not listed")  # stands for a file that is not what its manifest says
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _change(kind: str, key: str, old: object, new: object) -> Change:
     if kind == "param":
         return Change(kind, f"`{key}`", str(old), str(new))
-    if new in _HARMED:
+    if new in _DAMAGED:
         state = str(new)
     else:
         state = "edited" if old is not None and new is not None else ("missing" if new is None else "new")

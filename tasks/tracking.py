@@ -164,7 +164,7 @@ class RunSink:
         self._client: MlflowClient | None = None
         self._run_id = ""
         self._buffer: list[tuple[str, float, int, int]] = []
-        self._flushed = self._told = time.monotonic()
+        self._flushed = self._shown = time.monotonic()
         self._bar: Any = None
         self._bar_for, self._bar_done = (0, ""), 0
         self._artifact: Any = None
@@ -194,8 +194,8 @@ class RunSink:
         """Move the bar; about once in two seconds also the progress artifact of the Prefect UI."""
         if self._show:
             self._move_bar(done, total, unit)
-        if time.monotonic() - self._told > 2.0 or done >= total:
-            self._told = time.monotonic()
+        if time.monotonic() - self._shown > 2.0 or done >= total:
+            self._shown = time.monotonic()
             self._tell_prefect(100.0 * done / max(total, 1))
 
     def _move_bar(self, done: int, total: int, unit: str) -> None:

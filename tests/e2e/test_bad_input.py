@@ -1,4 +1,4 @@
-"""Bad input and a bad day: one clear error each, nothing half-written served, nothing finished lost."""
+"""Bad input, outages and a full disk: one clear error each, nothing half-written served, nothing finished lost."""
 
 import json
 import re
@@ -178,7 +178,7 @@ CASES = {
 
 
 def answer(case: Case, project: Sandbox) -> Answer:
-    """Let the project meet the case."""
+    """Apply the case to a project and run its commands."""
     case.edit(project)
     if case.before:
         project.must(*case.before)
@@ -222,7 +222,7 @@ def test_a_truncated_shard_comes_back_from_the_store(outcome: Callable[[str], An
     assert said.project.out("teach", *SHARD).read_bytes() == smoke.out("teach", *SHARD).read_bytes()
 
 
-def test_an_outage_is_told_once_per_attempt(outcome: Callable[[str], Any]) -> None:
+def test_an_outage_is_reported_once_per_attempt(outcome: Callable[[str], Any]) -> None:
     """Eight requests are in flight, each tried six times, in three attempts of the step."""
     said: Answer = outcome("endpoint away")
     waits = [line for line in said.done.err.splitlines() if "Trying again in" in line]

@@ -36,7 +36,7 @@ class Story:
         self.steps: dict[str, Step] = {}
         self._seen: Mapping[str, Record] = project.records()
 
-    def tell(self, name: str, *words: str, **changes: str) -> None:
+    def run(self, name: str, *words: str, **changes: str) -> None:
         """Run a command, which must succeed."""
         done = self.project.run(*words, **changes)
         assert done.code == 0, f"{words} ended with {done.code}:\n{done.out}\n{done.err}"
@@ -51,24 +51,24 @@ class Story:
 
 
 def from_clone_to_experiment(project: Sandbox) -> Story:
-    """From a fresh clone beside a warm cache to an experiment that is compared with its baseline."""
+    """From a fresh clone with a warm cache to an experiment that is compared with its baseline."""
     project.choose("methods", "profuser")
     project.edit(".gitignore", "/reports/smoke/", "")  # as for every other profile, its figures are versioned
     shutil.rmtree(project.root / "artifacts")
     shutil.rmtree(project.root / "reports")
-    told = Story(project)
-    told.tell("git", "git", "init", "-q")
-    told.commit()
+    story = Story(project)
+    story.run("git", "git", "init", "-q")
+    story.commit()
     # An empty address: no server, as on a machine where none was started.
-    told.tell("bare", "dvc", "repro", "prepare", PREFECT_API_URL="")
-    told.tell("repro", "dvc", "repro")
-    told.tell("again", "dvc", "repro")
-    told.commit()
-    told.tell("experiment", "dvc", "exp", "run", "-S", "fusion.beta=0.2")
-    told.tell("diff", "dvc", "metrics", "diff", "--json")
-    told.tell("plots", "dvc", "plots", "show")
-    told.tell("show", "dvc", "exp", "show", "--csv")
-    return told
+    story.run("bare", "dvc", "repro", "prepare", PREFECT_API_URL="")
+    story.run("repro", "dvc", "repro")
+    story.run("again", "dvc", "repro")
+    story.commit()
+    story.run("experiment", "dvc", "exp", "run", "-S", "fusion.beta=0.2")
+    story.run("diff", "dvc", "metrics", "diff", "--json")
+    story.run("plots", "dvc", "plots", "show")
+    story.run("show", "dvc", "exp", "show", "--csv")
+    return story
 
 
 SCENARIOS = {"story": from_clone_to_experiment}

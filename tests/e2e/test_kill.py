@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of work: what was finished stays, the same command goes on, and the bytes are those of a calm run."""
+"""SIGKILL in the middle of work: finished steps stay, the same command goes on, and ends with an uninterrupted run's bytes."""
 
 import os
 import re
@@ -15,7 +15,7 @@ TEACH = ("run", "teach")
 SETTINGS = ("fusion.epochs=6", "fusion.checkpoints.every_steps=1")
 FUSE = ("run", "fuse", "--method", "profuser", *(word for s in SETTINGS for word in ("-S", s)))
 STEPS = 18  # 48 prompts, 16 a step, 6 epochs
-PATIENCE_S = 480  # a calm one needs half a minute
+PATIENCE_S = 480  # an uninterrupted run needs half a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,20 @@ class Resumed:
 
 
 def kill_when(project: Sandbox, *words: str, reached: Callable[[], bool]) -> None:
-    """Start `python -m flows …` and kill its process group as soon as `reached` says so, in the state that it speaks of.
+    """Start `python -m flows …` and kill its process group as soon as `reached` is true, while it still is.
 
-    On a busy machine the command may be past that state before it is our turn: it is stopped, looked at once more, and killed
-    where it is still there, so that a late kill, or one that never had its moment, does not look like a resume that failed.
+    On a busy machine the command may have moved on before this process is scheduled. So it is stopped, checked once more, and
+    killed only if the state still holds: a late kill must not look like a failed resume.
     """
     process = project.start(*words)
     deadline = time.monotonic() + PATIENCE_S
     try:
         while not reached():
             assert process.poll() is None, f"{words} ended with {process.returncode} before it could be killed"
-            assert time.monotonic() < deadline, f"{words} did not get there in {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"{words} did not reach the state in {PATIENCE_S} s"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGSTOP)
-        assert reached(), f"{words} was past the state to kill it in"
+        assert reached(), f"{words} had left the state it should be killed in"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -86,12 +86,12 @@ def killed_fuse(project: Sandbox) -> Resumed:
     return Resumed(project, project.records(), kept, outputs, project.must(*FUSE))
 
 
-def calm_fuse(project: Sandbox) -> Sandbox:
+def uninterrupted_fuse(project: Sandbox) -> Sandbox:
     project.must(*FUSE)
     return project
 
 
-SCENARIOS = {"killed teach": killed_teach, "killed fuse": killed_fuse, "calm fuse": calm_fuse}
+SCENARIOS = {"killed teach": killed_teach, "killed fuse": killed_fuse, "uninterrupted fuse": uninterrupted_fuse}
 
 
 def test_killed_teach_keeps_its_shards(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
@@ -106,17 +106,17 @@ def test_killed_teach_keeps_its_shards(outcome: Callable[[str], Any], smoke: San
 def test_killed_fuse_goes_on_from_its_checkpoint(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
     resumed: Resumed = outcome("killed fuse")
     assert resumed.outputs == smoke.manifests("fuse"), "the earlier outputs stay until there are new ones"
-    told = re.search(r"Resuming from `checkpoint-(\d+)` of (\d+) steps", resumed.done.err)
-    assert told, resumed.done.err
-    assert int(told[1]) == max(resumed.checkpoints) < int(told[2]) == STEPS
+    log = re.search(r"Resuming from `checkpoint-(\d+)` of (\d+) steps", resumed.done.err)
+    assert log, resumed.done.err
+    assert int(log[1]) == max(resumed.checkpoints) < int(log[2]) == STEPS
     (history,) = resumed.project.out("fuse", "profuser").glob("*/history.jsonl")
     assert len(history.read_text(encoding="utf-8").splitlines()) == STEPS, "the curve must have every step once"
     assert set(range(1, STEPS + 1)) in tracked_steps(resumed.project), "so must the one in MLflow"
     assert not any((resumed.project.root / ".cache" / "work").iterdir()), "nothing half-done is left"
 
 
-def test_killed_fuse_ends_with_the_bytes_of_a_calm_one(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
-    calm, resumed = outcome("calm fuse"), outcome("killed fuse")
-    weights = [project.fused("profuser") / "model.safetensors" for project in (calm, resumed.project, smoke)]
+def test_killed_fuse_ends_with_the_bytes_of_an_uninterrupted_one(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
+    whole, resumed = outcome("uninterrupted fuse"), outcome("killed fuse")
+    weights = [project.fused("profuser") / "model.safetensors" for project in (whole, resumed.project, smoke)]
     assert weights[0].read_bytes() == weights[1].read_bytes() != weights[2].read_bytes()
-    assert calm.manifests("fuse", "profuser") == resumed.project.manifests("fuse", "profuser")
+    assert whole.manifests("fuse", "profuser") == resumed.project.manifests("fuse", "profuser")

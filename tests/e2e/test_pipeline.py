@@ -30,17 +30,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What came of it: `ran` counts the steps whose bodies ran, by kind."""
+    """The outcome: `ran` counts the steps whose bodies ran, by kind."""
 
     project: Sandbox
     done: Done
     ran: Counter[str]
 
 
-def remark_everywhere(project: Sandbox) -> None:
+def comment_everywhere(project: Sandbox) -> None:
     for path in (project.root / "models").rglob("*.py"):
-        path.write_text(path.read_text(encoding="utf-8") + "\n# A remark.\n", encoding="utf-8")
-    project.edit("models/fusion/losses.py", '"""The fusion loss, ', '"""Explained anew: the fusion loss, ')
+        path.write_text(path.read_text(encoding="utf-8") + "\n# A comment.\n", encoding="utf-8")
+    project.edit("models/fusion/losses.py", '"""The fusion loss, ', '"""Explained again: the fusion loss, ')
 
 
 def edit_helper(project: Sandbox) -> None:
@@ -75,9 +75,9 @@ def delete_cache(project: Sandbox) -> None:
 
 CHANGES = {
     "nothing": Change(),
-    "no matter": Change(("run", "pipeline", "-S", "runtime.threads=2", "-S", "runtime.workers=2"), remark_everywhere),
+    "irrelevant": Change(("run", "pipeline", "-S", "runtime.threads=2", "-S", "runtime.workers=2"), comment_everywhere),
     "beta": Change(("run", "pipeline", "-S", "fusion.beta=0.2")),
-    "harm": Change(("run", "pipeline"), edit_and_tamper),
+    "edited and tampered": Change(("run", "pipeline"), edit_and_tamper),
     "no cache": Change(("run", "evaluate_fusion"), delete_cache),
 }
 
@@ -86,7 +86,7 @@ def run_again(change: Change, project: Sandbox) -> Again:
     """Make the change and run the command."""
     before = project.records()
     change.edit(project)
-    # At this level Prefect tells the final state of each task.
+    # At this level Prefect logs the final state of each task.
     done = project.flows(*change.words, PREFECT_LOGGING_LEVEL="INFO")
     assert done.code == 0, f"{done.out}\n{done.err}"
     return Again(project, done, project.ran_since(before))
@@ -148,9 +148,9 @@ def test_the_second_run_executes_nothing(outcome: Callable[[str], Any], smoke: S
     assert second.project.manifests() == smoke.manifests()
 
 
-def test_execution_choices_and_remarks_run_nothing_again(outcome: Callable[[str], Any]) -> None:
+def test_execution_choices_and_comments_run_nothing_again(outcome: Callable[[str], Any]) -> None:
     """Threads, workers, comments and docstrings decide no result."""
-    same: Again = outcome("no matter")
+    same: Again = outcome("irrelevant")
     assert same.ran == {}
     rows = [line for line in same.project.must("plan").out.splitlines() if line.startswith("│")]
     assert not any(" yes " in row for row in rows) and sum(" no " in row for row in rows) == len(STAGES)
@@ -171,24 +171,24 @@ def test_a_param_runs_what_depends_on_it(outcome: Callable[[str], Any], smoke: S
 
 def test_an_edited_helper_runs_its_users_again(outcome: Callable[[str], Any]) -> None:
     """The training uses it; the sources' signals and the alignment do not, but for what was tampered with."""
-    assert outcome("harm").ran == {"fusion": len(METHODS), "cross-entropy": 1, "evaluation": 1}
+    assert outcome("edited and tampered").ran == {"fusion": len(METHODS), "cross-entropy": 1, "evaluation": 1}
 
 
 def test_a_tampered_file_is_made_again_by_its_producer(outcome: Callable[[str], Any], smoke: Sandbox) -> None:
-    mended: Again = outcome("harm")
-    now, before = mended.project.records(), smoke.records()
+    repaired: Again = outcome("edited and tampered")
+    now, before = repaired.project.records(), smoke.records()
     again = {r.kind: r.meta for key, r in now.items() if key in before and r.written_ns != before[key].written_ns}
     assert again == {
         "cross-entropy": {"source": "solver", "texts": 48},
         "evaluation": {"system": "warden", "split": "test", "examples": 12},
     }
-    assert mended.project.manifests() == smoke.manifests()
+    assert repaired.project.manifests() == smoke.manifests()
     for path in (scores_of(smoke), rows_of(smoke)):
-        there = mended.project.root / path.relative_to(smoke.root)
+        there = repaired.project.root / path.relative_to(smoke.root)
         assert there.read_bytes() == path.read_bytes()
-        # At its address in the store too. Where only the store's copy was harmed, the one in artifacts/ was left alone: it is
-        # whole, so the two are no longer one file.
-        kept = mended.project.root / in_store(smoke, path).relative_to(smoke.root)
+        # At its address in the store too. Where only the store's copy was tampered with, the intact one in artifacts/ is
+        # kept, so the two are no longer the same file.
+        kept = repaired.project.root / in_store(smoke, path).relative_to(smoke.root)
         assert kept.read_bytes() == path.read_bytes()
 
 

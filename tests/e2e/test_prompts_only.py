@@ -43,7 +43,7 @@ def record(done: Run, method: str) -> dict[str, Any]:
     return json.loads(done.project.out("fuse", method, "solver", "record.json").read_text(encoding="utf-8"))
 
 
-def test_the_plan_tells_them(done: Run) -> None:
+def test_the_plan_counts_them(done: Run) -> None:
     assert "24 of 72 training prompts have no ground truth" in done.plan.out
     assert "fuse@sft has no phase in inference mode: it does not see them." in done.plan.out
 
@@ -67,10 +67,10 @@ def test_methods_train_on_the_kinds_they_know(done: Run) -> None:
     assert (sft["infer_tokens"], inference["train_tokens"]) == (0, 0)
     assert sft["ground_truth"]["samples"] == ours["ground_truth"]["samples"] == 48
     assert ours["exposure"]["ground_truth"]["passes"] == sft["exposure"]["ground_truth"]["passes"] == 2
-    told = ours["exposure"]
+    exposure = ours["exposure"]
     won = {row["id"] for row in rows(done, "teach", "advantage", of="advantage.jsonl") if row["infer_winner"]}
     alone = [row["id"] for row in rows(done, "prepare", "corpus", of="train.jsonl") if "response" not in row]
-    assert told["prompts_only"] == len(won & set(alone)) > 0
+    assert exposure["prompts_only"] == len(won & set(alone)) > 0
 
 
 def test_the_report_counts_them(done: Run) -> None:

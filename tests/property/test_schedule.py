@@ -119,15 +119,15 @@ def test_all_methods_spend_the_same_on_the_ground_truth(schedule, truths, winner
         except ParamsError:  # a phase in less than a step
             assume(method != "mine")
     assume(any(p.w_train for p in schedule))
-    told = {method: exposure(plan, cfg) for method, plan in plans.items()}
+    exposures = {method: exposure(plan, cfg) for method, plan in plans.items()}
     orders = {}
     for method, plan in plans.items():
         on_truth = [s for s in range(plan.total_steps) if plan.weights_at(s).w_train > 0]
         rates = math.fsum(plan.lr_factor(s, cfg) for s in on_truth)
-        assert math.isclose(rates, told["sft"].ground_truth.lr_sum, rel_tol=1e-9), method
-        assert math.isclose(rates, told[method].ground_truth.lr_sum, rel_tol=1e-9)
-        assert told[method].ground_truth.passes == told["sft"].ground_truth.passes
-        assert told[method].extra_steps == plan.total_steps - len(on_truth)
+        assert math.isclose(rates, exposures["sft"].ground_truth.lr_sum, rel_tol=1e-9), method
+        assert math.isclose(rates, exposures[method].ground_truth.lr_sum, rel_tol=1e-9)
+        assert exposures[method].ground_truth.passes == exposures["sft"].ground_truth.passes
+        assert exposures[method].extra_steps == plan.total_steps - len(on_truth)
         orders[method] = [plan.order_at(s, seed=1).tolist() for s in on_truth]
         assert all(plan.lr_factor(s, cfg) > 0 for s in range(plan.total_steps))
         for step in range(plan.total_steps):  # no step without a sample of a mode it trains

@@ -59,8 +59,8 @@ def dialogue_report() -> DialogueReportData:
     ]  # fmt: skip
     rng = np.random.default_rng(3)
     scores = {system: [_row(turn, system, rng) for turn in turns] for system in _RATES}
-    told = next(system for system in scores if system.kind == "in_context" and system.meta_knowledge == "prompt")
-    scores[told] = scores[told][:20]
+    chosen = next(system for system in scores if system.kind == "in_context" and system.meta_knowledge == "prompt")
+    scores[chosen] = scores[chosen][:20]
     history = [
         {"step": s, "valid/recall@1_value": 0.5, "valid/recall@7_value": 0.6 + s / 1000, "train/agreement_top1": 0.3}
         for s in range(0, 100, 10)

@@ -97,7 +97,7 @@ def fusion_call(fusion_inputs: dict[str, Any], tmp_path: Path) -> Callable[..., 
 
 
 class RecordingSink:
-    """Keeps what it is told."""
+    """Keeps what is logged."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, float]] = {}

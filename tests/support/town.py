@@ -139,7 +139,7 @@ def make_call(
 
 
 class RecordingSink:
-    """Keeps what it is told; metrics of one step are put together."""
+    """Keeps what is logged; metrics of one step are put together."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, float]] = {}

@@ -140,10 +140,10 @@ def test_make_targets_exist(document: str, words: list[str]) -> None:
 def test_the_two_commands_and_all_sub_commands_are_documented() -> None:
     readme = {words[1] for words in commands(ROOT / "README.md", "make") if len(words) > 1}
     assert {"demo", "test"} <= readme
-    told = {words[3] for _, words in documented("python -m flows") if len(words) > 3}
+    named = {words[3] for _, words in documented("python -m flows") if len(words) > 3}
     group = get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    assert set(group.commands) <= told
+    assert set(group.commands) <= named
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS, *RESULT_PAGES], ids=lambda p: p.name)

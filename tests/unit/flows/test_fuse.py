@@ -24,11 +24,11 @@ def cfg() -> FusionParams:
 
 def record(cfg: FusionParams, method: str) -> dict[str, object]:
     plan = plan_steps(resolve_schedule(method, cfg), num_prompts=64, batch_size=cfg.batch_size, budget=cfg.budget)
-    told = exposure(plan, cfg).to_json()
+    seen = exposure(plan, cfg).to_json()
     common = {"w_infer": 1.0, "w_train": 0.5, "beta": 0.11, "lr": 1e-3}
     phases = [{"number": n, "token_weight": w, **common} for n, w in ((1, None), (2, 0.4))]
     about = {"method": method, "target": "one", "total_steps": plan.total_steps, "budget": cfg.budget, "normalise": "mode"}
-    return {**about, "phases": phases, "exposure": told}
+    return {**about, "phases": phases, "exposure": seen}
 
 
 def test_a_run_tells_its_budget_and_what_it_spent(cfg: FusionParams) -> None:

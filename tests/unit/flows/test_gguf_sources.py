@@ -28,15 +28,15 @@ def test_check_says_how_large_they_are_here_and_unpacked(tmp_path):
         SourceSpec(name="plain", model="org/other", revision="0" * 40),
     )
     count = sum(_size(shape) for shape in tensor_shapes(len(byte_tokens())).values())
-    told = check_gguf_sources(context(tmp_path, *specs).params, root=tmp_path)
-    assert told == [
+    lines = check_gguf_sources(context(tmp_path, *specs).params, root=tmp_path)
+    assert lines == [
         f"source owl: GGUF, llama, {count / 1e6:.1f} M parameters, {file.stat().st_size / 1e6:.1f} MB here, "
         f"{4 * count / 1e6:.1f} MB unpacked to float32",
         "source hub: a GGUF file on the hub, fetched by the stage `sources`",
     ]
 
 
-def test_check_tells_every_fault_at_once(tmp_path, monkeypatch):
+def test_check_reports_every_fault_at_once(tmp_path, monkeypatch):
     write_gguf(tmp_path / "base.gguf", template=None)
     (tmp_path / "no.gguf").write_text("nothing of the kind")
     specs = [SourceSpec(name=name, model=f"{name}.gguf") for name in ("base", "no", "away")]

@@ -32,29 +32,31 @@ def ends(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[obje
 
 def test_what_a_user_can_cure_is_a_line_and_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(SourceError("No [such] model."), capsys) == (2, "error SourceError: No [such] model.\n")
-    code, told = ends(OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"), capsys)
-    assert code == 2 and told.startswith("error FileError: `/x` must be writable") and told.count("\n") == 1
+    code, printed = ends(OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"), capsys)
+    assert code == 2 and printed.startswith("error FileError: `/x` must be writable") and printed.count("\n") == 1
 
 
 def test_a_bug_is_a_line_with_the_place_of_its_traceback_and_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = ends(KeyError("http://u:cAnArY@h"), capsys)
+    code, printed = ends(KeyError("http://u:cAnArY@h"), capsys)
     (kept,) = (project / ".cache" / "errors").iterdir()
-    assert code == 1 and told.count("\n") == 1 and str(kept) in told and "KeyError" in told and "test_guard.py" in told
+    assert (
+        code == 1 and printed.count("\n") == 1 and str(kept) in printed and "KeyError" in printed and "test_guard.py" in printed
+    )
     text = kept.read_text()
-    assert text.startswith("Traceback (most recent call last)") and "cAnArY" not in text + told
+    assert text.startswith("Traceback (most recent call last)") and "cAnArY" not in text + printed
 
 
 def test_a_traceback_is_never_hidden(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (project / ".cache").write_text("in the way")
     monkeypatch.setattr(guard.tempfile, "gettempdir", lambda: "/proc/none")
-    code, told = ends(KeyError("x"), capsys)
-    assert code == 1 and "Traceback (most recent call last)" in told
+    code, printed = ends(KeyError("x"), capsys)
+    assert code == 1 and "Traceback (most recent call last)" in printed
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130)])
 def test_an_interrupt_is_a_line_and_130(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = ends(error, capsys)
-    assert code == 130 and told.startswith("stopped; finished shards") and told.count("\n") == 1
+    code, printed = ends(error, capsys)
+    assert code == 130 and printed.startswith("stopped; finished shards") and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("inside_a_run", [False, True])
@@ -69,8 +71,8 @@ def test_a_termination_is_a_line_and_143(inside_a_run: bool, capsys: pytest.Capt
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         guarded(body)
-    told = capsys.readouterr().err
-    assert end.value.code == 143 and told.startswith("stopped; finished shards") and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert end.value.code == 143 and printed.startswith("stopped; finished shards") and printed.count("\n") == 1
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -38,8 +38,8 @@ def test_the_makefile_calls_modules_and_refuses_a_path_with_blanks() -> None:
     def make(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(["make", "-n", *words], cwd=root, capture_output=True, text=True, check=False)
 
-    told = make("check", "plots", "VENV=/none/v").stdout
-    scripts = [line for line in told.splitlines() if "/none/v/bin/" in line and "/none/v/bin/python" not in line]
-    assert "/none/v/bin/python -m pip install" in told and all("bin/ruff" in line for line in scripts), "ruff is a binary"
+    printed = make("check", "plots", "VENV=/none/v").stdout
+    scripts = [line for line in printed.splitlines() if "/none/v/bin/" in line and "/none/v/bin/python" not in line]
+    assert "/none/v/bin/python -m pip install" in printed and all("bin/ruff" in line for line in scripts), "ruff is a binary"
     refused = make("check", "VENV=/two words")
     assert refused.returncode != 0 and "VENV must be a path without blanks, but is `/two words`" in refused.stderr

@@ -27,7 +27,7 @@ def test_errors_of_ours_are_told_by_name() -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_told_with_the_file_and_the_cure(code: int) -> None:
+def test_a_full_disk_is_reported_with_the_file_and_the_cure(code: int) -> None:
     text = explain(OSError(code, os.strerror(code), "some/file"))
     assert text is not None and text.startswith(f"WriteError: `some/file` cannot be written: {os.strerror(code)}. Free space")
     assert "same command again" in text
@@ -47,7 +47,7 @@ def test_libraries_say_it_in_their_own_ways(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "expected"),
     [
         (errno.EROFS, "FileError: `some/file` must be writable: Read-only file system. Mount"),
         (errno.EACCES, "FileError: `some/file` must be open to you: Permission denied. Change its rights"),
@@ -61,11 +61,11 @@ def test_libraries_say_it_in_their_own_ways(error: Exception) -> None:
         (errno.EFBIG, "FileError: `some/file` cannot be written: File too large."),
     ],
 )
-def test_what_the_system_refuses_is_one_line_with_a_cure(number: int, told: str) -> None:
+def test_what_the_system_refuses_is_one_line_with_a_cure(number: int, expected: str) -> None:
     error = OSError(number, os.strerror(number), "some/file")
     for seen in (error, cause(RuntimeError("wrapped"), error)):
         text = explain(seen)
-        assert text is not None and text.startswith(told) and "\n" not in text
+        assert text is not None and text.startswith(expected) and "\n" not in text
 
 
 def cause(outer: Exception, inner: Exception) -> Exception:
@@ -74,7 +74,7 @@ def cause(outer: Exception, inner: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (RuntimeError("I/O error: Read-only file system (os error 30)"), "FileError: A file must be writable"),
         (RuntimeError("Permission denied (os error 13)"), "FileError: A file must be open to you"),
@@ -88,11 +88,11 @@ def cause(outer: Exception, inner: Exception) -> Exception:
         (ImportError("libx.so: cannot open shared object file: Too many open files"), "FileError: A file cannot be opened"),
     ],
 )
-def test_libraries_that_lose_the_number(error: Exception, told: str) -> None:
-    assert str(explain(error)).startswith(told)
+def test_libraries_that_lose_the_number(error: Exception, expected: str) -> None:
+    assert str(explain(error)).startswith(expected)
 
 
-def test_what_stops_inside_a_template_is_told() -> None:
+def test_what_stops_inside_a_template_is_reported() -> None:
     from jinja2 import Environment
 
     for text in ("{{ 1 / 0 }}", "{{ x.y.z }}", "{% if %}", "{{ none + 1 }}"):
@@ -121,7 +121,7 @@ def test_a_file_that_was_only_looked_for_explains_no_bug() -> None:
     assert explain(bug) is None
 
 
-def test_a_prefect_server_that_does_not_answer_is_told() -> None:
+def test_a_prefect_server_that_does_not_answer_is_reported() -> None:
     import httpx
 
     for error in (
@@ -133,7 +133,7 @@ def test_a_prefect_server_that_does_not_answer_is_told() -> None:
         assert text.startswith("ServerError: `PREFECT_API_URL` must name a Prefect server that answers") and "cAnArY" not in text
 
 
-def test_no_secret_is_told() -> None:
+def test_no_secret_is_shown() -> None:
     assert "cAnArY" not in str(explain(OSError(errno.EACCES, "Permission denied", "postgresql://u:cAnArY@h/db")))
 
 

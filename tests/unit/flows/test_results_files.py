@@ -25,9 +25,9 @@ def test_a_profile_as_it_stands_needs_no_option():
 def test_the_options_told_lead_to_the_same_params():
     given = ("variants=[none,prompt]", "retriever.warm_start.seed=2", "dialogue.joint.retriever_lr=1e-5", "dialogue.seed=2")
     made = context(*given)
-    told = shlex.split(overrides(made))
-    assert told[::2] == ["-S"] * 4 and told[1::2] != list(given)
-    assert context(*told[1::2]).params == made.params
+    words = shlex.split(overrides(made))
+    assert words[::2] == ["-S"] * 4 and words[1::2] != list(given)
+    assert context(*words[1::2]).params == made.params
 
 
 def test_pages_of_results_and_plots_are_renewed_and_stale_ones_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

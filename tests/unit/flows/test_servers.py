@@ -103,7 +103,7 @@ def test_a_process_with_the_same_number_is_left_alone(project: Path, sleeper: ps
     "text",
     ["", "x", "null", "[]", "{}", "\x00\x00", "-1", "0", '{"pid": 0}', '{"pid": -1, "created": 1.0}', "99999999999999999999"],
 )
-def test_a_harmed_pid_file_is_no_error(project: Path, text: str) -> None:
+def test_a_malformed_pid_file_is_ignored(project: Path, text: str) -> None:
     pid_file(project).write_text(text)
     assert servers.stop() == []
 
@@ -131,7 +131,7 @@ def test_two_starts_at_once_start_one(project: Path, monkeypatch: pytest.MonkeyP
     assert servers.stop() == ["prefect"]
 
 
-def test_a_server_that_ends_is_told_with_its_log(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_exits_is_reported_with_its_log(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "command", lambda name, root: [sys.executable, "-c", "raise SystemExit(7)"])
     monkeypatch.setattr(servers, "answers", lambda name: False)
     with pytest.raises(FusedialError, match=r"stopped with code 7.*prefect-server\.log"):

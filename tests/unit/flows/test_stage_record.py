@@ -1,4 +1,4 @@
-"""What `plan` knows of a stage survives harm to its record and to the stage's outputs."""
+"""What `plan` knows of a stage survives damage to its record and to the stage's outputs."""
 
 import json
 import os
@@ -41,32 +41,32 @@ def test_a_stage_that_ran_is_up_to_date(ctx: StageContext) -> None:
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     ["", "{", "null", "[]", "{}", "\x00" * 40, '{"params": 3}', "[" * 100_000, "folder", "pipe"],
 )
-def test_a_harmed_record_counts_as_absent(ctx: StageContext, harm: str) -> None:
+def test_a_damaged_record_counts_as_absent(ctx: StageContext, damage: str) -> None:
     path = record_path(ctx, SOURCES)
     path.unlink()
-    if harm == "folder":
+    if damage == "folder":
         path.mkdir()
-    elif harm == "pipe":
+    elif damage == "pipe":
         os.mkfifo(path)
     else:
-        path.write_text(harm)
+        path.write_text(damage)
     assert [change.kind for change in changes(ctx, SOURCES)] == ["new"] and took(ctx, SOURCES) is None
     write_record(ctx, SOURCES, cost=COST)
     assert changes(ctx, SOURCES) == [] and took(ctx, SOURCES) == COST
 
 
 @pytest.mark.parametrize("cost", [3, {"seconds": 1}, {"x": 1}, [1], "x"])
-def test_a_harmed_figure_costs_the_figure_only(ctx: StageContext, cost: object) -> None:
+def test_a_malformed_cost_is_ignored_without_the_rest(ctx: StageContext, cost: object) -> None:
     path = record_path(ctx, SOURCES)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"took": cost}))
     assert changes(ctx, SOURCES) == [] and took(ctx, SOURCES) is None
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "expected"),
     [
         (lambda out: (out / MANIFEST).write_text("{"), "output models/manifest.json (edited)"),
         (lambda out: (out / "a.txt").write_text("two"), "output models/a.txt (edited)"),
@@ -74,19 +74,19 @@ def test_a_harmed_figure_costs_the_figure_only(ctx: StageContext, cost: object) 
         (lambda out: None, "output models/a.txt (missing)"),
     ],
 )
-def test_harm_to_the_outputs_is_told(ctx: StageContext, harm: object, told: str) -> None:
+def test_damage_to_the_outputs_is_reported(ctx: StageContext, damage: object, expected: str) -> None:
     out = ctx.out("sources", "models")
     text = (out / MANIFEST).read_text()
     for name in (MANIFEST, "a.txt"):
         (out / name).unlink()
-    if "missing" not in told:
+    if "missing" not in expected:
         (out / "a.txt").write_text("one")
     (out / MANIFEST).write_text(text)
-    harm(out)  # type: ignore[operator]
-    assert told in [str(change) for change in changes(ctx, SOURCES)]
+    damage(out)  # type: ignore[operator]
+    assert expected in [str(change) for change in changes(ctx, SOURCES)]
 
 
-def test_data_outside_the_project_is_told_by_its_place(ctx: StageContext, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_data_outside_the_project_is_named_by_its_path(ctx: StageContext, tmp_path_factory: pytest.TempPathFactory) -> None:
     place = tmp_path_factory.mktemp("elsewhere")
     (place / "rows").mkdir()
     for name in ("set.jsonl", "rows/part.arrow", "kb.jsonl"):

@@ -114,18 +114,18 @@ def test_what_a_killed_writer_left_goes_and_what_is_being_written_stays(tmp_path
 
 
 @pytest.mark.parametrize(
-    "harm", [b"", b"{", b"null", b"[1]", b"\x00" * 30, b"\xff\xfe", b"[" * 100_000, "folder", "pipe", "dangling"]
+    "damage", [b"", b"{", b"null", b"[1]", b"\x00" * 30, b"\xff\xfe", b"[" * 100_000, "folder", "pipe", "dangling"]
 )
-def test_what_is_no_record_counts_as_absent(tmp_path: Path, harm: bytes | str) -> None:
+def test_what_is_not_a_record_counts_as_absent(tmp_path: Path, damage: bytes | str) -> None:
     path = tmp_path / "record.json"
-    if harm == "folder":
+    if damage == "folder":
         path.mkdir()
-    elif harm == "pipe":
+    elif damage == "pipe":
         os.mkfifo(path)
-    elif harm == "dangling":
+    elif damage == "dangling":
         path.symlink_to("nowhere")
     else:
-        path.write_bytes(harm)  # type: ignore[arg-type]
+        path.write_bytes(damage)  # type: ignore[arg-type]
     assert read_record(path) is None
     write_atomic(path, '{"a": 1}')
     assert read_record(path) == {"a": 1}

@@ -91,7 +91,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes, messa
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "dangling"])
-def test_what_is_no_file_is_told(tmp_path: Path, kind: str) -> None:
+def test_what_is_not_a_file_is_reported(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "p.yaml"
     if kind == "pipe":
         os.mkfifo(path)

@@ -215,17 +215,17 @@ def test_equal_steps_stay_equal_where_samples_are_missing():
     cfg = params(epochs=4.0)
     plans = {m: plan_steps(resolve_schedule(m, cfg), pools=SOME, batch_size=4) for m in METHODS}
     assert {plan.total_steps for plan in plans.values()} == {40}
-    told = {m: exposure(plan, cfg) for m, plan in plans.items()}
-    assert told["sft"].ground_truth.passes == pytest.approx(5, abs=0.2)  # 40 steps of 4 over 30 prompts, epochs ending in 2
-    assert told["inference_only"].winners.passes == 8
+    seen = {m: exposure(plan, cfg) for m, plan in plans.items()}
+    assert seen["sft"].ground_truth.passes == pytest.approx(5, abs=0.2)  # 40 steps of 4 over 30 prompts, epochs ending in 2
+    assert seen["inference_only"].winners.passes == 8
 
 
 def test_a_pass_is_one_over_the_prompts_of_its_phase_under_ground_truth():
     cfg = params(epochs=2.0, budget="ground_truth", schedules={"mine": [{**PHASE, "epochs": 3.0}, {"w_infer": 0, "w_train": 1}]})
     plan = plan_steps(resolve_schedule("mine", cfg), pools=SOME, batch_size=4, budget="ground_truth")
     assert plan.boundaries == (0, 15, 31)
-    told = exposure(plan, cfg)
-    assert (told.winners.passes, told.ground_truth.passes, told.extra_steps) == (3, 2, 15)
+    seen = exposure(plan, cfg)
+    assert (seen.winners.passes, seen.ground_truth.passes, seen.extra_steps) == (3, 2, 15)
 
 
 @pytest.mark.parametrize(("method", "kind"), [("sft", "a ground truth"), ("profuser", "a winning answer")])
@@ -243,12 +243,12 @@ def test_phase_without_any_prompt_is_refused(method, kind, budget):
 def test_equal_steps_are_not_equal_exposure():
     """With the rate decaying, half of the steps on the ground truth get a fifth of its learning rate."""
     cfg = params(epochs=8.0, warmup_ratio=0.03)
-    told = {
+    seen = {
         m: exposure(plan_steps(resolve_schedule(m, cfg), num_prompts=1200, batch_size=32), cfg).ground_truth
         for m in ("sft", "profuser")
     }
-    assert told["profuser"].passes / told["sft"].passes == 0.5
-    assert told["profuser"].lr_sum / told["sft"].lr_sum == pytest.approx(0.193, abs=0.001)
+    assert seen["profuser"].passes / seen["sft"].passes == 0.5
+    assert seen["profuser"].lr_sum / seen["sft"].lr_sum == pytest.approx(0.193, abs=0.001)
 
 
 def test_profuser_under_ground_truth_is_sft_behind_an_extra_phase():
@@ -262,9 +262,9 @@ def test_profuser_under_ground_truth_is_sft_behind_an_extra_phase():
         assert ours.order_at(14 + step, seed=3).tolist() == sft.order_at(step, seed=3).tolist()
     first = [ours.lr_factor(step, cfg) for step in range(14)]
     assert first[1] == max(first) == 1 and 0 < first[-1] < 0.1  # a curve of its own
-    told = exposure(ours, cfg)
-    assert (told.extra_steps, told.total_steps) == (14, 42)
-    assert told.ground_truth.lr_sum == pytest.approx(exposure(sft, cfg).ground_truth.lr_sum, rel=1e-12)
+    seen = exposure(ours, cfg)
+    assert (seen.extra_steps, seen.total_steps) == (14, 42)
+    assert seen.ground_truth.lr_sum == pytest.approx(exposure(sft, cfg).ground_truth.lr_sum, rel=1e-12)
 
 
 def test_rates_of_their_own_are_relative_under_ground_truth():
@@ -311,9 +311,9 @@ def test_the_ground_truths_of_a_budget_are_the_same_beside_any_winners():
     # Replay goes on in the epochs of phase 1, so that all prompts come again as often.
     replayed = np.concatenate([ours.winners_at(first + s, seed=0) for s in range(15)])
     assert sorted(replayed.tolist()) == list(range(60))
-    told = exposure(ours, cfg)
-    assert (told.prompts_only, told.ground_truth.passes) == (50, 6)
-    assert told.winners.passes == pytest.approx((3 * 60 + 18 * 4) / 60)
+    seen = exposure(ours, cfg)
+    assert (seen.prompts_only, seen.ground_truth.passes) == (50, 6)
+    assert seen.winners.passes == pytest.approx((3 * 60 + 18 * 4) / 60)
 
 
 def test_an_epoch_of_equal_steps_is_over_all_prompts():
@@ -336,5 +336,5 @@ def test_where_every_prompt_has_a_ground_truth_nothing_is_drawn_apart(budget):
 
 def test_counts_of_prompts_survive_the_record():
     cfg = params(epochs=2.0)
-    told = exposure(plan_steps(resolve_schedule("profuser", cfg), pools=FEW, batch_size=4), cfg)
-    assert from_row(Exposure, to_row(told)) == told and told.prompts_only == 50
+    seen = exposure(plan_steps(resolve_schedule("profuser", cfg), pools=FEW, batch_size=4), cfg)
+    assert from_row(Exposure, to_row(seen)) == seen and seen.prompts_only == 50

@@ -122,7 +122,7 @@ def test_a_truncated_answer_wins_only_where_it_may(files: dict[str, Path]) -> No
     assert [row.infer_winner for row in judged(files, said=said, truncated_may_win=True)] == ["a", "b"]
 
 
-def test_without_an_answer_that_may_win_there_is_no_winner_and_the_reason_is_told(files: dict[str, Path]) -> None:
+def test_without_an_answer_that_may_win_there_is_no_winner_and_the_reason_is_recorded(files: dict[str, Path]) -> None:
     said = {"a": {"x": ("", "eos"), "y": ("blue and", "length")}, "b": {"x": (" ", "length"), "y": ("", "eos")}}
     x, y = judged(files, said=said)
     assert (x.infer_winner, x.infer_sample, x.without_winner, x.tie) == (None, None, "empty", "none")

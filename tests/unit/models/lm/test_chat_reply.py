@@ -84,7 +84,7 @@ def test_reasoning_is_left_out(text, left):
     assert without_reasoning(text) == left
 
 
-def test_problems_are_counted_and_told():
+def test_problems_are_counted_and_reported():
     counts = count_problems(["", "refusal", "length", "refusal"])
     assert counts == {"length": 1, "refusal": 2}
     assert describe_problems(counts, total=9).startswith("3 of 9 answers are empty: 1 × length, 2 × refusal. The reasoning")

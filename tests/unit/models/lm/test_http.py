@@ -73,7 +73,7 @@ def test_after_the_last_attempt_the_error_says_all(endpoint, replies):
     assert caught.value.transient and not isinstance(caught.value, BadReplyError), "a later attempt may succeed"
 
 
-def test_an_outage_is_told_once_per_attempt_not_per_request(endpoint, replies, caplog):
+def test_an_outage_is_reported_once_per_attempt_not_per_request(endpoint, replies, caplog):
     endpoint.answer = replies((503, {}, b"model is loading"))
     with client_of(endpoint, concurrency=4) as client, caplog.at_level(logging.WARNING), pytest.raises(BackendError):
         client.map(lambda _: client.chat(HELLO), range(4))
@@ -242,7 +242,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_one_bad_request_is_told_apart_from_a_server_that_is_away(endpoint, name):
+def test_one_bad_request_is_distinguished_from_a_server_that_is_away(endpoint, name):
     fail, attempts, message = BROKEN[name]
     endpoint.answer = poisoned(fail)
     with client_of(endpoint, timeout_s=2) as client:
@@ -313,12 +313,12 @@ def test_a_model_that_refuses_an_option_is_asked_without_it(endpoint, caplog):
     client = client_of(endpoint)
     for _ in range(2):
         assert client.chat(HELLO, max_tokens=7, temperature=0, seed=1)["message"]["content"] == "fine"
-    assert len(endpoint.seen) == 4, "it is told once"
+    assert len(endpoint.seen) == 4, "it is logged once"
     assert {k: v for k, v in endpoint.seen[-1][1].items() if k not in ("model", "messages")} == {
         "seed": 1,
         "max_completion_tokens": 7,
     }
-    assert ["max_tokens" in r.message for r in caplog.records] == [True, False], "both are told"
+    assert ["max_tokens" in r.message for r in caplog.records] == [True, False], "both are logged"
 
 
 def test_half_surrogates_are_sent_as_replacement_characters(endpoint):

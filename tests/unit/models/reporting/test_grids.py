@@ -30,7 +30,7 @@ def test_all_equal_marks_nobody(table: tuple[TableRow, ...]) -> None:
     assert not [cell for row in score_grid(same, metric="accuracy").rows for cell in row if cell.mark]
 
 
-def test_left_out_examples_are_told(table: tuple[TableRow, ...]) -> None:
+def test_left_out_examples_are_reported(table: tuple[TableRow, ...]) -> None:
     lossy = [replace(row, left_out=2) for row in table]
     assert score_grid(lossy, metric="bits_per_byte").notes == (
         "2 examples could not be scored by every system and count for none.",

@@ -70,7 +70,7 @@ def test_a_template_that_demands_a_system_message_ends_its_turns_all_the_same(ch
         ("{{ m.content }}\n### End<|im_end|>", "<|im_end|>"),
     ],
 )
-def test_several_tokens_as_an_end_are_told(chatty, written: str, label: str) -> None:
+def test_several_tokens_as_an_end_are_reported(chatty, written: str, label: str) -> None:
     codec = codec_of(chatty, USER + written + LAST)
     assert codec.pieces[codec.eos_id] == label
     assert codec.end.notice.startswith("The chat template of source `chatty` ends a turn with ")

@@ -24,11 +24,11 @@ def test_a_resumed_run_leaves_one_row_per_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", [b"\xff\xfe\x00", b"\x00" * 20, b"[1]", b"{}", b'{"step": "x"}', b'{"step": 1, "a": [2]}', b"null"]
+    "torn", [b"\xff\xfe\x00", b"\x00" * 20, b"[1]", b"{}", b'{"step": "x"}', b'{"step": 1, "a": [2]}', b"null"]
 )
-def test_what_is_no_row_is_dropped(tmp_path: Path, harm: bytes) -> None:
+def test_what_is_not_a_row_is_dropped(tmp_path: Path, torn: bytes) -> None:
     scratch = tmp_path / "scratch.jsonl"
-    scratch.write_bytes(b'{"step": 1, "a": 2.0}\n' + harm)
+    scratch.write_bytes(b'{"step": 1, "a": 2.0}\n' + torn)
     HistorySink(NullSink(), scratch).log({"a": 3.0}, step=2)
     assert write_history(scratch, tmp_path / "history.jsonl") == 2
 

@@ -19,7 +19,7 @@ FILES = ("kb.jsonl", "stats.json", "test.jsonl", "train.jsonl", "valid.jsonl", "
 
 
 class Sink(NullSink):
-    """Keeps what it is told."""
+    """Keeps what is logged."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}

@@ -44,9 +44,9 @@ def with_template(source, template: str):
 @pytest.mark.parametrize("arch", ["llama", "mpt"])
 def test_a_context_of_128_tokens_is_never_too_short(pico, arch, caplog):
     caplog.set_level(logging.WARNING)
-    told: list[int] = []
-    answers = CausalResponder(pico(arch), in_context(), batch_size=3).respond(items(7, utterances=9), on_progress=told.append)
-    assert len(answers) == 7 and told == [3, 6, 7]
+    progress: list[int] = []
+    answers = CausalResponder(pico(arch), in_context(), batch_size=3).respond(items(7, utterances=9), on_progress=progress.append)
+    assert len(answers) == 7 and progress == [3, 6, 7]
     assert all(0 < a.num_prompt_tokens <= 120 and a.num_tokens <= 8 for a in answers)
     cuts = total_cuts(answers)
     assert cuts.demonstrations == 14 and cuts.instructions == 7 and cuts.utterances > 0

@@ -150,14 +150,14 @@ def test_without_usage_tokens_are_estimated(endpoint, usage):
     assert answer.num_prompt_tokens == sum(bytes_as_tokens(m["content"]) + 4 for m in sent)
 
 
-def test_answers_keep_their_order_and_progress_is_told(endpoint):
+def test_answers_keep_their_order_and_progress_is_reported(endpoint):
     def slow_first(path, body):
         time.sleep(0.1 if number_of(body) == 0 else 0)
         return reply(f"answer {number_of(body)}")
 
-    endpoint.answer, told = slow_first, []
-    answers = OpenAiResponder(client_of(endpoint, concurrency=4), in_context()).respond(items(6), on_progress=told.append)
-    assert [a.text for a in answers] == [f"answer {i}" for i in range(6)] and told == [1, 2, 3, 4, 5, 6]
+    endpoint.answer, progress = slow_first, []
+    answers = OpenAiResponder(client_of(endpoint, concurrency=4), in_context()).respond(items(6), on_progress=progress.append)
+    assert [a.text for a in answers] == [f"answer {i}" for i in range(6)] and progress == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_long_prompt_is_cut_and_counted(endpoint, caplog):

@@ -35,10 +35,10 @@ def items(count: int) -> list[DialogueItem]:
 
 
 def test_one_answer_for_each_item_in_order_whatever_the_batch(generator):
-    told: list[int] = []
-    answers = TrainedResponder(generator, META, device="cpu", batch_size=3).respond(items(8), on_progress=told.append)
+    progress: list[int] = []
+    answers = TrainedResponder(generator, META, device="cpu", batch_size=3).respond(items(8), on_progress=progress.append)
     alone = TrainedResponder(generator, META, device="cpu", batch_size=1).respond(items(8))
-    assert told == [3, 6, 8] and len({a.text for a in answers}) > 1
+    assert progress == [3, 6, 8] and len({a.text for a in answers}) > 1
     assert [a.text for a in answers] == [a.text for a in alone]
     assert [a.num_prompt_tokens for a in answers] == [a.num_prompt_tokens for a in alone]
 

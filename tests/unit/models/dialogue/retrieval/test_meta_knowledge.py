@@ -164,8 +164,8 @@ def test_styles_of_variants_and_special_tokens() -> None:
 
 def test_the_explanation_speaks_of_the_kinds_that_are_used() -> None:
     whole = knowledge("chat_prefix").chat_explanation()
-    told = [whole.index(token) for token in ("<old-entity>", "<high-confidence>", "<1th-entity>")]
-    assert told == sorted(told)
+    places = [whole.index(token) for token in ("<old-entity>", "<high-confidence>", "<1th-entity>")]
+    assert places == sorted(places)
     assert all(token in whole for token in ("<new-entity>", "<mid-confidence>", "<low-confidence>", "<other-entity>"))
     assert "confidence" not in knowledge("chat_prefix", "order").chat_explanation()
     assert knowledge("chat_prompt").chat_explanation() == ""

@@ -156,10 +156,10 @@ def test_the_generator_reads_the_positive_before_joint_steps_only(folders, monke
 
 
 def test_turns_without_a_positive_do_not_train_the_retriever(folders):
-    told, mute = [3] * 40, [None] * 40
+    each, mute = [3] * 40, [None] * 40
     some = [None if turn % 2 else 3 for turn in range(40)]
     figures = {}
-    for name, positives in {"all": told, "none": mute, "some": some}.items():
+    for name, positives in {"all": each, "none": mute, "some": some}.items():
         made = parts.make_parts(folders, alpha=0.0, stop_generator=True, objective_turns="with_positive", positives=positives)
         _, output = step(made)
         figures[name] = sums(output)["objective"], moved(made, "retriever"), output.by_turn.tolist()

@@ -56,11 +56,11 @@ def test_a_definition_includes_the_original_and_replaces_only_its_data(tmp_path:
     out = tmp_path / "out"
     out.mkdir()
     (made,) = write_definitions("mmlu", tmp_path / "data", harness=harness, num_fewshot=None, out=out)
-    told = json.loads(made.read_text())
-    assert told["include"] == str(harness / "mmlu/default/mmlu_anatomy.yaml")
-    assert (told["test_split"], told["fewshot_split"], told["dataset_path"]) == ("test", "dev", "json")
-    assert {"doc_to_text", "metric_list", "output_type"}.isdisjoint(told)
-    rows = Path(told["dataset_kwargs"]["data_files"]["test"]).read_text().splitlines()
+    task = json.loads(made.read_text())
+    assert task["include"] == str(harness / "mmlu/default/mmlu_anatomy.yaml")
+    assert (task["test_split"], task["fewshot_split"], task["dataset_path"]) == ("test", "dev", "json")
+    assert {"doc_to_text", "metric_list", "output_type"}.isdisjoint(task)
+    rows = Path(task["dataset_kwargs"]["data_files"]["test"]).read_text().splitlines()
     assert [json.loads(row)["answer"] for row in rows] == [2, 2]
 
 
@@ -101,7 +101,7 @@ def test_a_missing_file_and_an_unknown_name_are_said_with_their_cure(tmp_path: P
         require_file("lambada", tmp_path, place="bench/lambada")
 
 
-def test_tables_lead_with_the_metric_that_each_benchmark_is_told_by() -> None:
+def test_tables_lead_with_the_metric_that_each_benchmark_is_reported_by() -> None:
     assert headline_metric("hellaswag", {"acc": 0, "acc_norm": 0}) == "acc_norm"
     assert headline_metric("gsm8k", {"exact_match,strict-match": 0, "exact_match,flexible-extract": 0}).endswith(
         "flexible-extract"

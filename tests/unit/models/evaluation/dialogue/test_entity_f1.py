@@ -70,7 +70,7 @@ def test_counts_follow_the_reference_and_skip_turns_without_one() -> None:
     assert count_values(["invented"], []) is None
 
 
-def test_the_list_is_told_with_the_score_and_does_not_depend_on_its_order() -> None:
+def test_the_list_is_reported_with_the_score_and_does_not_depend_on_its_order() -> None:
     one, other = (EntityList(values, rule=PLAIN) for values in (["a1", "b2", "b2"], ["b2", "A1"]))
     assert one.sha256 == other.sha256 != EntityList(["a1"], rule=PLAIN).sha256
     assert one.note == f"rule plain; list of 2 values, sha256 {one.sha256[:12]}"

@@ -77,12 +77,12 @@ def test_without_answers_only_the_likelihood_is_there(pico: Callable[..., Any]) 
     assert {(r.text, r.correct, r.finish, len(r.rewards)) for r in rows} == {(None, None, None, 0)}
 
 
-def test_windows_do_not_change_the_rows_and_progress_is_told(pico: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_do_not_change_the_rows(pico: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(evaluate_model(pico("mpt"), _examples(), _CFG, scorers={"length": _length}))
     monkeypatch.setattr(run, "_WINDOW", 3)
-    told: list[int] = []
-    parts = list(evaluate_model(pico("mpt"), iter(_examples()), _CFG, scorers={"length": _length}, on_progress=told.append))
-    assert told == [3, 6, 7]
+    progress: list[int] = []
+    parts = list(evaluate_model(pico("mpt"), iter(_examples()), _CFG, scorers={"length": _length}, on_progress=progress.append))
+    assert progress == [3, 6, 7]
     for a, b in zip(whole, parts, strict=True):
         assert (a.id, a.text, a.correct, a.rewards) == (b.id, b.text, b.correct, b.rewards)
         assert a.nll == pytest.approx(b.nll, rel=1e-5)

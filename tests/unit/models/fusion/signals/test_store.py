@@ -34,7 +34,7 @@ def test_positions_by_id(table):
     assert not list(table.repeated())
 
 
-def test_repeated_ids_are_told(monkeypatch):
+def test_repeated_ids_are_reported(monkeypatch):
     for checksum in (store.crc32, lambda key: 7):
         monkeypatch.setattr(store, "crc32", checksum)
         table = IdTable([["a", "b"], ["c", "a", "a"]])

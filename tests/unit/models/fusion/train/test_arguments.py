@@ -1,4 +1,4 @@
-"""What FSDP is told, and what torch's own `fully_shard` makes of it in one process."""
+"""The settings FSDP gets, and what torch's own `fully_shard` does with them in one process."""
 
 import pytest
 import torch

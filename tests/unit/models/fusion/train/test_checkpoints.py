@@ -120,7 +120,7 @@ def test_checkpoint_whose_curves_are_lost_is_passed_over(tmp_path, caplog):
     curves.write_text('{"step": 1}\n{"step": 2}\n')
     commit(checkpoints, 2)
     curves.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    assert checkpoints.newest() == tmp_path / "checkpoint-2", "later rows are no harm"
+    assert checkpoints.newest() == tmp_path / "checkpoint-2", "later rows do not matter"
     curves.write_text('{"step": 1}\n{"st')
     assert checkpoints.newest() == tmp_path / "checkpoint-1" and "lost curves" in caplog.text
     curves.unlink()
@@ -161,7 +161,7 @@ def execution(**changes):
     )
 
 
-def test_first_execution_is_kept_and_differences_are_told(tmp_path, caplog):
+def test_first_execution_is_kept_and_differences_are_logged(tmp_path, caplog):
     checkpoints = folder_of(tmp_path)
     first, later = execution(), execution(threads=8, micro_batch_size=16)
     assert checkpoints.execution(first) == first

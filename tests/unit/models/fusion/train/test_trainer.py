@@ -208,9 +208,9 @@ def test_record_of_a_schedule_at_the_budget_of_the_ground_truth(fusion_call, rec
     call = fusion_call(method="mine", schedules={"mine": phases}, budget="ground_truth", epochs=1.0)
     record = train(call, recording_sink())
     assert [(p.first_step, p.last_step) for p in record.phases] == [(1, 3), (4, 6)]
-    told = record.exposure
-    assert (told.total_steps, told.extra_steps) == (6, 3)
-    assert (told.ground_truth.passes, told.winners.passes) == (1.0, 2.0)  # the replay draws from its own prompts
+    seen = record.exposure
+    assert (seen.total_steps, seen.extra_steps) == (6, 3)
+    assert (seen.ground_truth.passes, seen.winners.passes) == (1.0, 2.0)  # the replay draws from its own prompts
     assert record.phases[0].token_weight is None and record.phases[0].infer_tokens == 137
     tokens = record.phases[1].infer_tokens, record.phases[1].train_tokens
     assert tokens[1] == 145 and record.phases[1].token_weight == pytest.approx(0.5 * 145 / tokens[0])

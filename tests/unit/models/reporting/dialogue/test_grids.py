@@ -30,7 +30,7 @@ def test_measured_systems_stand_before_printed_ones(dialogue_report: DialogueRep
     assert _names(grid)[:6] == ["none", "prompt", "fused, none", "fused + prompt", "warm start", "BM25"]
     assert _names(grid)[6:8] == ["Q-TOD", "MAKER"]
     printed = next(row for row in grid.rows if row[0].detail == "paper, T5-base" and row[0].text == "MK-TOD prompt")
-    # Their BLEU is by multi-bleu.perl, so it stands beside ours of that kind and no other.
+    # Their BLEU is by multi-bleu.perl, so it is compared with ours of that kind only.
     assert [cell.text for cell in printed[1:]] == ["–", "17.56", "50.69", "92.74", "–"]
     assert grid.rows[1][3].mark == "best" and grid.rows[0][3].mark == ""
     warm = grid.rows[4]

@@ -88,7 +88,7 @@ def _edit_record(path: Path, **fields: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"),
+    ("damage", "message"),
     [
         (lambda f: _flip(f / "index.faiss"), "index.faiss` must have sha256"),
         (lambda f: _flip(f / "vectors.faiss"), "vectors.faiss` must have sha256"),
@@ -100,9 +100,9 @@ def _edit_record(path: Path, **fields: object) -> None:
         (lambda f: _edit_record(f / "index.json", params={"kind": "tree"}), "is not an index record"),
     ],
 )
-def test_a_damaged_folder_is_refused(harm: Any, message: str, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_refused(damage: Any, message: str, tmp_path: Path) -> None:
     saved(tmp_path, "pq")
-    harm(tmp_path)
+    damage(tmp_path)
     with pytest.raises(RetrievalError, match=message):
         EntityIndex.load(tmp_path, **EXPECT)
 
