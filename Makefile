@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 EXTRAS ?= cpu
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m flows
-# Modules, not the scripts beside them: a script names its interpreter by path, which some signs in a folder's name break.
+# Modules, not the scripts next to them: a script names its interpreter by path, which some signs in a folder's name break.
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 ifneq ($(words $(VENV)),1)

@@ -137,6 +137,12 @@ def test_make_targets_exist(document: str, words: list[str]) -> None:
     assert set(named) <= targets(), f"{document}: {' '.join(words)}"
 
 
+def test_continuous_integration_runs_what_the_readme_tells_a_newcomer_to_run() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("make ")] == ["make demo", "make test"]
+    assert "```bash\nmake demo\nmake test\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_two_commands_and_all_sub_commands_are_documented() -> None:
     readme = {words[1] for words in commands(ROOT / "README.md", "make") if len(words) > 1}
     assert {"demo", "test"} <= readme
