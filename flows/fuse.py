@@ -58,7 +58,7 @@ def aligned_shards(ctx: StageContext, target: str) -> list[Artifact]:
     names = [s.name for s in ctx.params.sources.models]
     models = {name: ctx.input("sources", "models", name) for name in names}
     taught = ctx.inputs("teach")
-    maps = {n: vocabulary_map(ctx.params.alignment, models[n], models[target]) for n in names}
+    maps = {n: vocabulary_map(ctx.params.alignment.for_map, models[n], models[target]) for n in names}
     shared = {
         "cfg": ctx.params.alignment,
         "data": data,

@@ -27,3 +27,18 @@ class AlignmentParams(Section):
         "tokens that agree with the text, and of all its tokens up to the same end where they are shorter. Otherwise this "
         "probability stays where the vocabulary map puts it, and a sure source may contradict the text.",
     )
+    advantage: Literal["sample", "token"] = Field(
+        "sample",
+        description="Who teaches a ground truth. `sample`: the source with the lowest cross-entropy on all of it (Min-CE, eq. 1); "
+        "`token`: at each token of the target the source with the lowest cross-entropy per byte on the token's bytes.",
+    )
+    advantage_window: int = Field(
+        0,
+        ge=0,
+        description="`advantage: token` only: tokens on each side that are averaged as well.",
+    )
+
+    @property
+    def for_map(self) -> "AlignmentParams":
+        """The section with defaults for all that does not decide a vocabulary map."""
+        return AlignmentParams(vocab_map=self.vocab_map)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from models.fusion.alignment.target_signals import AlignItem, ChatTokenizer, align_shard
+from models.fusion.alignment.target_signals import AlignedShard, AlignItem, ChatTokenizer, align_shard
+from models.fusion.alignment.token_advantage import align_by_token
 from models.fusion.signals.record import SampleSignals, SignalSpec
 from models.fusion.signals.shard import write_shard
 from models.fusion.signals.store import SignalStore
@@ -82,6 +83,8 @@ def align_files(
 ) -> dict[str, ShardReport]:
     """Write out/training (ground truths, the Min-CE winner's signals) and out/inference (winning answers, their author's).
 
+    Under `cfg.advantage: token` a ground truth has at each token the signals of the source that is best there.
+
     A text that is longer than `max_length` target tokens with its prompt is left out and counted; likewise an empty answer that
     was truncated before its first character, and a prompt without a winner in inference mode.
 
@@ -91,21 +94,29 @@ def align_files(
     reports: dict[str, ShardReport] = {}
     for mode in MODES:
         stores = _open(files.truths if mode == "training" else files.answers, plan, corpus_digest)
-        items = list(_items(files, stores, mode))
-        made = align_shard(items, target=plan.target, sources=plan.sources, maps=plan.maps, cfg=cfg)
+        made = _align(files, stores, plan, cfg, mode)
         taught = [s for s in made.samples if s.num_tokens > 0]
         fitting = [s for s in taught if _length(s) <= max_length]
         top_k = next(iter(stores.values())).spec.top_k
         spec = _aligned_spec(plan, corpus_digest=corpus_digest, top_k=top_k)
         write_shard(out / mode, 0, spec, fitting)
         reports[mode] = ShardReport(
-            num_texts=len(items),
-            num_without_winner=len(files.examples) - len(items),
+            num_texts=len(made.samples),
+            num_without_winner=len(files.examples) - len(made.samples),
             num_too_long=len(taught) - len(fitting),
             num_empty=len(made.samples) - len(taught),
             coverage={name: c.as_dict() for name, c in sorted(made.coverage.items())},
         )
     return reports
+
+
+def _align(
+    files: ShardFiles, stores: Mapping[str, SignalStore], plan: AlignmentPlan, cfg: AlignmentParams, mode: Mode
+) -> AlignedShard:
+    if mode == "training" and cfg.advantage == "token":
+        contests = list(_contests(files, stores))
+        return align_by_token(contests, target=plan.target, sources=plan.sources, maps=plan.maps, cfg=cfg)
+    return align_shard(list(_items(files, stores, mode)), target=plan.target, sources=plan.sources, maps=plan.maps, cfg=cfg)
 
 
 def _open(folders: Mapping[str, Path], plan: AlignmentPlan, corpus_digest: str) -> dict[str, SignalStore]:
@@ -137,6 +148,16 @@ def _items(files: ShardFiles, stores: Mapping[str, SignalStore], mode: Mode) -> 
         else:
             text, ended = example.ground_truth, example.ended
         yield AlignItem(example.messages, text, source=winner, signals=stores[winner][example.id], ended=ended)
+
+
+def _contests(files: ShardFiles, stores: Mapping[str, SignalStore]) -> Iterator[list[AlignItem]]:
+    """Yield every source's signals on each ground truth, the Min-CE winner's first: it wins ties."""
+    for example, advantage in zip(files.examples, files.advantages, strict=True):
+        if advantage.train_winner is None:
+            continue
+        order = dict.fromkeys((advantage.train_winner, *advantage.train_scores))
+        text, ended = example.ground_truth, example.ended
+        yield [AlignItem(example.messages, text, source=s, signals=stores[s][example.id], ended=ended) for s in order]
 
 
 def _length(sample: SampleSignals) -> int:

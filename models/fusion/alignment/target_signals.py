@@ -100,7 +100,7 @@ def align_shard(
     prompts = codec.encode_prompts(rendered)
     texts = codec.encode_responses([item.text for item in items], lead=lead)
     teachers = {
-        name: _SourceAlignment(sources[name], target, maps.get(name), name) for name in dict.fromkeys(i.source for i in items)
+        name: SourceAlignment(sources[name], target, maps.get(name), name) for name in dict.fromkeys(i.source for i in items)
     }
     samples: list[SampleSignals] = []
     coverage: dict[str, Coverage] = {}
@@ -111,7 +111,7 @@ def align_shard(
     return AlignedShard(samples, coverage)
 
 
-class _SourceAlignment:
+class SourceAlignment:
     """Alignment of one source to the target."""
 
     def __init__(self, source: ChatTokenizer, target: ChatTokenizer, vocab_map: VocabMap | None, name: str) -> None:
@@ -134,13 +134,14 @@ class _SourceAlignment:
         return FirstTokens(self._target)
 
     def align(self, item: AlignItem, text: EncodedText, cfg: AlignmentParams) -> tuple[SampleSignals, Coverage]:
+        """Align the signals of an item to its `text` in the target's tokens; counts are of this item."""
         end = [self._target.eos_id] if item.ended else []
         labels = np.append(text.ids, end).astype(np.uint32)
         cut = int(not item.ended)
         if self._map is None and np.array_equal(item.signals.token_ids, labels):
             taught = np.ones(len(labels), np.bool_)
             return replace(item.signals, has_teacher=taught), Coverage(len(labels), len(labels), num_cut=cut)
-        source = self._place(item)
+        source = self.place(item)
         rows = self._rows(text, source, cfg)[: len(labels)]
         pair = _Pair(text, source, rows, labels, item)
         sample, taught = self._carry(pair, exact=cfg.mode == "byte_exact", label_path=cfg.label_path)
@@ -148,9 +149,14 @@ class _SourceAlignment:
         counts = Coverage(len(labels), int(taught.sum()), int((lossy & ~taught).sum()), num_cut=cut)
         if cfg.fallback == "mask":
             return replace(sample, has_teacher=taught), counts
-        return _teach_next_token(sample, ~taught), replace(counts, num_fallback=int((~taught).sum()))
+        return teach_next_token(sample, ~taught), replace(counts, num_fallback=int((~taught).sum()))
 
-    def _place(self, item: AlignItem) -> EncodedText:
+    def place(self, item: AlignItem) -> EncodedText:
+        """Locate the source's own tokens of an item in its text, the end token left out.
+
+        Raises:
+            AlignmentError: The signals are of another text, or lack the end token of a whole one.
+        """
         ids = item.signals.token_ids
         if item.ended and (len(ids) == 0 or int(ids[-1]) not in self._codec.end.ids):
             raise AlignmentError(
@@ -277,7 +283,7 @@ def _blank(sample_id: str, labels: npt.NDArray[np.uint32], top_k: int) -> Sample
     )
 
 
-def _teach_next_token(sample: SampleSignals, where: npt.NDArray[np.bool_]) -> SampleSignals:
+def teach_next_token(sample: SampleSignals, where: npt.NDArray[np.bool_]) -> SampleSignals:
     """Write one-hots: row t predicts token t, so the one-hot of row t is on token t (FuseLLM's was one row late)."""
     sample.topk_ids[where], sample.topk_logprobs[where] = 0, PAD_LOGPROB
     sample.topk_ids[where, 0], sample.topk_logprobs[where, 0] = sample.token_ids[where], 0.0

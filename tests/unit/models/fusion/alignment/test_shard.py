@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from models.fusion.alignment.shard import AlignmentPlan, ShardFiles, align_files
+from models.fusion.alignment.shard import AlignmentPlan, ShardFiles, _contests, align_files
 from models.fusion.alignment.target_signals import ChatTokenizer
 from models.fusion.signals.record import SignalSpec
 from models.fusion.signals.shard import write_shard
@@ -38,7 +39,7 @@ def shard(pico: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, A
         write_shard(folder, 0, spec, [f.signals for f in teacher_force(loaded, items, top_k=4, batch_tokens=512)])
         return folder
 
-    def make(winners: tuple[str, ...], cut: tuple[str, ...] = (), alone: tuple[str, ...] = ()) -> dict[str, Any]:
+    def make(winners: tuple[str, ...], cut: tuple[str, ...] = (), alone: tuple[str, ...] = (), **cfg: Any) -> dict[str, Any]:
         answers = [Response(i, source.name, 0, text, 3, "length" if i in cut else "eos") for i, text in SAID.items()]
         rows = [
             Advantage(
@@ -65,7 +66,7 @@ def shard(pico: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, A
             responses={source.name: answers},
         )
         plan = AlignmentPlan(chat_tokenizer, {source.name: chat_tokenizer}, {source.name: None}, ("target", "digest"))
-        reports = align_files(files, plan, AlignmentParams(), corpus_digest="c", max_length=128, out=tmp_path / "out")
+        reports = align_files(files, plan, AlignmentParams(**cfg), corpus_digest="c", max_length=128, out=tmp_path / "out")
         stores = {mode: SignalStore.open(tmp_path / "out" / mode) for mode in reports}
         ids = {mode + "_ids": list(store.ids) for mode, store in stores.items()}
         return reports | ids | {mode + "_store": store for mode, store in stores.items()}
@@ -103,3 +104,27 @@ def test_a_prompt_without_a_ground_truth_is_left_out_of_training_mode_only(
     assert made["training_ids"] == [id_ for id_ in SAID if id_ not in alone]
     assert made["inference_ids"] == ["p0", "p2"]
     assert made["training"].num_without_winner == len(alone)
+
+
+def test_of_a_single_source_the_advantage_per_token_is_that_of_the_text(shard: Callable[..., dict[str, Any]], pico) -> None:
+    """Both modes, with cut texts and prompts without a ground truth: the same stores and the same counts."""
+    by_text, by_token = (shard(("p0", "p2"), ("p1",), ("p0",), advantage=unit) for unit in ("sample", "token"))
+    for mode in ("training", "inference"):
+        assert by_token[f"{mode}_ids"] == by_text[f"{mode}_ids"] and by_token[mode] == by_text[mode]
+        for id_ in by_text[f"{mode}_ids"]:
+            one, other = by_token[f"{mode}_store"][id_], by_text[f"{mode}_store"][id_]
+            for name in ("token_ids", "topk_ids", "topk_logprobs", "tail", "ce", "prompt_ids", "has_teacher"):
+                assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize(("winner", "order"), [("b", ["b", "a", "c"]), ("a", ["a", "b", "c"])])
+def test_every_source_competes_for_the_tokens_of_a_ground_truth(winner: str, order: list[str]) -> None:
+    """The Min-CE winner comes first, so that it has what is equally good."""
+    example = Example("p0", "f", (Message("user", "Does the bell ring?"),), "Yes.")
+    rows = [
+        Advantage("p0", "f", winner, None, None, {"a": 1.0, "b": 0.5, "c": 2.0}, {}),
+        Advantage("p1", "f", None, None, None, {}, {}),
+    ]
+    files = ShardFiles([example, replace(example, id="p1", response=None)], rows, {}, {}, {})
+    (contest,) = _contests(files, {name: {"p0": name} for name in "abc"})  # type: ignore[arg-type]
+    assert [(item.source, item.signals, item.text) for item in contest] == [(name, name, "Yes.") for name in order]
