@@ -134,8 +134,9 @@ class _Asker:
 
     def ask(self, item: PromptItem, prompt: FittedPrompt, sample: int) -> Response:
         cfg = self._cfg
-        options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
-        if cfg.temperature > 0:
+        greedy = cfg.is_greedy(sample)
+        options: dict[str, object] = {"max_tokens": cfg.max_new_tokens, "temperature": 0.0 if greedy else cfg.temperature}
+        if not greedy:
             options |= {"top_p": cfg.top_p, "seed": sample_seed(cfg.seed, item.id, sample) % 2**31}
         try:
             reply = read_reply(self._complete(prompt, options))

@@ -24,9 +24,14 @@ def sample_seed(seed: int, item_id: str, sample: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def draw_uniforms(seeds: Sequence[int], *, steps: int, device: torch.device) -> Tensor:
-    """Return float32[B, steps] in [0, 1): row b comes from its own generator, the same on every device."""
-    rows = [torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+def draw_uniforms(seeds: Sequence[int | None], *, steps: int, device: torch.device) -> Tensor:
+    """Return float32[B, steps] in [0, 1): row b comes from its own generator, the same on every device.
+
+    A row without a seed is 0: the first token of the cumulative distribution, which is the most probable one.
+    """
+    rows = [
+        torch.zeros(steps) if seed is None else torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+    ]
     return torch.stack(rows).to(device)
 
 
@@ -90,7 +95,8 @@ def generate_responses(
 ) -> list[Response]:
     """Generate `cfg.num_samples` responses of a source to every prompt.
 
-    Prompts of similar length are generated together, padded on the left. Decoding is greedy at temperature 0; otherwise each
+    Prompts of similar length are generated together, padded on the left. Decoding is greedy at temperature 0, and for the
+    first answer with `greedy_first`; otherwise each
     (prompt, sample) has its own random numbers from `cfg.seed`, so that neither the batch nor the order changes an answer
     (beyond ties within rounding). The decoding settings of the checkpoint's own generation config are not used, except for its
     stop tokens. Ids that the tokenizer does not know are never produced.
@@ -132,7 +138,8 @@ def _answer(
     source: LoadedSource, items: Sequence[PromptItem], prompts: Sequence[FittedPrompt], rows: Sequence[_Row], cfg: ResponseParams
 ) -> list[Response]:
     input_ids, mask = pad_rows([prompts[i].ids for i, _ in rows], pad_id=source.pad_id, side="left", device=source.device)
-    choose = _chooser(source, [sample_seed(cfg.seed, items[i].id, s) for i, s in rows], cfg, prompt_length=input_ids.shape[1])
+    seeds = [None if cfg.is_greedy(s) else sample_seed(cfg.seed, items[i].id, s) for i, s in rows]
+    choose = _chooser(source, seeds, cfg, prompt_length=input_ids.shape[1])
     stops = stop_ids(source)
     config = GenerationConfig(
         max_new_tokens=cfg.max_new_tokens,
@@ -159,7 +166,7 @@ def _answer(
     return responses
 
 
-def _chooser(source: LoadedSource, seeds: Sequence[int], cfg: ResponseParams, *, prompt_length: int) -> NextTokenProcessor:
+def _chooser(source: LoadedSource, seeds: Sequence[int | None], cfg: ResponseParams, *, prompt_length: int) -> NextTokenProcessor:
     if cfg.temperature == 0:
         return NextTokenProcessor(vocab_rows=source.vocab_rows, prompt_length=prompt_length, uniforms=None)
     return NextTokenProcessor(

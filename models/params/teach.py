@@ -19,6 +19,9 @@ class ResponseParams(Section):
     temperature: float = Field(0.0, ge=0, description="0 = greedy.")
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus when sampling.")
     num_samples: int = Field(1, ge=1, description="Answers per source and prompt (more than 1 needs temperature > 0).")
+    greedy_first: bool = Field(
+        False, description="The first of several answers is the greedy one: what is voted on then includes what one answer gives."
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of sampling; each (prompt, sample) derives its own.")
     batch_size: int = Field(32, ge=1, description="Prompts generated together, bucketed by length.")
 
@@ -26,7 +29,13 @@ class ResponseParams(Section):
     def _samples_need_temperature(self) -> "ResponseParams":
         if self.num_samples > 1 and self.temperature == 0:
             raise ValueError(f"`num_samples` must be 1 when `temperature` is 0, but is {self.num_samples}")
+        if self.greedy_first and self.num_samples == 1:
+            raise ValueError("`num_samples` must be at least 2 when `greedy_first` is true, but is 1")
         return self
+
+    def is_greedy(self, sample: int) -> bool:
+        """Whether an answer is decoded greedily, whatever its number of samples."""
+        return self.temperature == 0 or (self.greedy_first and sample == 0)
 
 
 class SignalParams(Section):

@@ -95,6 +95,12 @@ def test_greedy_sends_no_seed(pico, endpoint):
     assert response.finish == "eos" and "seed" not in endpoint.seen[0][1] and endpoint.seen[0][1]["temperature"] == 0
 
 
+def test_the_first_of_several_may_be_greedy(pico, endpoint):
+    endpoint.answer = lambda _path, body: reply(f"{body['temperature']}/{'seed' in body}")
+    cfg = ResponseParams(temperature=0.7, num_samples=3, max_new_tokens=9, greedy_first=True)
+    assert [r.text for r in answers(pico("llama"), client_of(endpoint), 1, cfg)] == ["0.0/False", "0.7/True", "0.7/True"]
+
+
 def test_a_bad_answer_is_an_empty_one_with_its_reason(pico, endpoint, caplog):
     source = pico("llama")
     bad = {"1": reply(None, "length"), "2": (400, {}, b"too long"), "3": (200, {}, b"<html>"), "4": (200, {}, b'{"choices": []}')}

@@ -56,6 +56,18 @@ def test_sampling_does_not_depend_on_the_batch(pico, arch):
     assert len({r.text for r in together}) > len(PROMPTS), "samples of one prompt differ"
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_first_of_several_answers_may_be_the_greedy_one(pico, arch):
+    source = pico(arch)
+    sampled = ResponseParams(max_new_tokens=10, temperature=0.9, top_p=0.9, num_samples=3, seed=5)
+    greedy = generate_responses(source, items(*PROMPTS), ResponseParams(max_new_tokens=10))
+    mixed = generate_responses(source, items(*PROMPTS), sampled.model_copy(update={"greedy_first": True}))
+    assert mixed[::3] == greedy
+    plain = generate_responses(source, items(*PROMPTS), sampled)
+    assert [r for r in mixed if r.sample] == [r for r in plain if r.sample], "the others stay what they were"
+    assert plain[::3] != greedy
+
+
 def test_seed_decides_the_samples(pico):
     source, cfg = pico("llama"), ResponseParams(max_new_tokens=10, temperature=1.0)
     texts = [[r.text for r in generate_responses(source, items(*PROMPTS), cfg.model_copy(update={"seed": s}))] for s in (0, 0, 1)]

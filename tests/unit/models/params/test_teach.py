@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.params.teach import RewardParams, ScorerSpec
+from models.params.teach import ResponseParams, RewardParams, ScorerSpec
 
 
 def rewards(*scorers: dict[str, object], **more: object) -> RewardParams:
@@ -52,3 +52,15 @@ def test_values_that_the_gate_does_not_use_stay_out_of_what_identifies_a_vote() 
     assert rewards(accept="margin", accept_margin=3.0).vote != rewards(accept="margin").vote
     assert rewards(accept="calibrated", accept_target=0.5).vote != rewards(accept="calibrated").vote
     assert rewards(truncated_may_win=True).vote != rewards().vote
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_samples": 2}, "`num_samples` must be 1 when `temperature` is 0, but is 2"),
+        ({"temperature": 0.7, "greedy_first": True}, "`num_samples` must be at least 2 when `greedy_first` is true, but is 1"),
+    ],
+)
+def test_several_answers_are_sampled(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ResponseParams.model_validate(given)
