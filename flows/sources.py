@@ -67,7 +67,7 @@ def _source_call(
     if spec.name in converted:
         return gguf_source, {"spec": spec, "converted": converted[spec.name]}
     if spec.pico is None:
-        content = _content(ctx.root, spec.model, f"`sources.models[{spec.name}].model`")
+        content = _content(ctx, spec.model, f"`sources.models[{spec.name}].model`")
         return resolve_source, {"spec": spec, "content": content, "place": spec.model}
     return pico_source, {
         "spec": spec,
@@ -105,7 +105,7 @@ def _reward_call(
     ctx: StageContext, spec: RewardModelSpec, data: Artifact, tokenizers: dict[str, Artifact], answers: tuple[Artifact, ...]
 ) -> Call:
     if spec.model != "embedded":
-        content = _content(ctx.root, spec.model, f"`sources.reward_models[{spec.name}].model`")
+        content = _content(ctx, spec.model, f"`sources.reward_models[{spec.name}].model`")
         return resolve_reward_model, {"spec": spec, "content": content, "place": spec.model}
     if not tokenizers:
         raise SourceError(
@@ -124,9 +124,21 @@ def _reward_call(
     }
 
 
-def _content(root: Path, model: str, where: str) -> str:
+def _content(ctx: StageContext, model: str, where: str) -> str:
     """Return the digest of a local folder, or "" for a hub name."""
-    folder = root / Path(model).expanduser()
+    folder = ctx.root / Path(model).expanduser()
+    parts = Path(model).parts
+    made_by = parts[1] if len(parts) > 2 and parts[0] == "artifacts" else ""
+    if made_by == ctx.params.profile:
+        raise SourceError(
+            f"{where} must not be an output of the profile that reads it, but is {model}: a model cannot be a source of itself. "
+            "Take the source from another profile, such as the one of the first round."
+        )
+    if made_by and not folder.is_dir():
+        raise SourceError(
+            f"{where} must be an existing folder, but is {model}, an output of the profile `{made_by}`. "
+            f"Run that first: `python -m flows run fusion --profile {made_by}`, with the method in `methods`."
+        )
     if folder.is_dir():
         return tree_digest(folder)
     # Said here, before the libraries that would say it are loaded.

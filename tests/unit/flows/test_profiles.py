@@ -18,7 +18,7 @@ def load(profile: str, *overrides: str) -> Params:
 
 
 def test_the_promised_profiles_are_there() -> None:
-    fusion = {"embedded", "smoke", "few-truths", "real-stories", "real-skills", "paper-7b"}
+    fusion = {"embedded", "smoke", "few-truths", "second-round", "real-stories", "real-skills", "paper-7b"}
     dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
     assert fusion | dialogue <= set(PROFILES)
 
@@ -40,11 +40,12 @@ def test_profile_begins_with_a_comment_and_names_no_machine(profile: str) -> Non
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_hub_models_name_a_revision_and_local_ones_a_folder_below_data(profile: str) -> None:
+def test_hub_models_name_a_revision_and_local_ones_a_folder_below_data_or_of_another_profile(profile: str) -> None:
     params = load(profile)
+    others = tuple(f"artifacts/{other}/" for other in PROFILES if other != profile)
     for spec in (*params.sources.models, *params.sources.reward_models):
         if spec.model != "embedded":
-            assert spec.model.startswith("data/external/") or spec.revision, spec.name
+            assert spec.model.startswith(("data/external/", *others)) or spec.revision, spec.name
     assert all(data.path.startswith("data/external/") for data in params.corpus.sets)
 
 
@@ -88,6 +89,17 @@ def test_skills_marks_what_the_sources_have_seen() -> None:
     assert set(params.fusion.targets) == everyone
     (unseen,) = [data for data in params.corpus.sets if data.split == "test"]
     assert (unseen.name, unseen.check) == ("gsm8k_test", "number")
+
+
+def test_the_second_round_asks_the_same_sources_the_same_prompts() -> None:
+    """So that the first round's answers, scores and signals come from the cache."""
+    first, second = load("few-truths"), load("second-round")
+    assert second.corpus == first.corpus and second.teach == first.teach and second.alignment == first.alignment
+    *asked, student = second.sources.models
+    assert tuple(asked) == first.sources.models and second.sources.reward_models == first.sources.reward_models
+    assert student.model == f"artifacts/few-truths/fuse/profuser/{first.fusion.targets[0]}/model"
+    alike = {"targets": first.fusion.targets}
+    assert second.fusion.model_copy(update=alike) == first.fusion
 
 
 def test_paper_setting() -> None:
