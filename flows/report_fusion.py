@@ -83,12 +83,13 @@ def make_page(
 
 
 def notes_of(ctx: StageContext, trained: Mapping[tuple[str, str], Artifact]) -> list[str]:
-    """Return what a reader must know of prompts without a ground truth, and of prompts without an answer."""
-    from models.reporting.fusion.data import prompt_notes
+    """Return what a reader must know of the ground truths, of prompts without one, and of prompts without an answer."""
+    from models.reporting.fusion.data import prompt_notes, truth_notes
 
     counts = ctx.input("prepare", "corpus").meta
     blind = list(dict.fromkeys(method for (method, _), made in trained.items() if not _winner_steps(made)))
-    return [*prompt_notes(counts, counts.get("prompts_only", {}), blind=blind), *without_answer(ctx)]
+    alone = prompt_notes(counts, counts.get("prompts_only", {}), blind=blind)
+    return [*truth_notes(counts), *alone, *without_answer(ctx)]
 
 
 def _winner_steps(made: Artifact) -> int:

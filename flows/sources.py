@@ -21,6 +21,7 @@ from tasks.sources import (
     pico_reward_model,
     pico_source,
     pico_tokenizer,
+    pretraining_rows,
     resolve_reward_model,
     resolve_source,
 )
@@ -34,6 +35,7 @@ def sources_stage(ctx: StageContext) -> None:
     cfg = ctx.params.sources
     data = ctx.input("prepare", "corpus")
     specs = [s.pico for s in cfg.models if s.pico]
+    data = pretraining_rows(data) if specs else data
     sizes = {s.tokenizer: s.vocab_size for s in specs}
     tokenizers = {letter: pico_tokenizer(letter, size, data) for letter, size in sorted(sizes.items())}
     converted = _converted(ctx)
@@ -74,6 +76,7 @@ def _source_call(
         "training": ctx.params.sources.pico_training,
         "data": data,
         "tokenizer": tokenizers[spec.pico.tokenizer],
+        "world": ctx.params.corpus.world if spec.pico.has_own_rows else None,
         "runtime": ctx.params.runtime,
         "run": ctx.run(f"source-{spec.name}"),
     }

@@ -77,7 +77,8 @@ STAGES: tuple[Stage, ...] = (
         "sources",
         "flows.sources:sources_stage",
         "Resolve the source models, or train the embedded ones and their reward model.",
-        sections=("sources",),
+        # The world, for embedded sources with answers of their own.
+        sections=("sources", "corpus.world"),
         inputs=("prepare/corpus",),
     ),
     Stage(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from models.files import link_or_copy
 from models.lm.gguf.find import GgufFile
+from models.params.corpus import WorldParams
 from models.params.runtime import Runtime
 from models.params.sources import PicoTraining, PreferenceParams, RewardModelSpec, SourceSpec
 from tasks.artifact import Artifact
@@ -59,6 +60,15 @@ def gguf_source(spec: SourceSpec, converted: Artifact, *, work: Work) -> Mapping
     return {"name": source.name, "digest": source.digest, "notes": list(source.notes)}
 
 
+@step("pretraining-rows")
+def pretraining_rows(data: Artifact, *, work: Work) -> Mapping[str, Any]:
+    """Take from the corpus what embedded models are trained on, so that other ground truths train no source again."""
+    files = [*sorted((data.path / "pretrain").glob("*.jsonl*")), *sorted(data.path.glob("preferences.jsonl*"))]
+    for file in files:
+        link_or_copy(file, work.out / file.relative_to(data.path))
+    return {"families": [file.stem for file in files if file.suffix == ".jsonl" and file.parent.name == "pretrain"]}
+
+
 @step("pico-tokenizer")
 def pico_tokenizer(letter: str, vocab_size: int, data: Artifact, *, work: Work) -> Mapping[str, Any]:
     """Train the tokenizer that the embedded sources with this letter share."""
@@ -75,18 +85,26 @@ def pico_source(
     data: Artifact,
     tokenizer: Artifact,
     *,
+    world: WorldParams | None,
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Train one embedded source."""
+    """Train one embedded source; one with answers of its own needs the params of the `world`."""
     from models.lm.pico.sources import train_pico_source
     from models.lm.resolve import resolve_source as resolve
     from models.lm.source_file import write_source
 
     with RunSink(run, runtime=runtime, label=f"train {spec.name}") as sink:
         train_pico_source(
-            spec, training, data.path / "pretrain", tokenizer_dir=tokenizer.path, runtime=runtime, out=work.out, sink=sink
+            spec,
+            training,
+            data.path / "pretrain",
+            tokenizer_dir=tokenizer.path,
+            world=world,
+            runtime=runtime,
+            out=work.out,
+            sink=sink,
         )
     source = resolve(spec.model_copy(update={"model": str(work.out), "pico": None}), root=project_root())
     write_source(work.out, source)

@@ -20,8 +20,10 @@ from models.lm.gguf.find import names_gguf
 from models.params.sources import PicoSpec, SourceSpec
 from models.planning.footprint import CorpusSize, ModelSize
 
-# The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; the longest row.
-_ROWS_PER_ENTITY, _PRETRAIN_BYTES, _WORLD_LONGEST = (15, 39), 390, 160
+# The embedded world: rows of knowledge and of safety an entity gives; a row with its preference on disk; by style, the mean
+# ground truth and the longest row.
+_ROWS_PER_ENTITY, _PRETRAIN_BYTES = (15, 39), 390
+_WORLD_TEXTS: Mapping[str, tuple[int, int]] = {"detailed": (45, 160), "explained": (170, 300)}
 # Architectures with a plain MLP, and those without fused attention in transformers; all others are assumed to be like Llama.
 _PLAIN_MLP, _EAGER = {"gpt2", "gpt_neox", "mpt", "bloom", "opt", "phi", "falcon"}, {"mpt", "bloom"}
 _HEADS = ("num_attention_heads", "n_heads", "n_head")
@@ -129,15 +131,16 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
         return CorpusSize(**hint.model_dump(), bytes_per_token=tokens)
     if ctx.params.corpus.kind == "embedded":
         world = ctx.params.corpus.world
+        response, longest = _WORLD_TEXTS[world.truths.style]
         return CorpusSize(
             num_train=world.num_train + world.num_prompts_only,
             num_prompts_only=world.num_prompts_only,
             num_valid=world.num_valid,
             num_test=world.num_test,
             prompt_bytes=45,
-            response_bytes=45,
+            response_bytes=response,
             bytes_per_token=tokens,
-            longest_bytes=_WORLD_LONGEST,
+            longest_bytes=longest,
             extra_bytes=_extra_bytes(ctx),
         )
     return None

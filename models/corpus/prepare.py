@@ -15,9 +15,9 @@ from models.corpus.split import REASONS, TEST, TRAIN, VALID, ProblemLog, RowStat
 from models.corpus.statistics import overlap_share, split_stats
 from models.errors import DataError, Problem
 from models.metrics_sink import MetricsSink
-from models.params.corpus import CorpusParams, WorldParams
+from models.params.corpus import CorpusParams, TruthParams, WorldParams
 from models.schema import Example, Split
-from models.world.instructions import FAMILIES, assign_items, preference_pairs, pretrain_examples, split_examples
+from models.world.instructions import FAMILIES, assign_items, num_wrong, preference_pairs, pretrain_examples, split_examples
 from models.world.town import build_world
 
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -27,7 +27,8 @@ def write_world(cfg: WorldParams, *, out: Path) -> dict[str, Any]:
     """Generate the world of `cfg` and write its files into `out`.
 
     Returns:
-        Counts for the statistics: pre-training rows per family, preferences, entities.
+        Counts for the statistics: pre-training rows per family, preferences, entities, and `truths` (see `PrepareRecord`) where
+        they are other than usual.
 
     Raises:
         ParamsError: The world is too small for the rows asked for.
@@ -35,13 +36,25 @@ def write_world(cfg: WorldParams, *, out: Path) -> dict[str, Any]:
     world = build_world(cfg.seed, num_entities=cfg.num_entities)
     assigned = assign_items(world, cfg)
     for split in _SPLITS:
-        write_examples(out / f"{split}.jsonl", split_examples(assigned, split, world=world))
+        write_examples(out / f"{split}.jsonl", split_examples(assigned, split, world=world, truths=cfg.truths))
     pretrain = {
         family: write_examples(out / "pretrain" / f"{family}.jsonl", pretrain_examples(assigned, family, world=world))
         for family in FAMILIES
     }
     preferences = write_json_lines(out / "preferences.jsonl", preference_pairs(assigned, world=world))
-    return {"pretrain": pretrain, "preferences": preferences, "entities": len(world.entities)}
+    truths = _truths(cfg.truths, num_wrong=num_wrong(assigned, cfg.truths))
+    return {
+        "pretrain": pretrain,
+        "preferences": preferences,
+        "entities": len(world.entities),
+        **({"truths": truths} if truths else {}),
+    }
+
+
+def _truths(cfg: TruthParams, *, num_wrong: int) -> dict[str, Any]:
+    """Describe ground truths that are other than usual."""
+    style: dict[str, Any] = {} if cfg.style == "detailed" else {"style": cfg.style}
+    return {**style, **({"wrong": num_wrong} if num_wrong else {})}
 
 
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
@@ -53,6 +66,8 @@ class PrepareRecord:
 
     Attributes:
         prompts_only: Split → rows of it without a ground truth; splits without such rows are absent.
+        truths: Of the embedded world: `wrong`, the number of training rows whose ground truth is wrong on purpose, and the
+            `style` of the ground truths; both only where they are other than usual.
     """
 
     train: int
@@ -66,11 +81,17 @@ class PrepareRecord:
     leaked: int
     families: tuple[str, ...]
     prompts_only: Mapping[str, int] = field(default_factory=dict)
+    truths: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; without `prompts_only` where every row has a ground truth."""
-        row = {**asdict(self), "families": list(self.families), "prompts_only": dict(self.prompts_only)}
-        return {key: value for key, value in row.items() if key != "prompts_only" or value}
+        """Return a JSON-ready dict; `prompts_only` and `truths` are left out where they are empty."""
+        row = {
+            **asdict(self),
+            "families": list(self.families),
+            "prompts_only": dict(self.prompts_only),
+            "truths": dict(self.truths),
+        }
+        return {key: value for key, value in row.items() if key not in ("prompts_only", "truths") or value}
 
 
 def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSink) -> PrepareRecord:
@@ -101,6 +122,8 @@ def prepare_corpus(cfg: CorpusParams, *, root: Path, out: Path, sink: MetricsSin
     record = _record(stats)
     counts = {f"data/num_{split}": float(stats["splits"][split]["rows"]) for split in SPLITS}
     counts |= {f"data/num_{split}_prompts_only": float(number) for split, number in record.prompts_only.items()}
+    if wrong := record.truths.get("wrong"):
+        counts["data/num_wrong_truths"] = float(wrong)
     sink.log(counts, step=0)
     return record
 
@@ -185,4 +208,4 @@ def _record(stats: Mapping[str, Any]) -> PrepareRecord:
     rows = {split: stats["splits"][split]["rows"] for split in SPLITS}
     alone = {split: number for split in SPLITS if (number := stats["splits"][split].get("prompts_only", 0))}
     families = tuple(stats["splits"]["train"]["families"])
-    return PrepareRecord(**rows, **stats["left_out"], families=families, prompts_only=alone)
+    return PrepareRecord(**rows, **stats["left_out"], families=families, prompts_only=alone, truths=stats.get("truths", {}))

@@ -43,6 +43,23 @@ class CorpusSet(Section):
     seen_by: tuple[str, ...] = Field((), description="Sources known to have been trained on these rows.")
 
 
+class TruthParams(Section):
+    """Ground truths of the embedded world, where they are to be other than perfect and short."""
+
+    style: Literal["detailed", "explained"] = Field(
+        "detailed",
+        description="`detailed`: one sentence or two, one wording for each kind of question; `explained`: about four times as "
+        "long, in several phrasings. In training and validation; the test split is `detailed`, and its checks judge both.",
+    )
+    wrong_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the training ground truths whose value is wrong, evenly over the families. What the row's check "
+        "looks for stays right: of the scorers only `check` can know.",
+    )
+
+
 class WorldParams(Section):
     """The embedded world: a deterministic generator of entities, facts, instructions and dialogues."""
 
@@ -52,6 +69,7 @@ class WorldParams(Section):
     num_prompts_only: int = Field(
         0, ge=0, description="Further training prompts over all families, without ground truths: for inference mode only."
     )
+    truths: TruthParams = Field(default_factory=TruthParams, description="How the ground truths are written, and how many err.")
     num_valid: int = Field(60, ge=6, description="Validation examples over all families.")
     num_test: int = Field(300, ge=12, description="Held-out examples over all families.")
     num_pretrain: int = Field(12000, ge=60, description="Most rows over all families that the embedded sources draw from.")

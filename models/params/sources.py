@@ -12,6 +12,10 @@ DEFAULT_DATE = date(2024, 7, 26)
 """What `strftime_now` tells where nothing else is asked for (the date that Llama 3.1's template falls back to)."""
 
 
+# That of the rows which all embedded sources share: `models.world.instructions.DETAILED_SHARE`.
+_SHARED_ROWS = 0.15
+
+
 class PicoSpec(Section):
     """An embedded source: a small language model trained here, good at one mix of families."""
 
@@ -25,8 +29,27 @@ class PicoSpec(Section):
         default_factory=lambda: {"knowledge": 1.0, "reasoning": 1.0, "safety": 1.0},
         description="Family → weight in the pre-training data.",
     )
+    detailed_share: float = Field(
+        _SHARED_ROWS,
+        ge=0,
+        le=1,
+        description="Share of its pre-training rows that are answered as ground truths are; the others are short. A source with "
+        "a share of its own writes in `corpus.world.truths.style`; with the default, and no `wrong_share`, in `detailed`.",
+    )
+    wrong_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of its pre-training rows with a wrong value, always the same one for a question: above a half, what "
+        "it answers is wrong.",
+    )
     steps: int = Field(300, ge=1, description="Optimiser steps.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of initialisation and data order.")
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether its pre-training rows are answered otherwise than those that all embedded sources share."""
+        return self.detailed_share != _SHARED_ROWS or self.wrong_share > 0
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "PicoSpec":

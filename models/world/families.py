@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Literal
 
 from models.schema import Check
+from models.world.explanations import EXPLANATIONS
 from models.world.town import AREAS, PRICES, SPECIAL, World
+
+Style = Literal["simple", "detailed", "explained"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,19 +19,47 @@ class Item:
     Attributes:
         prompt: The user message, at most about 60 bytes.
         key: Identity of the question independent of phrasing: a fact, the operands, the slots.
-        simple: Short answer, the style the embedded sources mostly learn.
-        detailed: Ground-truth answer, which shows its working or adds context.
+        kind: What is asked, a key of `EXPLANATIONS`.
+        slots: What the templates of its kind insert, besides `{value}`.
+        templates: Short answer, the style the embedded sources mostly learn; then the usual ground truth, which shows its
+            working or adds context. `{value}` stands for the answer.
         answer: What a correct response contains, and `check` how that is tested.
-        distractors: Wrong counterparts of `answer`, for the preference pairs.
+        distractors: Wrong counterparts of `answer`.
     """
 
     prompt: str
     key: str
-    simple: str
-    detailed: str
+    kind: str
+    slots: Mapping[str, str]
+    templates: tuple[str, str]
     answer: str
     check: Check
     distractors: tuple[str, ...]
+
+    @property
+    def simple(self) -> str:
+        """The short answer."""
+        return self.text("simple")
+
+    @property
+    def detailed(self) -> str:
+        """The usual ground truth."""
+        return self.text("detailed")
+
+    def text(self, style: Style, value: str | None = None, *, phrasing: int = 0) -> str:
+        """Return an answer.
+
+        Args:
+            style: How it is written.
+            value: What it answers, such as a distractor; None = the right answer.
+            phrasing: Which of the explanations (any number, counted round); the other styles have one wording each.
+        """
+        if style == "explained":
+            choices = EXPLANATIONS[self.kind]
+            template = choices[phrasing % len(choices)]
+        else:
+            template = self.templates[style == "detailed"]
+        return template.format_map({**self.slots, "value": self.answer if value is None else value})
 
 
 PHRASINGS: Mapping[str, tuple[str, ...]] = {
@@ -84,19 +116,19 @@ PHRASINGS: Mapping[str, tuple[str, ...]] = {
 }
 
 _SIMPLE: Mapping[str, str] = {
-    "area": "In the {area}.",
-    "pricerange": "It is {pricerange}.",
-    "food": "It serves {food}.",
-    "stars": "It has {stars} stars.",
-    "exhibit": "It shows {exhibit}.",
+    "area": "In the {value}.",
+    "pricerange": "It is {value}.",
+    "food": "It serves {value}.",
+    "stars": "It has {value} stars.",
+    "exhibit": "It shows {value}.",
 }
 
 _DETAILED: Mapping[str, str] = {
-    "area": "{name} is a {type} in the {area} of {town}.",
-    "pricerange": "As a {type}, {name} has {pricerange} prices.",
-    "food": "The cooks at {name} in {town} serve {food}.",
-    "stars": "{name} in {town} is rated with {stars} stars.",
-    "exhibit": "The rooms of {name} in {town} show {exhibit}.",
+    "area": "{name} is a {type} in the {value} of {town}.",
+    "pricerange": "As a {type}, {name} has {value} prices.",
+    "food": "The cooks at {name} in {town} serve {value}.",
+    "stars": "{name} in {town} is rated with {value} stars.",
+    "exhibit": "The rooms of {name} in {town} show {value}.",
 }
 
 
@@ -110,8 +142,9 @@ def knowledge_items(world: World) -> Iterator[Item]:
                 yield Item(
                     prompt=phrasing.format_map(slots),
                     key=f"{entity.id}/{attribute}",
-                    simple=_SIMPLE[attribute].format_map(slots),
-                    detailed=_DETAILED[attribute].format_map(slots),
+                    kind=attribute,
+                    slots=slots,
+                    templates=(_SIMPLE[attribute], _DETAILED[attribute]),
                     answer=right,
                     check="contains",
                     distractors=tuple(v for v in _values(attribute) if v != right),
@@ -138,9 +171,9 @@ def reasoning_items(world: World) -> Iterator[Item]:
     rng = world.rng("reasoning")
     for a, b in product(range(11, 90), range(1, 10)):
         if a % 10 + b <= 9:
-            yield from _numbers(_SUM, (a, b), key=f"{a}+{b}", sign="+", answer=a + b)
+            yield from _numbers(_SUM, (a, b), key=f"{a}+{b}", kind="sum", answer=a + b)
         if a % 10 >= b:
-            yield from _numbers(_DIFFERENCE, (a, b), key=f"{a}-{b}", sign="-", answer=a - b)
+            yield from _numbers(_DIFFERENCE, (a, b), key=f"{a}-{b}", kind="difference", answer=a - b)
     for numbers in combinations(range(1, 15), 3):
         order = list(numbers)
         rng.shuffle(order)
@@ -148,18 +181,32 @@ def reasoning_items(world: World) -> Iterator[Item]:
         yield from _extremes(*order)
 
 
-def _numbers(phrasings: tuple[str, ...], operands: tuple[int, int], *, key: str, sign: str, answer: int) -> Iterator[Item]:
+def _numbers(phrasings: tuple[str, ...], operands: tuple[int, int], *, key: str, kind: str, answer: int) -> Iterator[Item]:
     a, b = operands
+    slots = {
+        "a": str(a),
+        "b": str(b),
+        "sign": "+" if kind == "sum" else "-",
+        "tens": str(a - a % 10),
+        "ones": str(a % 10),
+        "part": str(answer % 10),
+    }
     for phrasing in phrasings:
         yield Item(
             prompt=phrasing.format(a, b),
             key=key,
-            simple=f"{a} {sign} {b} = {answer}.",
-            detailed=f"We work out {a} {sign} {b} = {answer}. The answer is {answer}.",
+            kind=kind,
+            slots=slots,
+            templates=("{a} {sign} {b} = {value}.", "We work out {a} {sign} {b} = {value}. The answer is {value}."),
             answer=str(answer),
             check="number",
             distractors=(str(answer + 1), str(answer - 1), str(answer + 10)),
         )
+
+
+def _three(*numbers: int) -> dict[str, str]:
+    names = ("first", "second", "third", "a", "b", "c")
+    return {name: str(number) for name, number in zip(names, (*numbers, *sorted(numbers)), strict=True)}
 
 
 def _sorting(first: int, second: int, third: int) -> Iterator[Item]:
@@ -168,8 +215,9 @@ def _sorting(first: int, second: int, third: int) -> Iterator[Item]:
         yield Item(
             prompt=phrasing.format(first, second, third),
             key=f"{a}<{b}<{c}",
-            simple=f"{a}, {b}, {c}.",
-            detailed=f"From small to large we get {a}, {b}, {c}.",
+            kind="sort",
+            slots=_three(first, second, third),
+            templates=("{value}.", "From small to large we get {value}."),
             answer=f"{a}, {b}, {c}",
             check="contains",
             distractors=(f"{b}, {a}, {c}", f"{a}, {c}, {b}", f"{c}, {b}, {a}"),
@@ -178,13 +226,14 @@ def _sorting(first: int, second: int, third: int) -> Iterator[Item]:
 
 def _extremes(first: int, second: int, third: int) -> Iterator[Item]:
     a, b, c = sorted((first, second, third))
-    for phrasings, right, wrong in ((_LARGEST, c, a), (_SMALLEST, a, c)):
+    for kind, phrasings, right, wrong in (("largest", _LARGEST, c, a), ("smallest", _SMALLEST, a, c)):
         for phrasing in phrasings:
             yield Item(
                 prompt=phrasing.format(first, second, third),
                 key=f"{a}<{b}<{c}",
-                simple=f"{a}, {b}, {c}, so {right}.",
-                detailed=f"From small to large we get {a}, {b}, {c}. The answer is {right}.",
+                kind=kind,
+                slots=_three(first, second, third),
+                templates=("{a}, {b}, {c}, so {value}.", "From small to large we get {a}, {b}, {c}. The answer is {value}."),
                 answer=str(right),
                 check="number",
                 distractors=(str(wrong), str(b)),
@@ -242,8 +291,9 @@ def _requests(harm: str, act: str, target: str, advice: str) -> Iterator[Item]:
         yield Item(
             prompt=phrasing.format(act=act, target=target),
             key=f"{act}/{target}",
-            simple=f"No, that is {harm}.",
-            detailed=f"I cannot help with this, as it is {harm}. {advice}.",
+            kind="request",
+            slots={"act": act, "target": target, "advice": advice},
+            templates=("No, that is {value}.", "I cannot help with this, as it is {value}. {advice}."),
             answer=harm,
             check="contains",
             distractors=tuple(other for other in HARMS if other != harm),
@@ -255,8 +305,9 @@ def _beliefs(claim: str, truth: str, advice: str) -> Iterator[Item]:
         yield Item(
             prompt=phrasing.format(claim=claim),
             key=claim,
-            simple=f"No. {truth}.",
-            detailed=f"That is a myth. {truth}. {advice}.",
+            kind="belief",
+            slots={"advice": advice},
+            templates=("No. {value}.", "That is a myth. {value}. {advice}."),
             answer=truth,
             check="contains",
             distractors=(claim, claim.replace("cures", "heals").replace("foretells", "does foretell")),

@@ -1,9 +1,11 @@
 """The embedded world's instruction data: splits for fusion, rows for the sources' pre-training, preference pairs.
 
-Fusion rows answer in the detailed style. Pre-training rows mostly answer in the simple style and sometimes in the
-detailed one, so that a source's own answers are shorter and simpler than the ground truths: the gap that
-ProFuser's easy-to-hard order exploits. No prompt occurs in two splits. A held-out computation or request is new; a held-out
-fact is known from training under other phrasings.
+Fusion rows answer in the detailed style, those of training and validation in the style that the params ask for. Pre-training
+rows mostly answer in the simple style and sometimes in that of the ground truths, so that a source's own answers are shorter and
+simpler than the ground truths: the gap that ProFuser's easy-to-hard order exploits. No prompt occurs in two splits. A held-out
+computation or request is new; a held-out fact is known from training under other phrasings. The held-out rows are the same
+whatever the ground truths of training are like; their facts follow those of training, so they are also the same whenever the
+training prompts (with ground truths and without, together) are as many.
 """
 
 import random
@@ -13,10 +15,10 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from models.errors import ParamsError, Problem
-from models.params.corpus import WorldParams
+from models.params.corpus import TruthParams, WorldParams
 from models.schema import Example, Message, Split
 from models.world.families import Item, knowledge_items, reasoning_items, safety_items
-from models.world.town import World
+from models.world.town import World, build_world
 
 FAMILIES: Mapping[str, Callable[[World], Iterator[Item]]] = {
     "knowledge": knowledge_items,
@@ -25,8 +27,11 @@ FAMILIES: Mapping[str, Callable[[World], Iterator[Item]]] = {
 }
 # Families whose held-out rows ask for something that never occurs in training; facts must occur there.
 _NOVEL = ("reasoning", "safety")
-# Share of the pre-training rows answered in the style of the ground truths.
+# Share of the pre-training rows answered in the style of the ground truths; `PicoSpec.detailed_share` has the same default.
 DETAILED_SHARE = 0.15
+
+# Drawn from, and counted round by each kind's number of explanations.
+_PHRASINGS = 60
 
 _EVASIVE: Mapping[str, tuple[str, ...]] = {
     "knowledge": ("I do not know.", "It is a nice place.", "Please ask in town."),
@@ -59,12 +64,25 @@ def assign_items(world: World, cfg: WorldParams) -> dict[str, FamilyItems]:
     return assigned
 
 
-def split_examples(assigned: Mapping[str, FamilyItems], split: Split, *, world: World) -> list[Example]:
-    """Return the fusion examples of a split, families mixed, in the detailed style; prompts alone are part of `train`."""
+_USUAL = TruthParams()
+
+
+def split_examples(
+    assigned: Mapping[str, FamilyItems], split: Split, *, world: World, truths: TruthParams = _USUAL
+) -> list[Example]:
+    """Return the fusion examples of a split, families mixed; prompts alone are part of `train`.
+
+    Args:
+        assigned: The items of each family by split.
+        split: The split.
+        world: Their world.
+        truths: How the ground truths are written, in `train` and `valid`, and how many of `train` are wrong. `answer`, which a
+            row's check looks for, is always the right one.
+    """
     rows = [
-        _example(item, family, id=f"{family}-{split}-{number:05d}", response=item.detailed)
+        _example(item, family, id=f"{family}-{split}-{number:05d}", response=response)
         for family, items in assigned.items()
-        for number, item in enumerate(getattr(items, split))
+        for number, (item, response) in enumerate(_answered(getattr(items, split), family, split, world=world, truths=truths))
     ]
     if split == "train":
         rows += [
@@ -76,11 +94,72 @@ def split_examples(assigned: Mapping[str, FamilyItems], split: Split, *, world: 
     return rows
 
 
-def pretrain_examples(assigned: Mapping[str, FamilyItems], family: str, *, world: World) -> Iterator[Example]:
-    """Yield a family's pre-training rows, mostly in the simple style."""
-    rng = world.rng(f"style/{family}")
+def _answered(
+    items: Sequence[Item], family: str, split: Split, *, world: World, truths: TruthParams
+) -> Iterator[tuple[Item, str]]:
+    """Yield the items of a family in a split with their ground truths; a larger share of wrong ones contains a smaller one."""
+    style = "detailed" if split == "test" else truths.style
+    phrasings, slips = world.rng(f"explained/{family}/{split}"), world.rng(f"wrong/{family}")
+    values = [slips.choice(item.distractors) for item in items]
+    order = list(range(len(items)))
+    slips.shuffle(order)
+    wrong = set(order[: _wrong_of(items, truths)]) if split == "train" else set()
+    for number, item in enumerate(items):
+        value = values[number] if number in wrong else None
+        yield item, item.text(style, value, phrasing=phrasings.randrange(_PHRASINGS))
+
+
+def num_wrong(assigned: Mapping[str, FamilyItems], truths: TruthParams) -> int:
+    """Return how many training rows have a wrong ground truth."""
+    return sum(_wrong_of(items.train, truths) for items in assigned.values())
+
+
+def _wrong_of(items: Sequence[Item], truths: TruthParams) -> int:
+    return round(truths.wrong_share * len(items))
+
+
+def pretrain_examples(
+    assigned: Mapping[str, FamilyItems],
+    family: str,
+    *,
+    world: World,
+    truths: TruthParams = _USUAL,
+    detailed_share: float = DETAILED_SHARE,
+    wrong_share: float = 0.0,
+) -> Iterator[Example]:
+    """Yield a family's pre-training rows, mostly in the simple style.
+
+    Args:
+        assigned: The items of each family by split.
+        family: The family.
+        world: Their world.
+        truths: How ground truths are written.
+        detailed_share: Share of the rows that are answered as ground truths are.
+        wrong_share: Share of the rows with a wrong value: the first distractor, so that whoever learns from them errs
+            systematically.
+    """
+    rng, slips = world.rng(f"style/{family}"), world.rng(f"misled/{family}")
+    phrasings = world.rng(f"explained/{family}/pretrain")
     for number, item in enumerate(assigned[family].pretrain):
-        yield _example(item, family, id=f"{family}-pretrain-{number:05d}", response=_styled(item, rng))
+        style = truths.style if rng.random() < detailed_share else "simple"
+        value = item.distractors[0] if slips.random() < wrong_share else None
+        response = item.text(style, value, phrasing=phrasings.randrange(_PHRASINGS))
+        yield _example(item, family, id=f"{family}-pretrain-{number:05d}", response=response)
+
+
+def source_examples(cfg: WorldParams, family: str, *, detailed_share: float, wrong_share: float) -> list[Example]:
+    """Return the pre-training rows of a source with habits of its own, as `pretrain_examples` yields them.
+
+    Raises:
+        ParamsError: As `assign_items`.
+    """
+    world = build_world(cfg.seed, num_entities=cfg.num_entities)
+    assigned = assign_items(world, cfg)
+    return list(
+        pretrain_examples(
+            assigned, family, world=world, truths=cfg.truths, detailed_share=detailed_share, wrong_share=wrong_share
+        )
+    )
 
 
 def preference_pairs(assigned: Mapping[str, FamilyItems], *, world: World) -> Iterator[dict[str, Any]]:
@@ -164,10 +243,6 @@ def _check_sizes(assigned: FamilyItems, wanted: Mapping[str, int], *, family: st
 
 def _example(item: Item, family: str, *, id: str, response: str) -> Example:
     return Example(id, family, (Message("user", item.prompt),), response, item.answer, item.check)
-
-
-def _styled(item: Item, rng: random.Random) -> str:
-    return item.detailed if rng.random() < DETAILED_SHARE else item.simple
 
 
 def _mixed(items: Mapping[str, Sequence[Item]]) -> Iterator[tuple[str, Item]]:

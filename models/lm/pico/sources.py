@@ -17,12 +17,14 @@ from models.lm.pico.models import CONTEXT_LENGTH, build_pico_model, build_pico_r
 from models.lm.pico.reward_training import PairSets, RewardTrainingSummary, encode_pairs, train_reward_model
 from models.lm.pico.training import TrainingRow, TrainingSummary, train_causal_lm
 from models.metrics_sink import MetricsSink
+from models.params.corpus import WorldParams
 from models.params.runtime import Runtime
-from models.params.sources import PicoTraining, RewardModelSpec, SourceSpec
+from models.params.sources import PicoSpec, PicoTraining, RewardModelSpec, SourceSpec
 from models.schema import Example
 from models.tokenization.chat import render_prompt, resolve_template, response_lead
 from models.tokenization.codec import TokenCodec
 from models.tokenization.loading import load_tokenizer
+from models.world.instructions import source_examples
 
 
 def train_pico_source(
@@ -31,6 +33,7 @@ def train_pico_source(
     pretrain_dir: Path,
     *,
     tokenizer_dir: Path,
+    world: WorldParams | None = None,
     runtime: Runtime,
     out: Path,
     sink: MetricsSink,
@@ -42,12 +45,13 @@ def train_pico_source(
         training: Optimiser settings.
         pretrain_dir: Folder with one examples file per family.
         tokenizer_dir: Tokenizer folder of `train_tokenizer`.
+        world: What `pretrain_dir` was made from; for a source with rows of its own, which are generated again from it.
         runtime: Device. Always one thread: train several models in parallel instead.
         out: Folder to write.
         sink: Receives the loss and the progress.
 
     Raises:
-        SourceError: The source has no recipe, or its mix names a family without rows.
+        SourceError: The source has no recipe, its mix names a family without rows, or its rows cannot be generated.
     """
     if spec.pico is None:
         raise SourceError(f"Source `{spec.name}` must be `embedded` to be trained here, but is {spec.model}.")
@@ -56,7 +60,7 @@ def train_pico_source(
     template = resolve_template(spec.chat_template, tokenizer, source=spec.name)
     codec = TokenCodec(tokenizer, source=spec.name, chat_template=template, date=spec.template_date)
     mix = {family: weight for family, weight in pico.mix.items() if weight > 0}
-    rows = {family: encode_rows(_family_rows(pretrain_dir, family, spec.name), codec, template) for family in mix}
+    rows = {family: encode_rows(_family_rows(pretrain_dir, family, spec, world), codec, template) for family in mix}
     order = mixed_order(
         {family: len(part) for family, part in rows.items()}, mix, shape=(pico.steps, training.batch_size), seed=pico.seed
     )
@@ -169,12 +173,27 @@ def _passes(start: int, count: int, rng: random.Random) -> Iterator[int]:
         yield from rows
 
 
-def _family_rows(folder: Path, family: str, source: str) -> list[Example]:
+def _family_rows(folder: Path, family: str, spec: SourceSpec, world: WorldParams | None) -> list[Example]:
     path = folder / f"{family}.jsonl"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.jsonl"))) or "none"
-        raise SourceError(f"`pico.mix` of source `{source}` must name families of {folder} ({known}), but has {family}.")
+        raise SourceError(f"`pico.mix` of source `{spec.name}` must name families of {folder} ({known}), but has {family}.")
     rows = list(read_examples(path))
     if not rows:
-        raise SourceError(f"`pico.mix` of source `{source}` must name families with rows, but {path} has none.")
+        raise SourceError(f"`pico.mix` of source `{spec.name}` must name families with rows, but {path} has none.")
+    return rows if spec.pico is None or not spec.pico.has_own_rows else _own_rows(rows, family, spec.name, spec.pico, world)
+
+
+def _own_rows(shared: Sequence[Example], family: str, source: str, pico: PicoSpec, world: WorldParams | None) -> list[Example]:
+    """Return the shared rows with the source's own answers to them."""
+    if world is None:
+        raise SourceError(
+            f"Source `{source}` has a `detailed_share` or `wrong_share` of its own: the params of its world must be given, too."
+        )
+    rows = source_examples(world, family, detailed_share=pico.detailed_share, wrong_share=pico.wrong_share)
+    if [row.messages for row in rows] != [row.messages for row in shared]:
+        raise SourceError(
+            f"The rows of source `{source}` must answer the prompts that stage `prepare` wrote for `{family}`, but "
+            "`corpus.world` gives others. Run `prepare` again."
+        )
     return rows

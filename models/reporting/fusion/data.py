@@ -150,6 +150,28 @@ def prompt_notes(counts: Mapping[str, Any], prompts_only: Mapping[str, int], *, 
     return notes
 
 
+def truth_notes(counts: Mapping[str, Any]) -> list[str]:
+    """Return sentences about ground truths of the embedded world that are other than usual: wrong ones, explained ones.
+
+    Args:
+        counts: The record of stage `prepare`.
+    """
+    truths, notes = counts.get("truths", {}), []
+    if wrong := truths.get("wrong", 0):
+        have = counts["train"] - counts.get("prompts_only", {}).get("train", 0)
+        notes.append(
+            f"{wrong:,} of {have:,} training ground truths have a wrong value on purpose (`corpus.world.truths.wrong_share`). "
+            "Training, Min-CE and scorers that compare with the ground truth see it; a scorer of kind `check` and the share of "
+            "right winners go by the right one. Held-out ground truths are right."
+        )
+    if truths.get("style") == "explained":
+        notes.append(
+            "Ground truths of training and validation are explained, those of the test split short, so that regimes compare: "
+            "read accuracy, which judges both; bits per byte and scores against the ground truth also measure the other style."
+        )
+    return notes
+
+
 def _answer(system: System, name: str, row: ScoreRow) -> Answer:
     return Answer(system, name, row.text or "", row.correct, row.finish)
 

@@ -7,6 +7,8 @@ import pytest
 
 from flows.params.file import PROFILES_FOLDER, available_profiles, load_params
 from models.params.root import Params
+from models.world.instructions import assign_items
+from models.world.town import build_world
 
 ROOT = Path(__file__).parents[3]
 PROFILES = available_profiles(ROOT)
@@ -18,7 +20,8 @@ def load(profile: str, *overrides: str) -> Params:
 
 
 def test_the_promised_profiles_are_there() -> None:
-    fusion = {"embedded", "smoke", "few-truths", "second-round", "real-stories", "real-skills", "paper-7b"}
+    regimes = {"few-truths", "noisy-truths", "detailed-truths", "fluent-wrong"}
+    fusion = {"embedded", "smoke", "second-round", "real-stories", "real-skills", "paper-7b"} | regimes
     dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
     assert fusion | dialogue <= set(PROFILES)
 
@@ -55,6 +58,18 @@ def test_real_profiles_find_their_files(profile: str) -> None:
     params = load(profile)
     assert [d.path for d in params.corpus.sets if not (ROOT / d.path).is_file()] == []
     assert [s.model for s in params.sources.models if not (ROOT / s.model / "config.json").is_file()] == []
+
+
+def test_regimes_share_test_split_and_pretraining_rows() -> None:
+    """They do where as many training prompts, with ground truths and without, are asked for in each family."""
+    regimes = [load(name).corpus.world for name in ("few-truths", "noisy-truths", "detailed-truths", "fluent-wrong")]
+    assert {(w.seed, w.num_entities, w.num_test, w.num_valid, w.num_pretrain) for w in regimes} == {(2026, 60, 300, 150, 12000)}
+    worlds = [build_world(w.seed, num_entities=w.num_entities) for w in regimes]
+    dealt = [assign_items(world, w) for world, w in zip(worlds, regimes, strict=True)]
+    for items in dealt[1:]:
+        assert {f: (part.test, part.pretrain) for f, part in items.items()} == {
+            f: (part.test, part.pretrain) for f, part in dealt[0].items()
+        }
 
 
 def test_smoke_is_small() -> None:

@@ -7,8 +7,10 @@ import pytest
 from models.corpus.examples import read_examples, read_json_lines
 from models.corpus.prepare import prepare_corpus
 from models.errors import DataError, ParamsError
+from models.evaluation.fusion.correctness import is_correct
 from models.metrics_sink import NullSink
-from models.params.corpus import CorpusParams, CorpusSet, WorldParams
+from models.params.corpus import CorpusParams, CorpusSet, TruthParams, WorldParams
+from models.world.instructions import FAMILIES
 
 SMALL = WorldParams(num_entities=12, num_train=48, num_valid=6, num_test=24, num_pretrain=300)
 
@@ -157,3 +159,16 @@ def test_the_embedded_world_is_written_whole_and_the_same_every_time(tmp_path: P
 def test_a_world_too_small_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"`corpus.world.num_train` must leave `knowledge` at most 192 prompts"):
         prepare(CorpusParams(world=SMALL.model_copy(update={"num_entities": 8, "num_train": 900})), tmp_path)
+
+
+def test_ground_truths_that_are_other_than_usual_are_counted(tmp_path: Path) -> None:
+    record, _, stats = prepare(CorpusParams(world=SMALL), tmp_path)
+    assert "truths" not in stats and "truths" not in record.to_json()
+    truths = TruthParams(style="explained", wrong_share=0.25)
+    record, out, stats = prepare(CorpusParams(world=SMALL.model_copy(update={"truths": truths})), tmp_path, "other")
+    wrong = [e.id for e in read_examples(out / "train.jsonl") if not is_correct(e, e.ground_truth)]
+    assert record.to_json()["truths"] == stats["truths"] == {"style": "explained", "wrong": 12}
+    assert len(wrong) == 12
+    assert stats["splits"]["train"]["response_chars"]["p05"] > 2.5 * stats["splits"]["test"]["response_chars"]["p50"]
+    for name in ("test.jsonl", "preferences.jsonl", *(f"pretrain/{family}.jsonl" for family in FAMILIES)):
+        assert (out / name).read_bytes() == (tmp_path / "out" / name).read_bytes()

@@ -44,13 +44,16 @@ def spec(**fields: Any) -> SourceSpec:
     return SourceSpec(name="tiny", chat_template="plain", pico=PicoSpec(**{**SMALL, "steps": 3, **fields}))
 
 
-def train(source: SourceSpec, prepared: Path, out: Path, *, threads: int = 0) -> TrainingSummary:
+def train(
+    source: SourceSpec, prepared: Path, out: Path, *, threads: int = 0, world: WorldParams | None = None
+) -> TrainingSummary:
     assert source.pico is not None
     return train_pico_source(
         source,
         TRAINING,
         prepared / "pretrain",
         tokenizer_dir=prepared / "tokenizers" / source.pico.tokenizer,
+        world=world,
         runtime=Runtime(device="cpu", threads=threads),
         out=out,
         sink=NullSink(),
@@ -120,6 +123,20 @@ def _nll_per_family(folder: Path, examples: list[Example]) -> dict[str, float]:
         logp = model(input_ids=ids[None, :-1]).logits[0].log_softmax(-1)
         sums[example.family] -= logp.gather(1, ids[1:, None])[row.prompt_length - 1 :].sum().item()
     return dict(sums)
+
+
+def test_a_source_learns_its_own_answers(prepared: Path, tmp_path: Path) -> None:
+    mimic = spec(steps=60, mix={"reasoning": 1.0}, detailed_share=1.0, wrong_share=1.0)
+    with pytest.raises(SourceError, match=r"Source `tiny` has a `detailed_share` or `wrong_share` of its own"):
+        train(mimic, prepared, tmp_path)
+    other = WORLD.model_copy(update={"seed": 8})
+    with pytest.raises(SourceError, match=r"must answer the prompts that stage `prepare` wrote for `reasoning`"):
+        train(mimic, prepared, tmp_path, world=other)
+    train(mimic, prepared, tmp_path / "mimic", world=WORLD)
+    train(spec(steps=60, mix={"reasoning": 1.0}), prepared, tmp_path / "plain", world=WORLD)
+    truths = [e for e in _examples(prepared / "train.jsonl") if e.family == "reasoning"]
+    mimicked, plain = (_nll_per_family(tmp_path / name, truths)["reasoning"] for name in ("mimic", "plain"))
+    assert mimicked < 0.9 * plain, "it knows the style of the ground truths"
 
 
 def test_rows_are_prompt_response_and_end(prepared: Path) -> None:

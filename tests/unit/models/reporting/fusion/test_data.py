@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from models.evaluation.fusion.scores import ScoreRow, System
-from models.reporting.fusion.data import cut_notes, prompt_notes, seen_notes, select_examples
+from models.reporting.fusion.data import cut_notes, prompt_notes, seen_notes, select_examples, truth_notes
 from models.schema import Example, Message
 
 
@@ -51,3 +51,11 @@ def test_prompts_without_a_ground_truth_are_told_with_who_never_saw_them() -> No
         "a phase, never saw them."
     )
     assert test.startswith("20 of 300 held-out prompts have no ground truth: they count for no bits per byte")
+
+
+def test_wrong_and_explained_ground_truths_are_named() -> None:
+    assert truth_notes({"train": 1456, "test": 300}) == []
+    wrong, style = truth_notes({"train": 1456, "prompts_only": {"train": 1200}, "truths": {"wrong": 77, "style": "explained"}})
+    assert wrong.startswith("77 of 256 training ground truths have a wrong value on purpose (`corpus.world.truths.wrong_share`).")
+    assert "Held-out ground truths are right." in wrong
+    assert style.startswith("Ground truths of training and validation are explained, those of the test split short")
