@@ -97,7 +97,7 @@ def test_no_shared_folder_is_a_wing_or_lies_above_the_wings() -> None:
         ("models/fusion", {"teach", "fuse", "evaluate_fusion", "report"}),
         ("models/dialogue", {"prepare", "train_dialogue", "evaluate_dialogue", "report"}),
         ("models/evaluation", {"sources", "teach", "evaluate_fusion", "benchmark", "evaluate_dialogue", "report"}),
-        ("models/world", {"prepare", "evaluate_dialogue"}),
+        ("models/world", {"prepare", "sources", "evaluate_dialogue"}),
         ("models/reporting", {"report"}),
         ("models/planning", set()),
     ],
