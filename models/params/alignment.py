@@ -29,7 +29,7 @@ class AlignmentParams(Section):
     )
     advantage: Literal["sample", "token"] = Field(
         "sample",
-        description="Who teaches a ground truth. `sample`: the source with the lowest cross-entropy on all of it (Min-CE, eq. 1); "
+        description="Who teaches a ground truth. `sample`: the source with the lowest cross-entropy on the text (Min-CE, eq. 1); "
         "`token`: at each token of the target the source with the lowest cross-entropy per byte on the token's bytes.",
     )
     advantage_window: int = Field(
