@@ -79,8 +79,7 @@ def alignment(
 def chat_tokenizer(source: Artifact) -> "ChatTokenizer":
     """Return tokenizer and chat template of a source."""
     from models.fusion.alignment.target_signals import ChatTokenizer
-    from models.lm.loading import load_codec
-    from tasks.loaded_models import source_record
+    from tasks.loaded_models import codec_in_use, source_record
 
     record = source_record(source.path)
-    return ChatTokenizer(codec=load_codec(record), template=record.chat_template)
+    return ChatTokenizer(codec=codec_in_use(record), template=record.chat_template)

@@ -1,5 +1,6 @@
 """Models in memory: those in use are kept; an idle one leaves when another is wanted, or after `runtime.keep_models_s`."""
 
+import functools
 import gc
 import sys
 import threading
@@ -17,6 +18,7 @@ from tasks.workspace import project_root
 if TYPE_CHECKING:
     from models.lm.loading import LoadedSource
     from models.schema import ResolvedSource
+    from models.tokenization.codec import TokenCodec
 
 
 M = TypeVar("M")
@@ -169,8 +171,21 @@ def source_in_use(folder: Path, *, runtime: Runtime) -> Iterator["LoadedSource"]
         yield loaded
 
 
+@functools.lru_cache(maxsize=16)
+def codec_in_use(source: "ResolvedSource") -> "TokenCodec":
+    """Return the tokenizer of a source; it stays for the next shard until `release_models`, as a large one takes seconds to load.
+
+    Raises:
+        SourceError: It cannot be loaded, or has changed since the source was resolved.
+    """
+    from models.lm.loading import load_codec
+
+    return load_codec(source)
+
+
 def release_models() -> None:
-    """Drop the models that nobody uses: what comes next needs the memory."""
+    """Drop the models that nobody uses, and the tokenizers: what comes next needs the memory."""
+    codec_in_use.cache_clear()
     POOL.release()
 
 

@@ -203,6 +203,25 @@ def test_a_source_is_loaded_once_and_released_at_the_end(pico_folder: Folders, t
     assert model() is None
 
 
+def test_a_tokenizer_is_loaded_once_and_stays_until_the_models_are_released(
+    pico_folder: Folders, tmp_path: Path, monkeypatch: Any
+) -> None:
+    place = tmp_path / "source"
+    write_source(
+        place, resolve_source(SourceSpec(name="owl", model=str(pico_folder("llama")), chat_template="plain"), root=Path())
+    )
+    loads: list[str] = []
+    real = loading.load_codec
+    monkeypatch.setattr(loading, "load_codec", lambda source: loads.append(source.name) or real(source))
+    first, second = (loaded_models.codec_in_use(loaded_models.source_record(place)) for _ in range(2))
+    assert first is second and loads == ["owl"]
+    kept = weakref.ref(first)
+    del first, second
+    loaded_models.release_models()
+    gc.collect()
+    assert kept() is None, "what comes next needs the memory"
+
+
 def test_judges_are_in_memory_one_at_a_time_and_only_while_they_judge(monkeypatch: Any) -> None:
     alive: list[weakref.ref[Any]] = []
 
