@@ -1,7 +1,9 @@
 """Two aligned signal stores joined by prompt: ground truth (training mode) and winning response (inference mode)."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 _CHUNK = 4_096  # samples
 
+Mode = Literal["train", "infer"]
 PlannedPrompt = tuple[int, int]
 """(optimiser step from 0, index of the prompt); in a step that draws apart, ~index stands for its winning answer alone."""
 
@@ -92,15 +95,21 @@ class PairedSignals(Dataset[PlannedPrompt]):
         infer: Winning response with its generator's distribution.
     """
 
-    def __init__(self, train: SignalStore, infer: SignalStore, *, max_length: int) -> None:
-        """Join the stores by sample id; what is missing is counted and logged."""
+    def __init__(
+        self, train: SignalStore, infer: SignalStore, *, max_length: int, trained: Collection[Mode] = ("train", "infer")
+    ) -> None:
+        """Join the stores by sample id; what is missing is counted, and a warning in a mode that is `trained`."""
         only_infer = np.flatnonzero(train.find(infer.ids) == MISSING)
         in_train = np.concatenate([np.arange(len(train)), np.full(len(only_infer), MISSING)])
         self.train = ModeSignals(train, in_train, max_length=max_length)
         self.infer = ModeSignals(infer, np.concatenate([infer.find(train.ids), only_infer]), max_length=max_length)
-        for name, counts in (("ground truth", self.train.counts), ("response", self.infer.counts)):
-            level = logging.WARNING if counts.missing or counts.prompt_too_long else logging.INFO
-            logger.log(level, "Signals of the %s for %d prompts: %s", name, len(self), counts)
+        modes: tuple[tuple[Mode, str, ModeCounts], ...] = (
+            ("train", "ground truth", self.train.counts),
+            ("infer", "winning answer", self.infer.counts),
+        )
+        for mode, name, counts in modes:
+            lost = mode in trained and (counts.missing or counts.prompt_too_long)
+            logger.log(logging.WARNING if lost else logging.INFO, "%s", _described(name, counts, num_prompts=len(self)))
 
     @property
     def pools(self) -> PromptPools:
@@ -121,6 +130,14 @@ class PairedSignals(Dataset[PlannedPrompt]):
     @override
     def __getitem__(self, planned: PlannedPrompt) -> PlannedPrompt:
         return planned
+
+
+def _described(name: str, counts: ModeCounts, *, num_prompts: int) -> str:
+    return (
+        f"{counts.samples:,} of {num_prompts:,} prompts train on a {name}: {counts.missing:,} have none, to "
+        f"{counts.prompt_too_long:,} `fusion.max_length` leaves no room for it; {counts.cut:,} are cut there. Of "
+        f"{counts.tokens:,} tokens {counts.without_teacher:,} have no teacher."
+    )
 
 
 def _count_taught(store: SignalStore, positions: Ints, kept: Ints) -> int:

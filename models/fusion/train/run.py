@@ -1,6 +1,7 @@
 """Training the target on the aligned signals of the two modes: the entry."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from transformers import TrainingArguments, set_seed
 from models.errors import FusedialError, SourceError
 from models.files import replacing_folder, tree_digest
 from models.fusion.exposure import exposure
-from models.fusion.schedule import plan_steps, resolve_schedule
+from models.fusion.schedule import Schedule, has_truth, has_winners, plan_steps, resolve_schedule
 from models.fusion.signals.store import SignalStore
 from models.fusion.train.arguments import check_sharding, make_arguments
 from models.fusion.train.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.fusion.train.export import export_target, no_progress_bars
 from models.fusion.train.lora import add_adapters, merged_state
 from models.fusion.train.module import FusionModule
-from models.fusion.train.prompt_signals import PairedSignals
+from models.fusion.train.prompt_signals import Mode, PairedSignals
 from models.fusion.train.record import FusionRecord, fingerprint, phase_records
 from models.fusion.train.trainer import CheckpointClock, FusionTrainer, PhaseSwitch
 from models.fusion.train.window import LossWindow
@@ -99,6 +100,11 @@ def run_rank(job: Path) -> None:
             dist.destroy_process_group()
 
 
+def _trained_modes(schedule: Schedule) -> set[Mode]:
+    uses: dict[Mode, Callable[[Schedule, int], bool]] = {"train": has_truth, "infer": has_winners}
+    return {mode for mode, used in uses.items() if any(used(schedule, i) for i in range(len(schedule)))}
+
+
 def _refuse_quantised(target: ResolvedSource) -> None:
     # By the config: where a device lacks the kernels, transformers restores rounded weights and no longer calls them quantised.
     config = ConfigFile(target.location, CONFIG, revision=target.revision, where=f"The target `{target.name}`")
@@ -119,8 +125,9 @@ class _FusionTraining:
         expect = {"kind": "aligned", "tokenizer_digest": target.tokenizer_digest}
         folders = (job.train_store, job.infer_store)
         train, infer = (SignalStore.open(folder, expect=expect) for folder in folders)
-        self._signals = PairedSignals(train, infer, max_length=min(cfg.max_length, target.context_length))
         schedule = resolve_schedule(job.method, cfg)
+        longest = min(cfg.max_length, target.context_length)
+        self._signals = PairedSignals(train, infer, max_length=longest, trained=_trained_modes(schedule))
         self._plan = plan_steps(schedule, pools=self._signals.pools, batch_size=cfg.batch_size, budget=cfg.budget)
         self._phases = phase_records(self._plan, self._signals, cfg)
         digests = [tree_digest(folder) for folder in folders]

@@ -13,6 +13,7 @@ from models.fusion.signals.shard import write_shard
 from models.fusion.signals.store import SignalStore
 from models.fusion.train.batches import FusionCollator, MicroBatchSampler
 from models.fusion.train.prompt_signals import PairedSignals
+from models.fusion.train.run import _trained_modes
 from models.params.fusion import FusionParams
 
 VOCAB, K = 50, 3
@@ -130,12 +131,23 @@ def test_long_samples_are_cut_or_left_out(tmp_path, caplog):
     assert signals.train.num_tokens.tolist() == [2, 3, 0]
     counts = signals.train.counts
     assert (counts.samples, counts.cut, counts.prompt_too_long, counts.tokens, counts.without_teacher) == (2, 1, 1, 5, 1)
-    assert "prompt_too_long=1" in caplog.text
+    assert "`fusion.max_length` leaves no room" in caplog.text
     batch = FusionCollator(signals, plan_of(signals, w_infer=0.0))([(0, 2), (0, 0), (0, 1)])
     assert batch.row_ids == ("cut", "fits")
     assert batch.input_ids.tolist() == [[1, 2, 3, 4], [1, 2, 3, 4]]
     assert batch.labels.tolist() == [4, 5, 3, 4, 5] and batch.positions.tolist() == [2, 3, 5, 6, 7]
     assert batch.train_teacher.has.tolist() == [True, False, True, True, True]
+
+
+def test_what_is_missing_is_a_warning_only_in_a_mode_that_is_trained(tmp_path, caplog):
+    train = store(tmp_path / "t", sample("a", [1], [4]), sample("b", [1], [4]))
+    infer = store(tmp_path / "i", sample("a", [1], [5]))
+    with caplog.at_level(logging.WARNING):
+        PairedSignals(train, infer, max_length=5, trained=_trained_modes(resolve_schedule("sft", FusionParams(targets=("x",)))))
+        assert not caplog.records
+        PairedSignals(train, infer, max_length=5, trained={"infer"})
+    (record,) = caplog.records
+    assert record.message.startswith("1 of 2 prompts train on a winning answer: 1 have none")
 
 
 def test_sample_without_a_prompt_is_an_error(tmp_path):
