@@ -139,17 +139,19 @@ def check(profile: Profile = None, overrides: Overrides = None) -> None:
     place = root()
     from flows.gguf_sources import check_gguf_sources
     from flows.installation import check_installation
+    from flows.made_sources import unmade_sources
     from flows.params.file import load_params
 
     params = load_params(place, profile=profile, overrides=overrides or ()).params
     for line in check_installation():
         out.print(line, markup=False, soft_wrap=True)
+    sources = len(params.sources.models)
     out.print(
-        f"params: profile [bold]{params.profile}[/] is valid: "
-        f"{len(params.sources.models)} sources, methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}; "
+        f"params: profile [bold]{params.profile}[/] is valid: {sources} {'source' if sources == 1 else 'sources'}, "
+        f"methods {', '.join(params.methods)}, targets {', '.join(params.fusion.targets)}; "
         f"dialogues {params.dialogues.kind} ({params.dialogues.setting}), variants {', '.join(params.variants)}"
     )
-    for line in check_gguf_sources(params, root=place):
+    for line in (*check_gguf_sources(params, root=place), *unmade_sources(params, root=place)):
         out.print(line, markup=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.gguf_sources import gguf_digest, gguf_dtype, gguf_header
+from flows.made_sources import making_command
 from flows.parallel import Call, gather
 from models.errors import SourceError
 from models.lm.gguf.find import names_gguf
@@ -137,10 +138,10 @@ def _content(ctx: StageContext, model: str, where: str) -> str:
             f"{where} must not be an output of the profile that reads it, but is {model}: a model cannot be a source of itself. "
             "Take the source from another profile, such as the one of the first round."
         )
-    if made_by and not folder.is_dir():
+    if (command := making_command(model)) is not None and not folder.is_dir():
         raise SourceError(
             f"{where} must be an existing folder, but is {model}, an output of the profile `{made_by}`. "
-            f"Run that first: `python -m flows run fusion --profile {made_by}`, with the method in `methods`."
+            f"Run that first: `{command}`"
         )
     if folder.is_dir():
         return tree_digest(folder)

@@ -16,6 +16,7 @@ from flows.encoders import scorer_folder
 from flows.gguf_sources import gguf_header
 from models.corpus.examples import count_examples, read_examples
 from models.errors import FusedialError
+from models.fusion.exposure import without_winners
 from models.lm.gguf.find import names_gguf
 from models.params.sources import PicoSpec, SourceSpec
 from models.planning.footprint import CorpusSize, ModelSize
@@ -118,7 +119,7 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 def corpus_size(ctx: StageContext) -> CorpusSize | None:
     """Return the size of the corpus: from `prepare` if it has run, else from `planning.corpus`, else from the world's params."""
     place = ctx.out("prepare", "corpus")
-    tokens = _bytes_per_token(ctx)
+    tokens = bytes_per_token(ctx)
     if (place / "stats.json").is_file():
         found = _measure(place, bytes_per_token=tokens, tokenizers=_tokenizers(ctx), extra_bytes=_extra_bytes(ctx))
         size = replace(found, num_prompts_only=_splits(place)["train"].get("prompts_only", 0))
@@ -167,7 +168,7 @@ def pretrain_tokens(ctx: StageContext) -> int:
     return int(rows * (size.prompt_tokens + size.response_tokens)) if size is not None else 0
 
 
-def _bytes_per_token(ctx: StageContext) -> float:
+def bytes_per_token(ctx: StageContext) -> float:
     """About 4 for English with 32k entries; a vocabulary of a few hundred gives 2 to 3."""
     sizes, _ = model_sizes(ctx)
     smallest = min((m.vocab_size for m in sizes.values()), default=32000)
@@ -260,6 +261,9 @@ def _truths(ctx: StageContext) -> str:
 
 
 def _answers(ctx: StageContext) -> str:
+    methods, cfg = ctx.params.methods, ctx.params.fusion
+    if len(without_winners(methods, cfg)) == len(methods):  # nobody learns from them
+        return ""
     most = ctx.params.teach.responses.max_new_tokens
     cure = f"Raise `teach.responses.max_new_tokens` ({most}) where answers should be whole."
     try:

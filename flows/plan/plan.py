@@ -7,9 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.context import StageContext
+from flows.made_sources import unmade_sources
 from flows.parallel import device_lanes
+from flows.plan.benchmark_sizes import benchmark_sizes
 from flows.plan.dialogue_sizes import dialogue_estimates, uncounted
-from flows.plan.fusion_sizes import corpus_size, cut_warnings, model_sizes, pretrain_tokens, reward_sizes
+from flows.plan.fusion_sizes import bytes_per_token, corpus_size, cut_warnings, model_sizes, pretrain_tokens, reward_sizes
 from flows.plan.prompt_kinds import pools_of, prompt_lines, prompt_warnings
 from flows.stage_record import Change, changes
 from flows.stages import HALVES, STAGES, Half, Stage
@@ -18,6 +20,7 @@ from models.fusion.schedule import plan_steps, resolve_schedule
 from models.lm.gguf.find import names_gguf
 from models.params.runtime import Planning, Runtime
 from models.params.teach import even_voters
+from models.planning.benchmark_estimate import estimate_benchmark
 from models.planning.fusion_estimate import estimate_stages
 from models.planning.stage_estimate import StageEstimate
 
@@ -60,6 +63,8 @@ def print_plan(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = HA
     if "fusion" in halves:
         for line in (*prompt_lines(ctx), *extra_steps(ctx)):
             out.print(line)
+        for line in (*unknown_benchmarks(ctx), *one_source(ctx), *unmade_sources(ctx.params, root=ctx.root)):
+            out.print(line, markup=False, soft_wrap=True)
         for line in (*cut_warnings(ctx), *prompt_warnings(ctx), *even_voters(ctx.params.teach.rewards.scorers)):
             out.print(f"[yellow]warning:[/] {escape(line)}")
     if "dialogue" in halves and (left := uncounted(ctx)):
@@ -74,6 +79,20 @@ def judged(known: Sequence[StageEstimate]) -> list[str]:
         for e in known
         if e.judging is not None
     ]
+
+
+def unknown_benchmarks(ctx: StageContext) -> list[str]:
+    """Return a line that names the benchmarks that the estimate leaves out, if it leaves out any."""
+    _, unknown = benchmark_sizes(ctx)
+    return [f"benchmark is estimated without {', '.join(unknown)}, of unknown size."] if unknown else []
+
+
+def one_source(ctx: StageContext) -> list[str]:
+    """Return a line where there is one source alone."""
+    models = ctx.params.sources.models
+    if len(models) > 1:
+        return []
+    return [f"`sources.models` has {models[0].name} alone: nothing is fused. `sft` trains it on the ground truth."]
 
 
 def extra_steps(ctx: StageContext) -> list[str]:
@@ -105,7 +124,7 @@ def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str
     corpus = corpus_size(ctx)
     if unknown or corpus is None:
         return unknown + ([] if corpus else ["the corpus"])
-    return estimate_stages(
+    stages = estimate_stages(
         sizes,
         corpus,
         teach=ctx.params.teach,
@@ -120,6 +139,13 @@ def _fusion_estimates(ctx: StageContext) -> tuple[StageEstimate, ...] | list[str
         fsdp=ctx.params.runtime.fsdp,
         on_cpu=on_cpu(ctx.params.runtime.device),
     )
+    known, _ = benchmark_sizes(ctx)
+    if not known:
+        return stages
+    # An untrained target is the same step as the source of its name.
+    systems = [*sizes.values(), *(sizes[name] for name in ctx.params.fusion.targets for _ in ctx.params.methods)]
+    batch_size, per_token = ctx.params.benchmark.batch_size, bytes_per_token(ctx)
+    return (*stages, estimate_benchmark(systems, known, batch_size=batch_size, bytes_per_token=per_token))
 
 
 def used_in_place(ctx: StageContext) -> list[str]:
@@ -163,9 +189,9 @@ def _needs(estimates: Sequence[StageEstimate], ctx: StageContext) -> Table:
 def planned_seconds(estimate: StageEstimate, *, runtime: Runtime, planning: Planning) -> float:
     """Return the seconds of an estimate on this machine."""
     # `fuse` trains on all processes, the dialogue half works on one thing at a time; the others on one device a worker;
-    # `teach` and `evaluate_fusion` with one worker on all devices.
+    # `teach`, `evaluate_fusion` and `benchmark` with one worker on all devices.
     at_once = runtime.nproc if estimate.stage == "fuse" else 1 if "dialogue" in estimate.stage else runtime.workers
-    if estimate.stage in ("teach", "evaluate_fusion") and runtime.workers == 1:
+    if estimate.stage in ("teach", "evaluate_fusion", "benchmark") and runtime.workers == 1:
         at_once = device_lanes(runtime)
     return estimate.seconds(planning.flops_per_second, seconds_per_layer=planning.seconds_per_layer, processes=at_once)
 

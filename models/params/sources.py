@@ -150,7 +150,10 @@ class PreferenceParams(Section):
 class SourcesParams(Section):
     """Models to be fused and reward models."""
 
-    models: tuple[SourceSpec, ...] = Field(min_length=2, description="The sources; their order breaks the last ties.")
+    models: tuple[SourceSpec, ...] = Field(
+        min_length=1,
+        description="The sources, at least two for a fusion (one alone is fine-tuned); their order breaks the last ties.",
+    )
     reward_models: tuple[RewardModelSpec, ...] = Field((), description="Reward models for `teach.rewards`.")
     pico_training: PicoTraining = Field(default_factory=PicoTraining, description="Training of embedded models.")
     preferences: PreferenceParams = Field(default_factory=PreferenceParams, description="Pairs for embedded reward models.")

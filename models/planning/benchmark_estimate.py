@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.planning.footprint import ModelSize, forward_flops, kv_cache_bytes, weights_bytes
-from models.planning.fusion_estimate import PROCESS_BYTES, StageEstimate
+from models.planning.stage_estimate import PROCESS_BYTES, StageEstimate
 
 # Float32 tensors [B, T, V] alive at once (measured with V = 49,152 and 262,144 at the longest rows: 2.4 to 2.5).
 _LOGITS_COPIES = 2.5

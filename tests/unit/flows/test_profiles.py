@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.params.file import PROFILES_FOLDER, available_profiles, load_params
+from models.evaluation.benchmarks.local import require_file
+from models.evaluation.benchmarks.table import KNOWN
 from models.params.root import Params
 from models.world.instructions import assign_items
 from models.world.town import build_world
@@ -22,6 +24,7 @@ def load(profile: str, *overrides: str) -> Params:
 def test_the_promised_profiles_are_there() -> None:
     regimes = {"few-truths", "noisy-truths", "detailed-truths", "fluent-wrong"}
     fusion = {"embedded", "smoke", "second-round", "real-stories", "real-skills", "paper-7b"} | regimes
+    fusion |= {"real-chat", "real-chat-domain", "real-chat-gpu"}
     dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
     assert fusion | dialogue <= set(PROFILES)
 
@@ -48,16 +51,33 @@ def test_hub_models_name_a_revision_and_local_ones_a_folder_below_data_or_of_ano
     others = tuple(f"artifacts/{other}/" for other in PROFILES if other != profile)
     for spec in (*params.sources.models, *params.sources.reward_models):
         if spec.model != "embedded":
-            assert spec.model.startswith(("data/external/", *others)) or spec.revision, spec.name
+            here = spec.model.startswith(("data/external/", "package:", *others))
+            assert here or spec.revision, spec.name
     assert all(data.path.startswith("data/external/") for data in params.corpus.sets)
 
 
 @HAS_DATA
-@pytest.mark.parametrize("profile", ["real-stories", "real-skills"])
+@pytest.mark.parametrize("profile", ["real-stories", "real-skills", "real-chat", "real-chat-domain", "real-chat-gpu"])
 def test_real_profiles_find_their_files(profile: str) -> None:
     params = load(profile)
     assert [d.path for d in params.corpus.sets if not (ROOT / d.path).is_file()] == []
-    assert [s.model for s in params.sources.models if not (ROOT / s.model / "config.json").is_file()] == []
+    folders = [s.model for s in params.sources.models if s.model.startswith("data/")]
+    assert [folder for folder in folders if not (ROOT / folder / "config.json").is_file()] == []
+    for task in params.benchmark.tasks:
+        place = f"{params.benchmark.data}/{KNOWN[task.name].folder}"
+        require_file(task.name, ROOT / place, place=place)
+
+
+def test_the_source_that_real_chat_takes_from_another_profile_is_what_that_one_trains() -> None:
+    (domain,) = load("real-chat-domain").sources.models
+    assert load("real-chat-domain").fusion.targets == (domain.name,)
+    for profile in ("real-chat", "real-chat-gpu"):
+        params = load(profile)
+        by_name = {s.name: s for s in params.sources.models}
+        assert params.fusion.targets == ("smollm2",)
+        assert by_name["smollm2"].model == domain.model
+        assert by_name["smollm2_math"].model == f"artifacts/real-chat-domain/fuse/sft/{domain.name}/model"
+        assert not any(scorer.sees_truth for scorer in params.teach.rewards.scorers)
 
 
 def test_regimes_share_test_split_and_pretraining_rows() -> None:

@@ -27,8 +27,10 @@ def test_a_fused_model_of_another_profile_counts_by_its_content(tmp_path) -> Non
 
 
 def test_one_that_is_not_there_says_which_profile_makes_it(tmp_path) -> None:
-    with pytest.raises(SourceError, match=r"an output of the profile `first`\. Run that first: `python -m flows run"):
+    with pytest.raises(SourceError) as error:
         _content(context(tmp_path, "second"), STUDENT, WHERE)
+    command = "python -m flows run fusion --profile first -S 'methods=[profuser]'"
+    assert str(error.value).endswith(f"an output of the profile `first`. Run that first: `{command}`")
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -14,6 +14,7 @@ from flows.plan import fusion_sizes
 from flows.plan.fusion_sizes import _measure, cut_warnings, folder_size
 from models.corpus.examples import write_examples
 from models.errors import ArtifactError
+from models.params.fusion import FusionParams
 from models.schema import Example, Message
 
 
@@ -34,7 +35,14 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`context(most=…, made=…, lengths=…, cut=…)`: four bytes a token."""
     monkeypatch.setattr(fusion_sizes, "corpus_size", lambda _ctx: SimpleNamespace(bytes_per_token=4.0))
 
-    def make(*, most: int, made: list[dict[str, int]] | None = None, lengths: tuple[int, ...] = (), cut: int | None = None):
+    def make(
+        *,
+        most: int,
+        made: list[dict[str, int]] | None = None,
+        lengths: tuple[int, ...] = (),
+        cut: int | None = None,
+        methods: tuple[str, ...] = ("sft", "profuser"),
+    ):
         corpus = tmp_path / "prepare" / "corpus"
         corpus.mkdir(parents=True, exist_ok=True)
         if lengths:
@@ -43,7 +51,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         if cut is not None:
             stats = {"splits": {"train": {"rows": 1500, "cut": cut}}}
             (corpus / "stats.json").write_text(json.dumps(stats), encoding="utf-8")
-        params = SimpleNamespace(teach=SimpleNamespace(responses=SimpleNamespace(max_new_tokens=most)))
+        teach = SimpleNamespace(responses=SimpleNamespace(max_new_tokens=most))
+        params = SimpleNamespace(teach=teach, methods=methods, fusion=FusionParams(targets=("x",)))
         return Context(root=tmp_path, made=made, params=params)
 
     return make
@@ -66,6 +75,12 @@ def test_answers_that_exist_are_counted_and_so_are_cut_ground_truths(context) ->
     truths, answers = cut_warnings(context(most=48, made=made, lengths=(400,), cut=1400))
     assert truths.startswith("1,400 of 1,500 ground truths are cut by their reader (`corpus.sets[].response_chars`)")
     assert answers.startswith("1,203 of 3,000 answers were cut")
+
+
+def test_cut_answers_do_not_matter_where_no_method_learns_from_them(context) -> None:
+    made = [{"unfinished": 1500, "responses": 1500}]
+    (truths,) = cut_warnings(context(most=1, made=made, cut=1400, methods=("sft", "fusellm")))
+    assert "ground truths" in truths
 
 
 ROWS = [("one two three", "four five"), ("a much longer prompt than the one before it", "yes")]

@@ -4,7 +4,7 @@ import pytest
 
 from models.planning.benchmark_estimate import BenchmarkSize, estimate_benchmark
 from models.planning.footprint import ModelSize
-from models.planning.fusion_estimate import PROCESS_BYTES
+from models.planning.stage_estimate import PROCESS_BYTES
 
 SMALL = ModelSize(1_000_000, 1000, 100, 2)
 LARGE = ModelSize(3_000_000, 5000, 100, 2)
