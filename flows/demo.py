@@ -1,4 +1,4 @@
-"""`make demo`: the main job on the embedded default, with times and where to look."""
+"""`make demo`: the main job in two regimes of the embedded world, with times and where to look."""
 
 import argparse
 import os
@@ -17,8 +17,13 @@ from flows.guard import guarded
 from flows.servers import ensure
 from tasks.workspace import project_root
 
+# The default profile, in which fusion has something to give, and the counter-case.
+REGIMES = ("embedded", "plentiful-truths")
 NEXT = (
-    ("python -m flows run pipeline -S 'methods=[sft,fusellm,profuser,simul,reverse]'", "more presets; the rest is cached"),
+    (
+        "python -m flows run pipeline -S 'methods=[sft,fusellm,inference_only,profuser,simul,reverse]'",
+        "more presets; the rest is cached",
+    ),
     ("python -m flows plan -S fusion.beta=0.2", "what one changed param would re-run"),
     ("make ui", "compare the runs in MLflow, watch the flows in Prefect"),
 )
@@ -39,6 +44,7 @@ def main() -> None:
     run_halves_side_by_side()
     pipeline_s = time.monotonic() - started
     total = seconds + server_s + pipeline_s
+    print_regimes(out)
     out.print(
         f"\nset-up {seconds} s · Prefect server {server_s:.0f} s · pipeline [bold]{pipeline_s:.0f} s[/] · in all {total:.0f} s"
     )
@@ -53,14 +59,15 @@ def run_halves_side_by_side() -> None:
     """Train in two lanes, each with half of the cores, then run the pipeline: it scores, compares and reports.
 
     Small models gain little from a second thread, so two processes of one thread are done sooner than one of two. The dialogue
-    half is the longer one: its last variant goes behind the fusion half.
+    half is the longer one: its last variant goes behind the fusion halves.
     """
     from flows.params.file import load_params
 
     threads = f"runtime.threads={max(1, (os.cpu_count() or 1) // 2)}"
     finish(start("prepare", "-S", threads))
     *first, last = load_params(project_root(), profile="embedded").params.variants
-    lanes = [Lane([("fusion",), ("train_dialogue", "--variant", last)], threads)]
+    fusions = [("fusion", "--profile", profile) for profile in REGIMES]
+    lanes = [Lane([*fusions, ("train_dialogue", "--variant", last)], threads)]
     if first:
         lanes.append(Lane([("train_dialogue", "-S", f"variants=[{', '.join(first)}]")], threads))
     with ThreadPoolExecutor() as pool:
@@ -131,8 +138,29 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def arguments(*given: str) -> list[str]:
-    """Return `python -m flows run …` of the embedded profile."""
-    return [sys.executable, "-m", "flows", "run", *given, "--profile", "embedded"]
+    """Return `python -m flows run …`; of the embedded profile unless another is given."""
+    profile = () if "--profile" in given else ("--profile", "embedded")
+    return [sys.executable, "-m", "flows", "run", *given, *profile]
+
+
+def print_regimes(out: Console) -> None:
+    """Print the fusion half's results of all regimes in one table: when fusion wins, and when it does not."""
+    from flows.context import StageContext
+    from flows.summary import scored_rows
+    from models.evaluation.fusion.scores import ACCURACY, BITS_PER_BYTE
+    from models.reporting.fusion.grids import RegimeScores, regime_grid
+    from models.reporting.grids import to_rich
+
+    regimes = []
+    for profile in REGIMES:
+        ctx = StageContext.load(profile=profile)
+        counts = ctx.input("prepare", "corpus").meta
+        alone = counts.get("prompts_only", {}).get("train", 0)
+        some = f"{counts['train'] - alone:,} ground truths" + (f", {alone:,} prompts without" if alone else "")
+        regimes.append(RegimeScores(f"{profile}: {some}", *scored_rows(ctx)))
+    out.print("\n[bold]When does fusion win?[/] The same world, sources and test; what differs is the data to train on.")
+    for metric in (ACCURACY, BITS_PER_BYTE):
+        out.print(to_rich(regime_grid(regimes, metric=metric)))
 
 
 def record(times: dict[str, float]) -> None:

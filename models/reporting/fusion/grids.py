@@ -1,11 +1,15 @@
-"""Tables of the fusion half: exposure of each method, scorer quality, wins, alignment coverage."""
+"""Tables of the fusion half: exposure of each method, scorer quality, wins, alignment coverage, regimes of data compared."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from models.reporting.formatting import fixed, format_share
+from models.evaluation.fusion.claims import MAIN_METHOD
+from models.evaluation.fusion.scores import ALL_FAMILIES, ComparisonRow, TableRow, higher_is_better
+from models.reporting.formatting import MINUS, fixed, format_interval, format_metric, format_share, metric_title
 from models.reporting.grids import Cell, Grid
 
+BEST_SOURCE = "best single source"
 BUDGETS = {
     "steps": "All presets take the same optimiser steps under one learning-rate curve; what they spend on each mode differs.",
     "ground_truth": "All methods pass over the ground truth equally often, at the same sum of learning rates. Steps with winning "
@@ -231,3 +235,54 @@ def _change(row: Mapping[str, Any]) -> str:
     if row["training_share"] is None or row["inference_share"] is None:
         return "–"
     return fixed(100 * (row["inference_share"] - row["training_share"]), 0, signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeScores:
+    """What one regime of data came out at.
+
+    Attributes:
+        name: One phrase for the column: the profile and how much data of each kind it has.
+        table: Its results table.
+        comparisons: Its paired differences.
+    """
+
+    name: str
+    table: Sequence[TableRow]
+    comparisons: Sequence[ComparisonRow]
+
+
+def regime_grid(regimes: Sequence[RegimeScores], *, metric: str) -> Grid:
+    """Return systems × regimes of one metric over all families, then the paired differences of the main method.
+
+    Systems that only some of the regimes have are left empty in the others. Of the sources the one is shown that the claims
+    compare with: the best on the validation split.
+    """
+    columns = [_regime_cells(regime, metric) for regime in regimes]
+    names = dict.fromkeys(name for column in columns for name in column)
+    differences = [name for name in names if MINUS in name]
+    ordered = [*(name for name in names if MINUS not in name), *differences]
+    body = tuple((Cell(name), *(column.get(name, Cell("–")) for column in columns)) for name in ordered)
+    nums = {row.num for regime in regimes for row in regime.table if (row.metric, row.family) == (metric, ALL_FAMILIES)}
+    count = f", n = {nums.pop():,} each" if len(nums) == 1 else ""
+    return Grid(f"{metric_title(metric)}{count}", ("", *(regime.name for regime in regimes)), body)
+
+
+def _regime_cells(regime: RegimeScores, metric: str) -> dict[str, Cell]:
+    rows = [row for row in regime.table if (row.metric, row.family) == (metric, ALL_FAMILIES)]
+    pairs = [row for row in regime.comparisons if (row.metric, row.family, row.a.name) == (metric, ALL_FAMILIES, MAIN_METHOD)]
+    chosen = {row.b for row in pairs if row.b.kind == "source"}
+    top = (max if higher_is_better(metric) else min)((row.value for row in rows), default=None)
+    cells = {}
+    for row in rows:
+        if row.system.kind == "method" or row.system in chosen:
+            name = row.system.name if row.system.kind == "method" else BEST_SOURCE
+            interval = format_interval(metric, row.low, row.high)
+            cells[name] = Cell(format_metric(metric, row.value), interval, "best" if row.value == top else "")
+    for pair in pairs:
+        if pair.b.kind != "untrained":
+            against = BEST_SOURCE if pair.b.kind == "source" else pair.b.name
+            interval = format_interval(metric, pair.low, pair.high, signed=True)
+            figure = f"{format_metric(metric, pair.value, signed=True)} ({pair.verdict})"
+            cells[f"{MAIN_METHOD} {MINUS} {against}"] = Cell(figure, interval, pair.verdict)
+    return cells

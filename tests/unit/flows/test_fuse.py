@@ -64,7 +64,7 @@ def test_plan_names_extra_steps() -> None:
     ctx = StageContext.load(profile="embedded", overrides=given)
     (line,) = extra_steps(ctx)
     assert line.startswith("fuse@profuser: ") and "steps on winning answers alone, on top of " in line
-    assert extra_steps(StageContext.load(profile="embedded")) == []
+    assert extra_steps(StageContext.load(profile="embedded", overrides=["fusion.budget=steps"])) == []
 
 
 @pytest.mark.parametrize("method", ["custom", "../sft"])

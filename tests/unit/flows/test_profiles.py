@@ -22,7 +22,7 @@ def load(profile: str, *overrides: str) -> Params:
 
 
 def test_the_promised_profiles_are_there() -> None:
-    regimes = {"few-truths", "noisy-truths", "detailed-truths", "fluent-wrong"}
+    regimes = {"plentiful-truths", "noisy-truths", "detailed-truths", "fluent-wrong"}
     fusion = {"embedded", "smoke", "second-round", "real-stories", "real-skills", "paper-7b"} | regimes
     fusion |= {"real-chat", "real-chat-domain", "real-chat-gpu"}
     dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
@@ -82,7 +82,9 @@ def test_the_source_that_real_chat_takes_from_another_profile_is_what_that_one_t
 
 def test_regimes_share_test_split_and_pretraining_rows() -> None:
     """They do where as many training prompts, with ground truths and without, are asked for in each family."""
-    regimes = [load(name).corpus.world for name in ("few-truths", "noisy-truths", "detailed-truths", "fluent-wrong")]
+    regimes = [
+        load(name).corpus.world for name in ("embedded", "plentiful-truths", "noisy-truths", "detailed-truths", "fluent-wrong")
+    ]
     assert {(w.seed, w.num_entities, w.num_test, w.num_valid, w.num_pretrain) for w in regimes} == {(2026, 60, 300, 150, 12000)}
     worlds = [build_world(w.seed, num_entities=w.num_entities) for w in regimes]
     dealt = [assign_items(world, w) for world, w in zip(worlds, regimes, strict=True)]
@@ -128,11 +130,11 @@ def test_skills_marks_what_the_sources_have_seen() -> None:
 
 def test_the_second_round_asks_the_same_sources_the_same_prompts() -> None:
     """So that the first round's answers, scores and signals come from the cache."""
-    first, second = load("few-truths"), load("second-round")
+    first, second = load("embedded"), load("second-round")
     assert second.corpus == first.corpus and second.teach == first.teach and second.alignment == first.alignment
     *asked, student = second.sources.models
     assert tuple(asked) == first.sources.models and second.sources.reward_models == first.sources.reward_models
-    assert student.model == f"artifacts/few-truths/fuse/profuser/{first.fusion.targets[0]}/model"
+    assert student.model == f"artifacts/embedded/fuse/profuser/{first.fusion.targets[0]}/model"
     alike = {"targets": first.fusion.targets}
     assert second.fusion.model_copy(update=alike) == first.fusion
 

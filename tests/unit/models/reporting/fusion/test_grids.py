@@ -4,14 +4,17 @@ from typing import Any
 
 import pytest
 
+from models.evaluation.fusion.scores import ComparisonRow, System, TableRow
 from models.reporting.fusion.data import ReportData
 from models.reporting.fusion.grids import (
+    RegimeScores,
     agreement_grid,
     agreement_sentence,
     coverage_grid,
     coverage_shares,
     exposure_grid,
     pair_grid,
+    regime_grid,
     scorer_grid,
     token_weight_grid,
     win_grid,
@@ -132,3 +135,48 @@ def test_prompts_of_either_kind_are_counted_below_the_passes(trainings: Records)
         "Prompts: 256 with a ground truth, 1,400 with a winning answer; 1,150 of the latter are without a ground truth to train "
         "on and take part in inference mode only."
     ]
+
+
+def regime(name: str, *, sft: float, profuser: float, difference: tuple[float, float, float]) -> RegimeScores:
+    """Scores of three sources and two methods of one target; `b` is the best source of the validation split."""
+    target = System("a", "untrained", "a")
+    systems = {"sft": System("sft", "method", "a"), "profuser": System("profuser", "method", "a")}
+    scores = {
+        System("a", "source"): 0.5,
+        System("b", "source"): 0.4,
+        target: 0.5,
+        systems["sft"]: sft,
+        systems["profuser"]: profuser,
+    }
+    table = [TableRow(s, family, "accuracy", v, v - 0.1, v + 0.1, 300) for s, v in scores.items() for family in ("all", "words")]
+    value, low, high = difference
+    comparisons = [
+        ComparisonRow(systems["profuser"], systems["sft"], "all", "accuracy", value, low, high, 0.01, 300),
+        ComparisonRow(
+            systems["profuser"], System("b", "source"), "all", "accuracy", 0.3, 0.2, 0.4, 0.001, 300, "chosen on valid"
+        ),
+        ComparisonRow(systems["sft"], target, "all", "accuracy", 0.1, 0.0, 0.2, 0.05, 300),
+    ]
+    return RegimeScores(name, table, comparisons)
+
+
+def test_regimes_stand_next_to_each_other() -> None:
+    few = regime("few", sft=0.4, profuser=0.8, difference=(0.4, 0.3, 0.5))
+    many = regime("many", sft=0.9, profuser=0.7, difference=(-0.2, -0.3, -0.1))
+    grid = regime_grid([few, many], metric="accuracy")
+    assert grid.header == ("", "few", "many") and "n = 300 each" in grid.title
+    assert [[cell.text for cell in row] for row in grid.rows] == [
+        ["best single source", "40.0", "40.0"],
+        ["sft", "40.0", "90.0"],
+        ["profuser", "80.0", "70.0"],
+        ["profuser − sft", "+40.0 (better)", "−20.0 (worse)"],
+        ["profuser − best single source", "+30.0 (better)", "+30.0 (better)"],
+    ]
+    assert [cell.mark for cell in grid.rows[2]] == ["", "best", ""]
+
+
+def test_a_system_of_one_regime_only_leaves_the_other_empty() -> None:
+    few = regime("few", sft=0.4, profuser=0.8, difference=(0.4, 0.3, 0.5))
+    without = RegimeScores("bare", [row for row in few.table if row.system.name != "sft"], few.comparisons[1:])
+    grid = regime_grid([few, without], metric="accuracy")
+    assert {row[0].text: row[2].text for row in grid.rows}["sft"] == "–"
