@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from models.errors import AlignmentError, SourceError
 from models.params.sources import DEFAULT_DATE
 from models.tokenization.chat import template_turn_end, tokenizer_template
-from models.tokenization.loading import backend_spec, prompt_backend, response_backend, tokenizer_digest
+from models.tokenization.loading import Spec, backend_spec, prompt_backend, response_backend, tokenizer_digest
 from models.tokenization.token_bytes import piece_bytes, read_alphabet, token_ends
 from models.tokenization.turn_end import TurnEnd, Vocabulary, find_turn_end
 
@@ -122,8 +122,9 @@ class TokenCodec:
         self.bos_token: str = tokenizer.bos_token or ""
         self.eos_token: str = tokenizer.eos_token
         self.template_variables: dict[str, Any] = {**tokenizer.special_tokens_map, "date": date, "source": source}
-        self.digest = tokenizer_digest(tokenizer)
-        self._read_vocabulary()
+        spec = backend_spec(tokenizer)  # seconds where the vocabulary is large
+        self.digest = tokenizer_digest(tokenizer, spec=spec)
+        self._read_vocabulary(spec)
         self._stop_ids = tuple(stop_ids)
         self._template = chat_template if chat_template is not None else tokenizer_template(tokenizer)
         self.end = self._find_end()
@@ -203,8 +204,7 @@ class TokenCodec:
         eos_id = self.tokenizer.eos_token_id
         return find_turn_end(written, vocabulary, eos_id=eos_id, stop_ids=self._stop_ids, source=self.source)
 
-    def _read_vocabulary(self) -> None:
-        spec = backend_spec(self.tokenizer)
+    def _read_vocabulary(self, spec: Spec) -> None:
         self._prompts: Tokenizer = prompt_backend(spec)
         self._responses: Tokenizer = response_backend(spec)
         pieces: list[str | None] = [None] * self.vocab_size

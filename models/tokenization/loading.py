@@ -116,11 +116,19 @@ def load_tokenizer(
     return tokenizer
 
 
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase, *, spec: Spec | None = None) -> str:
     """Return a sha256 (hex) over what determines the tokens of a text: model, normalisation, splitting, special tokens.
 
     Equal digests mean equal tokens for every prompt and response. Padding and truncation do not count.
+
+    Args:
+        tokenizer: The tokenizer.
+        spec: Its `backend_spec`, where that has been read.
     """
-    behaviour = {"spec": backend_spec(tokenizer), "bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
+    behaviour = {
+        "spec": backend_spec(tokenizer) if spec is None else spec,
+        "bos": tokenizer.bos_token_id,
+        "eos": tokenizer.eos_token_id,
+    }
     text = json.dumps(behaviour, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
