@@ -13,6 +13,8 @@ from models.planning.stage_estimate import PROCESS_BYTES, StageEstimate
 _LOGITS_COPIES = 2.5
 # To build a benchmark's prompts and tasks, for each system; loading the library once comes on top (measured: 1 to 2 s).
 _TASK_SECONDS, _LIBRARY_SECONDS = 1.5, 8.0
+# Of the harness and its libraries, and of one entry of a tokenizer, which it is given a copy of (measured: 1.2 KB each).
+_HARNESS_BYTES, _ENTRY_BYTES = 200_000_000, 2_400
 # JSON of one document's values (measured: 130 to 160).
 _ITEM_BYTES = 150
 
@@ -61,7 +63,8 @@ def estimate_benchmark(
             device = max(device, _peak(model, batch_size, longest, benchmark.generated))
     documents = len(models) * sum(benchmark.documents for benchmark in benchmarks)
     fixed = _LIBRARY_SECONDS + _TASK_SECONDS * len(models) * len(benchmarks) if benchmarks else 0.0
-    host = PROCESS_BYTES + max((weights_bytes(model) for model in models), default=0) if benchmarks else PROCESS_BYTES
+    kept = max((weights_bytes(model) + _ENTRY_BYTES * model.vocab_size for model in models), default=0)
+    host = PROCESS_BYTES + (_HARNESS_BYTES + kept if benchmarks else 0)
     return StageEstimate("benchmark", documents * _ITEM_BYTES, host, device, flops, calls, fixed_seconds=fixed)
 
 

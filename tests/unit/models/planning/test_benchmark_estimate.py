@@ -25,7 +25,7 @@ def test_every_model_reads_every_sequence_once() -> None:
 def test_memory_is_that_of_the_logits_of_the_longest_batch_of_the_widest_vocabulary() -> None:
     found = estimate_benchmark([SMALL, LARGE], [CHOICES], batch_size=8, bytes_per_token=4)
     assert found.device_bytes == 4 * 3_000_000 + int(2.5 * 4 * 8 * 50 * 5000)
-    assert found.host_bytes == PROCESS_BYTES + 4 * 3_000_000
+    assert found.host_bytes == PROCESS_BYTES + 200_000_000 + 4 * 3_000_000 + 2_400 * 5000
 
 
 def test_written_answers_take_a_step_a_token() -> None:
@@ -37,4 +37,4 @@ def test_written_answers_take_a_step_a_token() -> None:
 @pytest.mark.parametrize("models", [[], [SMALL]])
 def test_without_benchmarks_nothing_is_needed(models: list[ModelSize]) -> None:
     found = estimate_benchmark(models, [], batch_size=8, bytes_per_token=4)
-    assert (found.flops, found.device_bytes, found.fixed_seconds) == (0, 0, 0)
+    assert (found.flops, found.device_bytes, found.fixed_seconds, found.host_bytes) == (0, 0, 0, PROCESS_BYTES)
