@@ -134,6 +134,13 @@ def test_the_headline_is_the_main_method_over_all(table: tuple[TableRow, ...], c
     assert [r.b.name for r in head.differences] == ["sft", "solver", "scholar"]
 
 
+def test_where_hardly_anybody_is_right_the_headline_is_bits_per_byte(table: tuple[TableRow, ...]) -> None:
+    rare = [replace(row, value=0.04, low=0.0, high=0.1) if row.metric == "accuracy" else row for row in table]
+    assert [head.metric for head in headlines(rare, [])] == ["bits_per_byte"]
+    alone = [row for row in rare if row.metric == "accuracy"]
+    assert [head.metric for head in headlines(alone, [])] == ["accuracy"]
+
+
 def test_another_method_stands_in_and_each_target_has_its_own(table: tuple[TableRow, ...]) -> None:
     without = [row for row in table if row.system.name != "profuser"]
     assert [h.system for h in headlines(without, [])] == ["sft"]
