@@ -13,19 +13,17 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
-from scipy import stats
 
 from flows.cli import root as prepare_environment
 from flows.context import StageContext, git_commit
 from flows.results_files import renew_tables, rows_of
 from flows.stages import STAGES
 from models.reporting.results import Result, ResultRow, write_result
+from models.reporting.seeds import over_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIED = {"fusion": ("corpus.world.seed", "fusion.seed"), "dialogue": ("dialogues.town.seed", "retriever.seed", "dialogue.seed")}
@@ -164,16 +162,6 @@ def pick(figures: Figures, name: str, metric: str) -> float:
 
 def matches(key: tuple[str, str, str, str], name: str, metric: str) -> bool:
     return key[2] == metric and (key[0] == name or key[0].startswith(f"{name} → "))
-
-
-def over_seeds(name: str, values: Sequence[float], unit: str, more: Mapping[str, str], *, difference: bool = False) -> ResultRow:
-    """Return mean and 95 % t-interval over seeds; a difference also gets its p and what the interval says."""
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    half_width = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    shown: dict[str, str | float] = {**more, "by_seed": ", ".join(f"{value:.1f}" if unit else f"{value:.2f}" for value in values)}
-    if difference:
-        shown["p"] = float(stats.ttest_1samp(values, 0.0).pvalue) if error else 1.0
-    return ResultRow(name, mean, unit, low=mean - half_width, high=mean + half_width, num=len(values), more=shown)
 
 
 if __name__ == "__main__":

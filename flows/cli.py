@@ -2,8 +2,9 @@
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -59,17 +60,28 @@ def root() -> Path:
 @app.command()
 def run(
     stage: Annotated[
-        str, typer.Argument(help="`pipeline`, a half (`fusion`, `dialogue`), or one stage: see `python -m flows stages`.")
+        str,
+        typer.Argument(
+            help="`pipeline`, a half (`fusion`, `dialogue`), a stage (see `python -m flows stages`), or `ablation` with `--plan`."
+        ),
     ],
+    *,
     profile: Profile = None,
     overrides: Overrides = None,
     method: Annotated[list[str] | None, typer.Option(help="For `fuse`: this method only. Repeatable.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="For `train_dialogue`: this variant only. Repeatable.")] = None,
+    plan_file: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="For `ablation`: the plan.")] = None,
+    only_regime: Annotated[list[str] | None, typer.Option(help="For `ablation`: this regime only. Repeatable.")] = None,
+    only_seed: Annotated[list[int] | None, typer.Option(help="For `ablation`: this seed only. Repeatable.")] = None,
+    only_arm: Annotated[list[str] | None, typer.Option(help="For `ablation`: this arm only. Repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="For `ablation`: list the runs and what they take.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="For `ablation`: keep weights, not only scores.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="For `ablation`: write figures though runs are missing.")] = False,
 ) -> None:
     """Run the pipeline or one stage. Finished work is served from the cache; a killed run goes on where it was."""
     from flows.stages import STAGES
 
-    names = ["pipeline", "fusion", "dialogue", *(s.name for s in STAGES)]
+    names = ["pipeline", "fusion", "dialogue", *(s.name for s in STAGES), "ablation"]
     if stage not in names:
         from difflib import get_close_matches
 
@@ -81,6 +93,12 @@ def run(
             raise FusedialError(
                 f"`--{option}` goes with the stage `{of}`, but the stage is `{stage}`. For `pipeline` use -S '{option}s=[…]'."
             )
+    only = {"regimes": only_regime or (), "seeds": only_seed or (), "arms": only_arm or ()}
+    if stage == "ablation":
+        _run_ablation(plan_file, profile, overrides or (), only=only, dry_run=dry_run, keep=keep, partial=partial)
+        return
+    if plan_file or any(only.values()) or dry_run or keep or partial:
+        raise FusedialError(f"`--plan`, `--only-…`, `--dry-run`, `--keep`, `--partial` go with `ablation`, not `{stage}`.")
     root()
     from flows.context import StageContext
     from flows.installation import faiss_provider, package_roots
@@ -98,6 +116,21 @@ def run(
     started = time.monotonic()
     run_in_flow(ctx, stage, items=tuple(method or variant or ()), announce=announce_stage)
     print_summary(ctx, stage, out, seconds=time.monotonic() - started)
+
+
+def _run_ablation(
+    plan: Path | None, profile: str | None, execution: Sequence[str], *, only: Mapping[str, Sequence[Any]], **how: bool
+) -> None:
+    """Run an ablation; a failed run ends the command with 1."""
+    if profile is not None or plan is None:
+        raise FusedialError("`run ablation` must have `--plan FILE`, which names the profiles: leave out `--profile`.")
+    place = root()
+    require_prefect()
+    from flows.ablation.command import run_ablation
+
+    quiet_known_errors()
+    if not run_ablation(place, plan, out, choice=only, execution=execution, **how):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.params.file import load_params
+from flows.params.file import Override, load_params
 from models.errors import SourceError
 from models.lm.source_file import SOURCE_FILE
 from models.params.root import Params
@@ -23,13 +23,29 @@ DIALOGUE_SECTIONS = ("variants", "dialogues", "retriever", "index", "dialogue", 
 
 @dataclass(frozen=True)
 class StageContext:
-    """One execution of the pipeline or of a stage of it."""
+    """One execution of the pipeline or of a stage of it.
+
+    Attributes:
+        root: Project folder.
+        params: All params.
+        place: Folder below artifacts/ for all outputs, where they are not those of the profile.
+        experiment: MLflow experiment of the stages' runs, where it is not that of their half.
+    """
 
     root: Path
     params: Params
+    place: str = ""
+    experiment: str = ""
 
     @classmethod
-    def load(cls, *, profile: str | None = None, overrides: Sequence[str] = ()) -> "StageContext":
+    def load(
+        cls,
+        *,
+        profile: str | None = None,
+        overrides: Sequence[str | Override] = (),
+        place: str = "",
+        experiment: str = "",
+    ) -> "StageContext":
         """Read params.yaml, profile and overrides of the present project.
 
         Raises:
@@ -40,15 +56,15 @@ class StageContext:
         params = load_params(root, profile=profile, overrides=overrides).params
         for address in (params.tracking.uri or "", *params.runtime.endpoints.values()):
             register_address(address)
-        return cls(root=root, params=params)
+        return cls(root=root, params=params, place=place, experiment=experiment)
 
     def out(self, stage: str, *parts: str) -> Path:
         """Return the DVC out of a stage, or a place in it."""
-        return self.root.joinpath("artifacts", self.params.profile, stage, *parts)
+        return self.root.joinpath("artifacts", self.place or self.params.profile, stage, *parts)
 
     def reports(self) -> Path:
         """Return the folder of small git-versioned figures."""
-        folder = self.root / "reports" / self.params.profile
+        folder = self.out("reports") if self.place else self.root / "reports" / self.params.profile
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -83,7 +99,7 @@ class StageContext:
         """Return the address of the MLflow run of this stage."""
         return StageRun(
             uri=tracking_uri(self.params.tracking),
-            experiment=experiment,
+            experiment=self.experiment or experiment,
             parent_id=self.parent(experiment),
             name=name,
             progress=self.params.runtime.progress,
@@ -138,18 +154,19 @@ def _parent(ctx: StageContext, experiment: str) -> str:
     commit = git_commit(ctx.root)
     digest = ctx.digest_of(experiment)
     key = hashlib.sha256(f"{digest}:{commit}".encode()).hexdigest()[:32]
-    if (key, experiment) not in _parents:
+    place = ctx.experiment or experiment
+    if (key, place) not in _parents:
         params = ctx.params.model_dump(mode="json")
-        _parents[(key, experiment)] = parent_run(
+        _parents[(key, place)] = parent_run(
             ctx.params.tracking,
-            experiment=experiment,
-            name=f"{ctx.params.profile}-{digest[:6]}",
+            experiment=place,
+            name=f"{ctx.place.replace('/', '-') or ctx.params.profile}-{digest[:6]}",
             key=key,
             params=params,
             tags={"git.commit": commit, "fusedial.profile": ctx.params.profile, "fusedial.params": digest},
             note=f"{_about(ctx, experiment)} (profile {ctx.params.profile}).",
         )
-    return _parents[(key, experiment)]
+    return _parents[(key, place)]
 
 
 def _about(ctx: StageContext, experiment: str) -> str:

@@ -24,10 +24,10 @@ def evaluate_fusion_stage(ctx: StageContext) -> None:
     """Write artifacts/<profile>/evaluate_fusion/{test,valid}/<system> and comparison/, and reports/<profile>/fusion.json."""
     systems = systems_of(ctx)
     places = [place_of(s) for s in systems]
-    test = dict(zip(places, _evaluated(ctx, systems, "test"), strict=True))
+    test = dict(zip(places, evaluated(ctx, systems, "test"), strict=True))
     sources = [s for s in systems if s["kind"] == "source"]
     has_valid = int(ctx.input("prepare", "corpus").meta["valid"]) > 0
-    judged = _evaluated(ctx, sources, "valid") if has_valid else []
+    judged = evaluated(ctx, sources, "valid") if has_valid else []
     valid = {str(s["name"]): a for s, a in zip(sources, judged, strict=False)}
     made = comparison(ctx.params.evaluation, tuple(systems), test=tuple(test.values()), valid=valid)
     parts = {f"test/{p}": a for p, a in test.items()} | {f"valid/{n}": a for n, a in valid.items()}
@@ -37,7 +37,7 @@ def evaluate_fusion_stage(ctx: StageContext) -> None:
     _track(ctx, systems, table, made)
 
 
-def _evaluated(ctx: StageContext, systems: Sequence[SystemKey], split: str) -> list[Artifact]:
+def evaluated(ctx: StageContext, systems: Sequence[SystemKey], split: str) -> list[Artifact]:
     """Score the systems on a split, each on a device of its own where this process has several."""
     runtime, cfg = ctx.params.runtime, ctx.params
     # A judge behind an endpoint is asked by one evaluation at a time, as `runtime.concurrency` bounds the requests of one.

@@ -93,12 +93,21 @@ def documents(root: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot of measured figures, `docs/images/<name>.svg`: the rows of a result with these values in their columns."""
+    """A plot of measured figures, `docs/images/<name>.svg`: the rows of a result with these values in their columns.
+
+    Attributes:
+        name: File name without suffix.
+        result: Name of the result.
+        title: Heading.
+        where: Column → wanted values, separated by `|`.
+        section: Column whose values become headings.
+    """
 
     name: str
     result: str
     title: str
     where: Mapping[str, str]
+    section: str = ""
 
     def render(self, results: Path) -> str:
         """Return the SVG.
@@ -112,7 +121,7 @@ class Plot:
         from models.reporting.results import read_result
 
         rows = matching_rows(read_result(results / f"{self.result}.json"), self.where)
-        return interval_plot(self.title, rows, group="kind")
+        return interval_plot(self.title, rows, group="kind", section=self.section)
 
 
 PLOTS = (
@@ -131,13 +140,29 @@ PLOTS = (
 )
 
 
+def plots(root: Path) -> "Iterator[Plot]":
+    """Yield the plots of the project: those above, and one for each ablation that has figures."""
+    from models.reporting.results import read_result
+
+    yield from PLOTS
+    for file in sorted((root / "docs" / "results").glob("ablation-*.json")):
+        rows = read_result(file).rows
+        metric = "accuracy" if any(row.more.get("metric") == "accuracy" for row in rows) else "bits_per_byte"
+        drawn = {"metric": metric, "kind": "method|untrained|source"}
+        shown = {"accuracy": "right answers", "bits_per_byte": "bits per byte of the ground truth"}[metric]
+        title = (
+            f"{file.stem.removeprefix('ablation-').replace('-', ' ').capitalize()}: {shown}, mean and 95 % interval over seeds"
+        )
+        yield Plot(file.stem, file.stem, title, drawn, section="regime")
+
+
 def renew_tables(root: Path, *, write: bool) -> list[str]:
     """Render every result table and plot again, or (without `write`) say which are stale."""
     from models.files import write_atomic
     from models.reporting.documents import check_documents, update_documents
 
     results, lines = root / "docs" / "results", []
-    for plot in PLOTS:
+    for plot in plots(root):
         path, now = root / "docs" / "images" / f"{plot.name}.svg", plot.render(results)
         if not path.is_file() or path.read_text(encoding="utf-8") != now:
             lines.append(

@@ -13,16 +13,18 @@ from flows.encoders import scorer_content
 from flows.fusion_systems import shard_name, shards_of
 from flows.parallel import Call, device_lanes, gather
 from models.errors import ParamsError, Problem
+from models.params.teach import VoteParams
 from models.schema import Split
 from tasks.advantage import advantage, advantage_summary, scorer_quality
 from tasks.artifact import Artifact, materialise_tree
-from tasks.corpus import validation_prompts
+from tasks.corpus import known_answers, validation_prompts
 from tasks.cross_entropy import cross_entropy, winner_signals
 from tasks.rewards import rewards
 from tasks.teacher_inference import teacher_inference
 from tasks.tracking import finish_stage
 
 _log = logging.getLogger(__name__)
+_BY_VOTE = {key: VoteParams.model_fields[key].default for key in ("winner", "winner_seed")}
 
 
 def teach_stage(ctx: StageContext) -> None:
@@ -185,7 +187,7 @@ class TeachCalls:
             return None
         return scorer_quality(
             self.cfg.advantage,
-            self.cfg.rewards.vote,
+            self.cfg.rewards.vote.model_copy(update=_BY_VOTE),  # the scorers are judged whoever names the winners
             self.valid[0].data,
             scorers=tuple(self.scorers.values()),
             scores=tuple(self._of("signals", self.models, span) for span in self.valid),
@@ -200,13 +202,15 @@ class TeachCalls:
         """Return the call that finds the winners of a shard."""
         # What was measured of the scorers decides a winner only where the gate is calibrated on it.
         calibration = quality if self.cfg.rewards.accept == "calibrated" else None
+        generated = self.cfg.rewards.winner == "oracle" and self.ctx.params.corpus.kind == "embedded"
+        answers = known_answers(self.ctx.params.corpus.world) if generated else None
 
         def call(_: str, span: Span) -> Call:
             return advantage, {
                 "cfg": self.cfg.advantage, "rules": self.cfg.rewards.vote, "data": span.data, "calibration": calibration,
                 "scores": self._of("signals", self.models, span), "rewards": self._of("rewards", self.scorers, span),
                 "responses": self._of("responses", self.models, span), "order": tuple(self.models),
-                "start": span.start, "stop": span.stop,
+                "start": span.start, "stop": span.stop, "answers": answers,
             }  # fmt: skip
 
         return call

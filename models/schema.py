@@ -7,7 +7,7 @@ from typing import Any, Literal
 Check = Literal["none", "exact", "contains", "number"]
 Split = Literal["train", "valid", "test"]
 Finish = Literal["eos", "length", "content_filter"]
-WithoutWinner = Literal["", "empty", "truncated", "abstained", "gate"]
+WithoutWinner = Literal["", "empty", "truncated", "abstained", "gate", "wrong"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,12 @@ class Advantage:
         infer_sample: Which of its samples; None without a winner.
         train_scores: Source name → cross-entropy in the unit of `teach.advantage.ce_unit`; empty without a ground truth.
         infer_votes: `source#sample` → number of votes, for the answers that could win.
-        tie: The rule that decided the vote: `votes`, `reward`, `ce` or `order`; `none` if there was no vote.
+        tie: The rule that decided the vote: `votes`, `reward`, `ce` or `order`; `none` if there was no vote. (Who wins is
+            another matter where `teach.rewards.winner` is not `vote`.)
         infer_rewards: `source#sample` → mean z-scored reward.
         without_winner: Why there is no winner: all answers are `empty`, the others `truncated`, every scorer `abstained`, or the
-            vote was not clear enough for the `gate` (`teach.rewards.accept`); "" with a winner.
+            vote was not clear enough for the `gate` (`teach.rewards.accept`), or an oracle knows that all are `wrong`; "" with a
+            winner.
     """
 
     id: str

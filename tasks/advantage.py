@@ -11,8 +11,8 @@ from tasks.caching import Work, step
 
 if TYPE_CHECKING:
     from models.evaluation.fusion.scorer_quality import VotedPrompt
-    from models.fusion.shard_advantage import VotingRules
-    from models.schema import Advantage, Split
+    from models.fusion.shard_advantage import ExampleScores, VotingRules
+    from models.schema import Advantage, Example, Split
 
 CALIBRATION, QUALITY, WINNERS = "calibration.json", "scorer_quality.json", "winners.json"
 WITHOUT_TRUTH = "calibration_without_truth.json"
@@ -31,9 +31,13 @@ def advantage(
     order: tuple[str, ...],
     start: int,
     stop: int,
+    answers: Artifact | None = None,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard, and their counts."""
+    """Write advantage.jsonl: Min-CE winner (eq. 1) and vote winner (eq. 2) of every example of the shard, and their counts.
+
+    For the rule `oracle`, `answers` has those that the examples do not show (`known_answers`).
+    """
     from models.evaluation.fusion.scorer_quality import winner_counts
     from models.fusion.advantage import Calibration
     from models.fusion.shard_advantage import VotingRules, write_advantages
@@ -41,7 +45,7 @@ def advantage(
     places = [] if calibration is None else [calibration.path / name for name in (CALIBRATION, WITHOUT_TRUTH)]
     known, without = ([Calibration.load(place) if place.is_file() else None for place in places] + [None, None])[:2]
     election = VotingRules(order=order, unit=cfg.ce_unit, rules=rules, calibration=known, calibration_without_truth=without)
-    rows, cases = _held(data, scores, rewards, responses, split="train", span=(start, stop), election=election)
+    rows, cases = _held(data, scores, rewards, responses, split="train", span=(start, stop), election=election, answers=answers)
     write_advantages(work.out / "advantage.jsonl", rows)
     counts = winner_counts(cases, rows)
     (work.out / WINNERS).write_text(json.dumps(counts, indent=1), encoding="utf-8")
@@ -101,6 +105,7 @@ def _held(
     span: tuple[int, int],
     election: "VotingRules",
     voters: "frozenset[str] | None" = None,
+    answers: Artifact | None = None,
 ) -> "tuple[list[Advantage], list[VotedPrompt]]":
     """Hold the vote on one shard (with `voters`, among those scorers): its outcome, and what the answers were worth."""
     from models.corpus.examples import read_slice
@@ -117,12 +122,27 @@ def _held(
     )
     if voters is not None:
         contests = [replace(c, rewards={name: row for name, row in c.rewards.items() if name in voters}) for c in contests]
-    rows = select_winners(contests, election)
+    worth = _known_worth(examples, contests, answers) if election.rules.winner == "oracle" else {}
+    rows = select_winners(contests, election, worth=worth)
     cases = [
         make_voted_prompt(e, c, a, order=election.order, rules=election.rules, likeness=split == "valid")
         for e, c, a in zip(examples, contests, rows, strict=True)
     ]
     return rows, cases
+
+
+def _known_worth(
+    examples: "Sequence[Example]", contests: "Sequence[ExampleScores]", answers: Artifact | None
+) -> "dict[str, dict[str, float]]":
+    """Return example → candidate → worth of its answer: by `answers`, else by what the example itself shows."""
+    from models.corpus.examples import ANSWERS, read_json_lines
+    from models.evaluation.fusion.scorer_quality import answer_worth
+
+    known = {} if answers is None else {row.pop("id"): row for row in read_json_lines(answers.path / ANSWERS)}
+    return {
+        e.id: answer_worth(replace(e, **known.get(e.id, {})), {name: answer.text for name, answer in c.answers.items()})
+        for e, c in zip(examples, contests, strict=True)
+    }
 
 
 @step("advantage-summary")

@@ -239,6 +239,18 @@ def _discard_if_broken(home: Path, digest: str) -> None:
             home.unlink()
 
 
+def drop(artifact: Artifact) -> bool:
+    """Remove an artifact from the store, unless a stage's output is linked to it; return whether it was removed.
+
+    Where outputs are copies (another file system), it is removed from the store alone. Its step runs again when it is wanted.
+    """
+    files = [path for path in artifact.path.rglob("*") if path.is_file()]
+    if any(path.stat().st_nlink > 1 for path in files):
+        return False
+    shutil.rmtree(artifact.path, ignore_errors=True)
+    return True
+
+
 def adopt(folder: Path, *, stage: str) -> Artifact:
     """Return the artifact that was materialised at `folder`, taking its files into the store if they are not there.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.params.corpus import CorpusParams
+from models.params.corpus import CorpusParams, WorldParams
 from models.params.dialogues import DialoguesParams
 from models.params.runtime import Runtime
 from tasks.artifact import Artifact
@@ -32,6 +32,17 @@ def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str
 
     judgeable = (example for example in read_examples(data.path / "valid.jsonl") if example.judgeable)
     return {"valid": write_examples(work.out / "valid.jsonl", pick_examples(judgeable, limit=limit))}
+
+
+@step("known-answers")
+def known_answers(cfg: WorldParams, *, work: Work) -> Mapping[str, Any]:
+    """Write answers.jsonl: {id, answer, check} of every training prompt of the embedded world, from its generator.
+
+    Apart from the corpus, so that no scorer and no training can see the answers of prompts without a ground truth.
+    """
+    from models.corpus.prepare import write_known_answers
+
+    return {"answers": write_known_answers(cfg, out=work.out)}
 
 
 @step("dialogues")

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from flows.params.problems import Finding, findings, mentions, origins_of, show
+from flows.params.problems import Finding, Suggest, findings, mentions, origins_of, show, suggest_key
 from flows.params.tree import KeyPath, Node, Origin, assign, merge, parse_path, without
 from flows.params.yaml_tree import invalid, parse_yaml, read_params_yaml
 from models.errors import ParamsError, Problem
+from models.params.base import Section
 from models.params.root import Params
 
 PARAMS_FILE = "params.yaml"
@@ -29,14 +31,14 @@ class LoadedParams:
 
 
 @dataclass(frozen=True, slots=True)
-class _Override:
-    """One `-S key=value`, parsed."""
+class Override:
+    """One param set over the profile: by `-S key=value`, or by a plan."""
 
     path: KeyPath
     value: Node
 
 
-def load_params(root: Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> LoadedParams:
+def load_params(root: Path, *, profile: str | None = None, overrides: Sequence[str | Override] = ()) -> LoadedParams:
     """Read params.yaml, lay profiles/<profile>.yaml over it, then the overrides, and validate.
 
     Mappings merge key by key; lists and single values are replaced whole. The profile is `profile` if given,
@@ -45,7 +47,7 @@ def load_params(root: Path, *, profile: str | None = None, overrides: Sequence[s
     Args:
         root: Project root, the folder of params.yaml.
         profile: Name of the profile (`--profile`), or None.
-        overrides: Texts `key=value` (`-S`); keys as in `sources.models[0].pico.steps`, values as YAML.
+        overrides: Texts `key=value` (`-S`); keys as in `sources.models[0].pico.steps`, values as YAML. Or what is parsed.
 
     Raises:
         ParamsError: One `Problem` per finding, over all files and overrides.
@@ -61,9 +63,9 @@ def load_params(root: Path, *, profile: str | None = None, overrides: Sequence[s
         try:
             tree = assign(tree, override.path, override.value)
         except ValueError as error:
-            problems.append(Problem(str(error), "(-S)"))
+            problems.append(Problem(str(error), f"({override.value.origin})"))
     tree = merge(tree, Node({"profile": name}, name.origin))
-    params = _validate(tree, problems)
+    params = validated(Params, tree, problems)
     return LoadedParams(params, origins_of(tree))
 
 
@@ -72,9 +74,12 @@ def available_profiles(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (root / PROFILES_FOLDER).glob("*.yaml")))
 
 
-def _parse_overrides(overrides: Sequence[str]) -> tuple[list[_Override], list[Problem]]:
+def _parse_overrides(overrides: Sequence[str | Override]) -> tuple[list[Override], list[Problem]]:
     parsed, problems = [], []
     for text in overrides:
+        if isinstance(text, Override):
+            parsed.append(text)
+            continue
         key, equals, value = text.partition("=")
         path = parse_path(key.strip())
         if not equals:
@@ -88,7 +93,7 @@ def _parse_overrides(overrides: Sequence[str]) -> tuple[list[_Override], list[Pr
             except ParamsError as error:
                 problems += error.problems
             else:
-                parsed.append(_Override(path, _relabel(node, Origin("-S", 0))))
+                parsed.append(Override(path, _relabel(node, Origin("-S", 0))))
     return parsed, problems
 
 
@@ -112,7 +117,7 @@ def _read_base(root: Path, problems: list[Problem]) -> Node | None:
         return None
 
 
-def _profile_name(base: Node | None, given: str | None, overrides: Sequence[_Override], problems: list[Problem]) -> Node | None:
+def _profile_name(base: Node | None, given: str | None, overrides: Sequence[Override], problems: list[Problem]) -> Node | None:
     """The profile to apply, with its origin; None if only the unreadable params.yaml would name it."""
     name = base.child("profile") or Node(Params.model_fields["profile"].default, base.origin) if base is not None else None
     for override in overrides:
@@ -148,17 +153,29 @@ def _read_profile(root: Path, name: Node, problems: list[Problem]) -> Node | Non
     return overlay
 
 
-def _validate(tree: Node, problems: list[Problem]) -> Params:
+S = TypeVar("S", bound=Section)
+
+
+def validated(section: type[S], tree: Node, problems: Sequence[Problem] = (), *, suggest: Suggest = suggest_key) -> S:
     """Validate in rounds, each without the keys found wrong before, so that checks across keys report theirs as well.
 
     (pydantic leaves out a section's own checks as soon as one of its keys is wrong.)
+
+    Args:
+        section: What the tree must be.
+        tree: The tree.
+        problems: What was found before.
+        suggest: What to write in the stead of an unknown key.
+
+    Raises:
+        ParamsError: All problems.
     """
     known: list[Finding] = []
     for _ in range(_ROUNDS):
         try:
-            params = Params.model_validate(tree.plain())
+            made = section.model_validate(tree.plain())
         except ValidationError as error:
-            fresh = [f for f in findings(error, tree) if _is_fresh(f, known)]
+            fresh = [f for f in findings(error, tree, suggest=suggest) if _is_fresh(f, known)]
             if not fresh:
                 break
             known += fresh
@@ -166,7 +183,7 @@ def _validate(tree: Node, problems: list[Problem]) -> Params:
                 tree = without(tree, finding.section_path)
         else:
             if not known and not problems:
-                return params
+                return made
             break
     raise invalid([*problems, *(f.problem for f in known)])
 

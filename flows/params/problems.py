@@ -5,7 +5,7 @@ Example: `` `fusion.schedules.mine[1].lr` must be greater than 0, but is -1e-05 
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -71,8 +71,12 @@ class Finding:
         return frozenset(own | {key.rpartition(".")[2] for key in re.findall(r"`([\w.\[\]]+)`", self.problem.hint)})
 
 
-def findings(error: ValidationError, root: Node) -> list[Finding]:
-    """All errors of one validation in the order of the keys in the sections; one per key."""
+Suggest = Callable[[KeyPath], str]
+"""Unknown key → what to write instead, as a sentence."""
+
+
+def findings(error: ValidationError, root: Node, *, suggest: Suggest | None = None) -> list[Finding]:
+    """All errors of one validation in the order of the keys in the sections; one per key (suggestions: `suggest_key`)."""
     groups: dict[KeyPath, list[tuple[str, str]]] = {}
     for detail in error.errors(include_url=False):
         groups.setdefault(_clean(detail, root), []).extend(_rules(detail))
@@ -80,7 +84,8 @@ def findings(error: ValidationError, root: Node) -> list[Finding]:
     for path, rules in groups.items():
         # Of a union's branches, the one that got further says more than "must be a list" of the others.
         deeper = any(len(other) > len(path) and other[: len(path)] == path for other in groups)
-        found += _group(path, [(kind, rule) for kind, rule in rules if not (deeper and kind in ("kind", "choice"))], root)
+        kept = [(kind, rule) for kind, rule in rules if not (deeper and kind in ("kind", "choice"))]
+        found += _group(path, kept, root, suggest or suggest_key)
     return found
 
 
@@ -123,7 +128,7 @@ def _choice(expected: str) -> str:
     return f"must be one of {text}" if len(values) > 1 else f"must be {text}"
 
 
-def _group(path: KeyPath, rules: Sequence[tuple[str, str]], root: Node) -> list[Finding]:
+def _group(path: KeyPath, rules: Sequence[tuple[str, str]], root: Node, suggest: Suggest) -> list[Finding]:
     """One finding for a key, or several where a validator of ours wrote several lines."""
     unique = list(dict.fromkeys(rules))  # empty: a finding deeper down already says it
     texts = [_own(path, rule, root) for kind, rule in unique if kind == "text"]
@@ -133,7 +138,7 @@ def _group(path: KeyPath, rules: Sequence[tuple[str, str]], root: Node) -> list[
     kinds = {kind for kind, _ in others}
     rule = _join([rule for _, rule in others])
     if "unknown" in kinds:
-        return [*texts, Finding(path, _unknown(path, root))]
+        return [*texts, Finding(path, _unknown(path, root, suggest))]
     if "missing" in kinds:
         return [*texts, Finding(path, _missing(path, root))]
     node, _ = lookup(root, path)
@@ -165,9 +170,9 @@ def _missing(path: KeyPath, root: Node) -> Problem:
     return Problem(f"`{format_path(path)}`", f"is missing ({place})")
 
 
-def _unknown(path: KeyPath, root: Node) -> Problem:
+def _unknown(path: KeyPath, root: Node, suggest: Suggest) -> Problem:
     origin = lookup(root, path)[0].origin
-    return Problem(f"`{format_path(path)}`", f"is not a known key ({origin})", hint=suggest_key(path))
+    return Problem(f"`{format_path(path)}`", f"is not a known key ({origin})", hint=suggest(path))
 
 
 def suggest_key(path: KeyPath) -> str:

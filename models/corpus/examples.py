@@ -18,6 +18,8 @@ from models.records import from_row
 from models.schema import Example, Response
 
 OFFSETS_SUFFIX = ".offsets"
+ANSWERS = "answers.jsonl"
+"""What is known of prompts apart from their rows: {id, answer, check}, for oracles alone."""
 _BLOCK = 1 << 20
 
 

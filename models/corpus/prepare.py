@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.corpus.examples import write_examples, write_json_lines
+from models.corpus.examples import ANSWERS, write_examples, write_json_lines
 from models.corpus.readers import read_set
 from models.corpus.split import REASONS, TEST, TRAIN, VALID, ProblemLog, RowStatuses, SetRows, assign_row_statuses, read_set_rows
 from models.corpus.statistics import overlap_share, split_stats
@@ -17,7 +17,15 @@ from models.errors import DataError, Problem
 from models.metrics_sink import MetricsSink
 from models.params.corpus import CorpusParams, TruthParams, WorldParams
 from models.schema import Example, Split
-from models.world.instructions import FAMILIES, assign_items, num_wrong, preference_pairs, pretrain_examples, split_examples
+from models.world.instructions import (
+    FAMILIES,
+    assign_items,
+    known_answers,
+    num_wrong,
+    preference_pairs,
+    pretrain_examples,
+    split_examples,
+)
 from models.world.town import build_world
 
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -55,6 +63,12 @@ def _truths(cfg: TruthParams, *, num_wrong: int) -> dict[str, Any]:
     """Describe ground truths that are other than usual."""
     style: dict[str, Any] = {} if cfg.style == "detailed" else {"style": cfg.style}
     return {**style, **({"wrong": num_wrong} if num_wrong else {})}
+
+
+def write_known_answers(cfg: WorldParams, *, out: Path) -> int:
+    """Write the answers of all training prompts of a world into `out`; return their number. Raises as `write_world`."""
+    assigned = assign_items(build_world(cfg.seed, num_entities=cfg.num_entities), cfg)
+    return write_json_lines(out / ANSWERS, known_answers(assigned))
 
 
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}

@@ -1,6 +1,7 @@
 """Winners of one shard's examples: from the files of scores and rewards to advantage.jsonl and back."""
 
 import json
+import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from models.fusion.advantage import (
     Calibration,
     Rewards,
     Unit,
+    Vote,
     candidate_key,
     is_accepted,
     min_ce,
@@ -23,6 +25,9 @@ from models.params.teach import VoteParams
 from models.schema import Advantage, Response, SourceScore, WithoutWinner
 
 GROUND_TRUTH, RESPONSE = "ground_truth", "response"
+
+Worth = Mapping[str, float]
+"""Candidate → quality of its answer by what is known of the prompt, 0 (wrong) to 1; empty where nothing is known."""
 
 
 def score_row(id_: str, text: str, score: SourceScore) -> dict[str, Any]:
@@ -113,33 +118,34 @@ def read_example_scores(
     ]
 
 
-def select_winners(contests: Sequence[ExampleScores], election: VotingRules) -> list[Advantage]:
+def select_winners(
+    contests: Sequence[ExampleScores], election: VotingRules, *, worth: Mapping[str, Worth] | None = None
+) -> list[Advantage]:
     """Find the Min-CE winner (eq. 1) and the vote winner (eq. 2) of every example; without a ground truth the latter alone.
 
     An empty answer cannot win, nor can a truncated one unless the rules allow it. There is no winner if no candidate remains,
-    if every scorer abstains, or if the vote does not pass the gate.
+    if every scorer abstains, or if the vote does not pass the gate. The rules may put chance or an oracle in the vote's place;
+    the vote is held all the same, and recorded.
+
+    Args:
+        contests: Scores of the examples.
+        election: The rules.
+        worth: Example id → what each answer is worth, for the oracle; examples of which nothing is known may be absent.
 
     Raises:
         SignalError: Candidates of scores, rewards and answers differ.
     """
-    return [_judge(contest, election) for contest in contests]
+    known = worth or {}
+    return [_judge(contest, election, known.get(contest.id, {})) for contest in contests]
 
 
-def _judge(contest: ExampleScores, election: VotingRules) -> Advantage:
+def _judge(contest: ExampleScores, election: VotingRules, worth: Worth) -> Advantage:
     order, unit = election.order, election.unit
     able = eligible(contest.answers, order=order, truncated_may_win=election.rules.truncated_may_win)
     rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
     result = vote(rewards, own_ce={c: score_value(contest.own[c], unit) for c in able}, order=able) if rewards else None
-    if result is not None:
-        texts = {c: contest.answers[c].text for c in able}
-        calibration = election.calibration if contest.truths else election.calibration_without_truth
-        passed = is_accepted(result, rewards, texts, rules=election.rules, calibration=calibration)
-        reason: WithoutWinner = "" if passed else "gate"
-    elif able:
-        reason = "abstained"
-    else:
-        reason = "truncated" if any(a.text.strip() for a in contest.answers.values()) else "empty"
-    winner, sample = split_candidate(result.winner) if result is not None and not reason else (None, None)
+    named, reason = _named_winner(contest, able, election, rewards=rewards, result=result, worth=worth)
+    winner, sample = split_candidate(named) if named is not None else (None, None)
     return Advantage(
         id=contest.id,
         family=contest.family,
@@ -152,6 +158,40 @@ def _judge(contest: ExampleScores, election: VotingRules) -> Advantage:
         infer_rewards=result.mean_z if result is not None else {},
         without_winner=reason,
     )
+
+
+def _named_winner(
+    contest: ExampleScores, able: Sequence[str], election: VotingRules, *, rewards: Rewards, result: Vote | None, worth: Worth
+) -> tuple[str | None, WithoutWinner]:
+    """Return the winning candidate, or None and why there is none."""
+    rules = election.rules
+    if not able:
+        return None, "truncated" if any(a.text.strip() for a in contest.answers.values()) else "empty"
+    if rules.winner == "random":
+        return random.Random(f"{rules.winner_seed}/{contest.id}").choice(able), ""
+    if rules.winner == "oracle":
+        return _best_known(contest, able, rewards, election.unit, worth)
+    if result is None:
+        return None, "abstained"
+    texts = {c: contest.answers[c].text for c in able}
+    calibration = election.calibration if contest.truths else election.calibration_without_truth
+    passed = is_accepted(result, rewards, texts, rules=rules, calibration=calibration)
+    return (result.winner, "") if passed else (None, "gate")
+
+
+def _best_known(
+    contest: ExampleScores, able: Sequence[str], rewards: Rewards, unit: Unit, worth: Worth
+) -> tuple[str | None, WithoutWinner]:
+    """Return the answer that is worth most; of several, the one with the most votes (the surest, where no scorer votes)."""
+    if not worth:
+        return None, "abstained"
+    most = max(worth[c] for c in able)
+    if most <= 0:
+        return None, "wrong"
+    best = [c for c in able if worth[c] == most]
+    own = {c: score_value(contest.own[c], unit) for c in best}
+    among = {scorer: {c: row[c] for c in best} for scorer, row in rewards.items()}
+    return (vote(among, own_ce=own, order=best).winner if among else min(best, key=own.__getitem__)), ""
 
 
 def eligible(answers: Mapping[str, Response], *, order: Sequence[str], truncated_may_win: bool) -> list[str]:

@@ -50,6 +50,7 @@ class SignalParams(Section):
 
 ScorerKind = Literal["confidence", "check", "embedding", "reference", "reward_model", "judge"]
 Accept = Literal["all", "majority", "margin", "calibrated"]
+Winner = Literal["vote", "random", "oracle"]
 
 
 class _Traits(NamedTuple):
@@ -125,6 +126,13 @@ class VoteParams(Section):
         description="Whether an answer cut at `responses.max_new_tokens` may win. If not, a prompt to which nobody gave a "
         "finished answer has no winner.",
     )
+    winner: Winner = Field(
+        "vote",
+        description="Who names the winner. `vote`: the scorers (eq. 2). For ablations: `random`, a source drawn for each prompt; "
+        "`oracle`, what is known of the prompt: an answer that passes the row's check (in the embedded world known of prompts "
+        "without a ground truth too), without a check the one most like the ground truth; nobody if all are wrong.",
+    )
+    winner_seed: int = Field(0, ge=0, le=MAX_SEED, description="`winner: random` only: seed; each prompt derives its own.")
     accept: Accept = Field(
         "all",
         description="Which winners are taught. `all`; `majority`: named best by more than half of the voters; `margin`: leading "
@@ -154,13 +162,23 @@ class RewardParams(VoteParams):
 
     @property
     def vote(self) -> VoteParams:
-        """The rules of the vote, without values that the chosen gate does not use."""
+        """The rules of the vote, without values that what was chosen does not use."""
         kept: dict[str, object] = {"truncated_may_win": self.truncated_may_win, "accept": self.accept}
+        if self.winner != "vote":
+            kept["winner"] = self.winner
+        if self.winner == "random":
+            kept["winner_seed"] = self.winner_seed
         if self.accept == "margin":
             kept["accept_margin"] = self.accept_margin
         if self.accept == "calibrated":
             kept["accept_target"] = self.accept_target
         return VoteParams.model_validate(kept)
+
+    @model_validator(mode="after")
+    def _gate_has_vote(self) -> "RewardParams":
+        if self.winner != "vote" and self.accept != "all":
+            raise ValueError(f"`accept` must be `all` when `winner` is `{self.winner}`, as no vote decides, but is {self.accept}")
+        return self
 
     @model_validator(mode="after")
     def _calibration_has_prompts(self) -> "RewardParams":

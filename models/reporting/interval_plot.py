@@ -1,7 +1,7 @@
 """Measured figures with their intervals as a small SVG for documents; the same figures give the same bytes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
 from models.reporting.formatting import decimals_for, fixed
@@ -12,18 +12,20 @@ _TOP, _LINE, _BOTTOM = 50, 22, 34  # heights in pixels
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f", "#e69f00")  # distinguishable with colour blindness
 
 
-def interval_plot(title: str, rows: Sequence[ResultRow], *, group: str) -> str:
+def interval_plot(title: str, rows: Sequence[ResultRow], *, group: str, section: str = "") -> str:
     """Return an SVG with a line for each row: its name, a dot at its value, a bar over its interval, the value as text.
 
     Args:
         title: Heading.
         rows: Figures of one unit, at least one.
         group: Column whose values share a colour; named in the key at the bottom.
+        section: Column whose values stand as headings over the rows that have them; rows of one value follow each other.
     """
     ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
     ticks = axis_ticks(min(ends), max(ends))
     colours = {kind: _COLOURS[i % len(_COLOURS)] for i, kind in enumerate(dict.fromkeys(_group(row, group) for row in rows))}
-    width, foot = _LABELS + _PLOT + _VALUES, _TOP + _LINE * len(rows)
+    lines = list(_lines(rows, section))
+    width, foot = _LABELS + _PLOT + _VALUES, _TOP + _LINE * len(lines)
 
     def x(value: float) -> str:
         return f"{_LABELS + _PLOT * (value - ticks[0]) / (ticks[-1] - ticks[0]):.1f}"
@@ -38,8 +40,12 @@ def interval_plot(title: str, rows: Sequence[ResultRow], *, group: str) -> str:
     for tick in ticks:
         parts.append(f'<path d="M{x(tick)} {_TOP - 8}V{foot}" stroke="{"#888" if tick == 0 else "#ddd"}"/>')
         parts.append(f'<text x="{x(tick)}" y="{_TOP - 12}" text-anchor="middle" fill="#555">{fixed(tick, _places(ticks))}</text>')
-    for i, row in enumerate(rows):
-        y, colour = _TOP + _LINE * i + 10, colours[_group(row, group)]
+    for i, row in enumerate(lines):
+        y = _TOP + _LINE * i + 10
+        if isinstance(row, str):
+            parts.append(f'<text x="8" y="{y + 4}" font-weight="bold">{escape(row)}</text>')
+            continue
+        colour = colours[_group(row, group)]
         parts.append(f'<text x="{_LABELS - 10}" y="{y + 4}" text-anchor="end">{escape(row.name)}</text>')
         if row.low is not None and row.high is not None:
             parts.append(f'<path d="M{x(row.low)} {y}H{x(row.high)}" stroke="{colour}" stroke-width="3"/>')
@@ -52,6 +58,17 @@ def interval_plot(title: str, rows: Sequence[ResultRow], *, group: str) -> str:
         parts.append(f'<text x="{at + 14}" y="{foot + 22}" fill="#555">{escape(kind)}</text>')
         at += 30 + 7 * len(kind)
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _lines(rows: Sequence[ResultRow], section: str) -> Iterator[str | ResultRow]:
+    """Yield the rows, each section's heading before its first."""
+    before = ""
+    for row in rows:
+        heading = _group(row, section) if section else ""
+        if heading != before:
+            yield heading
+        before = heading
+        yield row
 
 
 def axis_ticks(low: float, high: float) -> list[float]:

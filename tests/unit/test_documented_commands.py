@@ -16,7 +16,7 @@ from flows.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "profiles").glob("*.yaml"))]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "profiles").rglob("*.yaml"))]
 # A profile that the tutorial has its reader write.
 WRITTEN_BY_THE_READER = {"mine"}
 
@@ -75,7 +75,7 @@ def test_the_command_line_takes_the_words(shown: Shown) -> None:
     command = group.commands[name]  # type: ignore[attr-defined]
     given: dict[str, Any] = command.make_context(name, list(words)).params
     if name == "run":
-        assert given["stage"] in {"pipeline", "fusion", "dialogue", *(stage.name for stage in STAGES)}
+        assert given["stage"] in {"pipeline", "fusion", "dialogue", "ablation", *(stage.name for stage in STAGES)}
     # `check` is shown with mistakes.
     if "overrides" in given and given["profile"] not in WRITTEN_BY_THE_READER and name != "check":
         load_params(ROOT, profile=given["profile"], overrides=given["overrides"] or ())

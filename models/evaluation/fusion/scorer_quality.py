@@ -95,7 +95,7 @@ def make_voted_prompt(
     able = eligible(contest.answers, order=order, truncated_may_win=rules.truncated_may_win)
     texts = {c: contest.answers[c].text for c in able}
     against: Against = "check" if example.check != "none" else "reference"
-    worth = _worth(example, texts) if against == "check" or (likeness and example.response is not None) else {}
+    worth = answer_worth(example, texts) if against == "check" or likeness else {}
     rewards = {scorer: {c: row[c] for c in able} for scorer, row in contest.rewards.items()} if able else {}
     winner = None if advantage.infer_winner is None else f"{advantage.infer_winner}#{advantage.infer_sample}"
     return VotedPrompt(against, worth, texts, rewards, winner, cut=winner is not None and not contest.answers[winner].ended)
@@ -174,9 +174,12 @@ def winner_counts(cases: Sequence[VotedPrompt], advantages: Sequence[Advantage])
     }
 
 
-def _worth(example: Example, texts: Mapping[str, str]) -> dict[str, float]:
+def answer_worth(example: Example, texts: Mapping[str, str]) -> dict[str, float]:
+    """Return candidate → 1 or 0 by the row's check, else chrF to the ground truth / 100; empty where there is neither."""
     if example.check != "none":
         return {c: float(bool(is_correct(example, text))) for c, text in texts.items()}
+    if example.response is None:
+        return {}
     items = [TextItem(example.id, example.messages, text) for text in texts.values()]
     likeness = reference_scores(items, [example.ground_truth] * len(items))
     return {c: score / 100 for c, score in zip(texts, likeness, strict=True)}

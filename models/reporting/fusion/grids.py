@@ -98,6 +98,7 @@ REASONS = {
     "truncated": "no answer was finished",
     "abstained": "no scorer voted",
     "gate": "the vote was not clear enough",
+    "wrong": "every answer was wrong, as the oracle knows",
 }
 _PICKERS = {"vote": "the vote", "any_source": "any source", "oracle": "the best possible choice"}
 

@@ -25,5 +25,5 @@ def test_systems_spread_over_the_devices_unless_an_endpoint_judges_them(
     monkeypatch.setattr(evaluate, "gather", lambda calls, *, runtime, lanes: seen.append((calls, lanes)) or calls)
     teach = SimpleNamespace(rewards=SimpleNamespace(scorers=scorers))
     params = SimpleNamespace(runtime=Runtime(), evaluation=EvaluationParams(answers=answers), teach=teach)
-    evaluate._evaluated(SimpleNamespace(params=params), SYSTEMS, "test")  # type: ignore[arg-type]
+    evaluate.evaluated(SimpleNamespace(params=params), SYSTEMS, "test")  # type: ignore[arg-type]
     assert seen == [([("test", "owl"), ("test", "fox"), ("test", "hen")], lanes)]

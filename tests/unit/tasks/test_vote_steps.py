@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.corpus.examples import write_examples, write_responses
+from models.corpus.examples import ANSWERS, write_examples, write_json_lines, write_responses
 from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, read_advantages, score_row
 from models.params.runtime import Runtime
 from models.params.teach import AdvantageParams, RewardParams
@@ -101,7 +101,7 @@ def judge(taught: Mapping[str, Any], cfg: RewardParams, split: str) -> dict[str,
     }
 
 
-def teach(taught: Mapping[str, Any], cfg: RewardParams) -> dict[str, Artifact]:
+def teach(taught: Mapping[str, Any], cfg: RewardParams, *, answers: Artifact | None = None) -> dict[str, Artifact]:
     common: dict[str, Any] = {"order": ORDER}
     quality = scorer_quality.fn(
         AdvantageParams(),
@@ -126,6 +126,7 @@ def teach(taught: Mapping[str, Any], cfg: RewardParams) -> dict[str, Artifact]:
         calibration=quality if cfg.accept == "calibrated" else None,
         start=0,
         stop=NUM,
+        answers=answers,
         **common,
     )
     summary = advantage_summary.fn((won,), quality, cfg.scorers, **common)
@@ -225,3 +226,29 @@ def test_validation_prompts_have_something_to_compare_with(project: Path) -> Non
     write_examples(project / "few" / "valid.jsonl", rows)
     made = validation_prompts.fn(put(project / "few", "corpus", valid=NUM), limit=20)
     assert made.meta["valid"] == NUM // 2
+
+
+def right_source(number: int) -> str:
+    return "owl" if number % 2 == 0 else "elk"
+
+
+def test_an_oracle_goes_by_the_check_or_else_the_ground_truth_and_knows_nothing_of_other_prompts(
+    taught: Mapping[str, Any], half_taught: Mapping[str, Any]
+) -> None:
+    won = list(read_advantages(teach(taught, cfg("confidence", winner="oracle"))["won"].path / "advantage.jsonl"))
+    assert [row.infer_winner for row in won] == [right_source(i) for i in range(NUM)]
+    won = list(read_advantages(teach(half_taught, cfg("confidence", winner="oracle"))["won"].path / "advantage.jsonl"))
+    assert [row.without_winner for row in won] == ["" if i % 2 else "abstained" for i in range(NUM)]
+
+
+def test_an_oracle_takes_answers_that_no_row_shows_from_apart(project: Path, half_taught: Mapping[str, Any]) -> None:
+    # What is known contradicts the rows' own answers: 41 is right.
+    rows = [{"id": f"train{i:02d}", "answer": "41", "check": "number"} for i in range(NUM)]
+    write_json_lines(project / "known" / ANSWERS, rows)
+    known = put(project / "known", "known-answers")
+    made = teach(half_taught, cfg("confidence", "check", winner="oracle"), answers=known)
+    won = list(read_advantages(made["won"].path / "advantage.jsonl"))
+    assert [row.infer_winner for row in won] == [right_source(i + 1) for i in range(NUM)]
+    # No scorer has seen it: `check` still abstains on prompts alone.
+    votes = [json.loads(line) for line in (made["rewards/check"].path / "rewards.jsonl").read_text().splitlines()]
+    assert all(row["scores"] == {} for row in votes if int(row["id"][-2:]) % 2 == 0)

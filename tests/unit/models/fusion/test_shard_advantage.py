@@ -72,6 +72,7 @@ def judged(  # type: ignore[no-untyped-def]
     examples: tuple[str, ...] = ("x", "y"),
     prompts_only=(),
     calibrations=(None, None),
+    worth=None,
     **rules,
 ):
     contests = read_example_scores(
@@ -81,7 +82,8 @@ def judged(  # type: ignore[no-untyped-def]
         responses=answers(files["a"].parent, {n: SAID[n] | (said or {}).get(n, {}) for n in SAID}),
         prompts_only=prompts_only,
     )
-    return select_winners(contests, VotingRules(("a", "b"), unit, VoteParams(**rules), *calibrations))  # type: ignore[arg-type]
+    election = VotingRules(("a", "b"), unit, VoteParams(**rules), *calibrations)  # type: ignore[arg-type]
+    return select_winners(contests, election, worth=worth)
 
 
 def test_both_modes_have_their_own_winner(files: dict[str, Path]) -> None:
@@ -179,3 +181,34 @@ def test_without_a_ground_truth_another_threshold_is_passed(files: dict[str, Pat
     for whole, alone, won in ((low, high, ["a", None]), (high, low, ["a", "b"])):
         rows = judged(files, prompts_only={"y"}, accept="calibrated", calibrations=(whole, alone))
         assert [row.infer_winner for row in rows] == won
+
+
+def test_chance_names_a_winner_by_seed_and_prompt(files: dict[str, Path]) -> None:
+    drawn = {seed: [row.infer_winner for row in judged(files, winner="random", winner_seed=seed)] for seed in range(20)}
+    assert drawn[0] == [row.infer_winner for row in judged(files, winner="random", winner_seed=0)]
+    assert {tuple(row) for row in drawn.values()} == {("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")}
+    # The vote is held all the same, and Min-CE is another matter.
+    assert [row.infer_votes for row in judged(files, winner="random")] == [row.infer_votes for row in judged(files)]
+    assert [row.train_winner for row in judged(files, winner="random")] == ["a", "a"]
+
+
+def test_chance_does_not_name_an_answer_that_may_not_win(files: dict[str, Path]) -> None:
+    said = {"b": {"y": ("brown and", "length")}}
+    assert {judged(files, said=said, winner="random", winner_seed=seed)[1].infer_winner for seed in range(20)} == {"a"}
+
+
+def test_an_oracle_names_what_is_right_whatever_the_vote_says(files: dict[str, Path]) -> None:
+    x, y = judged(files, winner="oracle", worth={"x": {"a#0": 0.0, "b#0": 1.0}, "y": {"a#0": 1.0, "b#0": 0.0}})
+    assert (x.infer_winner, y.infer_winner) == ("b", "a")
+    assert [row.infer_winner for row in judged(files)] == ["a", "b"]
+
+
+def test_among_right_answers_the_vote_decides_for_an_oracle(files: dict[str, Path]) -> None:
+    both = {"a#0": 1.0, "b#0": 1.0}
+    assert [row.infer_winner for row in judged(files, winner="oracle", worth={"x": both, "y": both})] == ["a", "b"]
+
+
+def test_an_oracle_names_nobody_where_all_are_wrong_or_nothing_is_known(files: dict[str, Path]) -> None:
+    x, y = judged(files, winner="oracle", worth={"x": {"a#0": 0.0, "b#0": 0.0}})
+    assert (x.infer_winner, x.without_winner) == (None, "wrong")
+    assert (y.infer_winner, y.without_winner) == (None, "abstained")

@@ -64,3 +64,14 @@ def test_values_that_the_gate_does_not_use_stay_out_of_what_identifies_a_vote() 
 def test_several_answers_are_sampled(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ResponseParams.model_validate(given)
+
+
+def test_who_names_the_winner_enters_the_rules_only_where_it_is_not_the_vote() -> None:
+    assert rewards(winner_seed=3).vote == rewards().vote
+    assert rewards(winner="oracle", winner_seed=3).vote == rewards(winner="oracle").vote != rewards().vote
+    assert rewards(winner="random", winner_seed=3).vote != rewards(winner="random").vote
+
+
+def test_a_gate_needs_a_vote() -> None:
+    with pytest.raises(ValidationError, match="`accept` must be `all` when `winner` is `oracle`, as no vote decides"):
+        rewards(winner="oracle", accept="majority")

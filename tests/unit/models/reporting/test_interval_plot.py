@@ -29,6 +29,14 @@ def test_every_row_is_drawn_to_scale() -> None:
     assert interval_plot("Title <1>", _ROWS, group="kind") == text
 
 
+def test_sections_have_headings_of_their_own_lines() -> None:
+    rows = [ResultRow(name, 10.0, "%", more={"kind": "method", "regime": regime}) for regime in ("few", "all") for name in "ab"]
+    root = ElementTree.fromstring(interval_plot("Map", rows, group="kind", section="regime"))
+    said = {node.text: float(node.get("y", 0)) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert said["all"] - said["few"] == 3 * 22  # a heading and two rows
+    assert float(root.get("height", 0)) == 50 + 6 * 22 + 34
+
+
 @pytest.mark.parametrize(("low", "high"), [(20.0, 90.0), (-3.4, 0.2), (0.011, 0.013), (5.0, 5.0), (0.0, 0.0), (74.6, 98.4)])
 def test_ticks_enclose_the_figures(low: float, high: float) -> None:
     ticks = axis_ticks(low, high)

@@ -7,7 +7,15 @@ from models.corpus.split import normalise
 from models.evaluation.fusion.correctness import is_correct
 from models.params.corpus import WorldParams
 from models.schema import Example, Message
-from models.world.instructions import FAMILIES, FamilyItems, assign_items, preference_pairs, pretrain_examples, split_examples
+from models.world.instructions import (
+    FAMILIES,
+    FamilyItems,
+    assign_items,
+    known_answers,
+    preference_pairs,
+    pretrain_examples,
+    split_examples,
+)
 from models.world.town import World, build_world
 
 CFG = WorldParams()
@@ -115,3 +123,15 @@ def test_few_ground_truths_leave_facts_to_be_asked_for(world: World) -> None:
     items = assign_items(world, cfg)["knowledge"]
     known = {item.key for item in (*items.train, *items.prompts_only)}
     assert len(items.test) == 100 and {item.key for item in items.test} <= known
+
+
+def test_an_oracle_knows_the_answers_that_prompts_alone_do_not_show(world: World) -> None:
+    assigned = assign_items(world, CFG.model_copy(update={"num_train": 30, "num_prompts_only": 30}))
+    rows = {row.id: row for row in split_examples(assigned, "train", world=world)}
+    known = {row["id"]: row for row in known_answers(assigned)}
+    assert known.keys() == rows.keys()
+    for id_, row in rows.items():
+        if row.response is not None:
+            assert (row.answer, row.check) == (known[id_]["answer"], known[id_]["check"])
+        else:
+            assert row.answer is None and row.check == "none" and known[id_]["answer"]
