@@ -65,7 +65,7 @@ def write_figures(loaded: LoadedPlan, progress: Progress, *, items: Sequence[Ite
     if (missing and not partial) or not rows:
         out.print(f"{len(missing)} of {len(loaded.items())} runs are missing, so no figures were written. {_more(items, loaded)}")
         return
-    note = f"{len(missing)} runs are missing: {', '.join(item.label for item in missing)}." if missing else ""
+    note = f"Missing runs: {', '.join(item.label for item in missing)}." if missing else ""
     command = f"python -m flows run ablation --plan {loaded.file}"
     today = datetime.now(UTC).date().isoformat()
     result = Result(loaded.experiment, command, git_commit(loaded.root), today, tuple(rows), note)
@@ -104,10 +104,10 @@ def print_items(loaded: LoadedPlan, progress: Progress, items: Sequence[Item], o
         scores = progress.done.get(item)
         table.add_row(item.regime, str(item.seed), item.arm, "to run" if scores is None else f"done, {scores.seconds:.0f} s")
     out.print(table)
-    grids = [f"{arm} ({', '.join(grid)})" for arm in loaded.plan.arms if (grid := loaded.plan.grid_of(arm))]
+    grids = {arm: ", ".join(grid) for arm in loaded.plan.arms if (grid := loaded.plan.grid_of(arm))}
     if grids:
-        out.print(
-            f"Chosen on the validation split, in each regime with the arm's first seed: {', '.join(grids)}", highlight=False
-        )
+        arms = "all arms" if len(grids) == len(loaded.plan.arms) else ", ".join(grids)
+        keys = ", ".join(dict.fromkeys(grids.values()))
+        out.print(f"{keys} of {arms}: chosen on the validation split, in each regime with the first seed", highlight=False)
     unknown = "; set `seconds_per_run` for an estimate" if progress.left and seconds_left(loaded, progress) is None else ""
     out.print(f"{len(items)} runs, {left_line(loaded, progress)}{unknown}", highlight=False)

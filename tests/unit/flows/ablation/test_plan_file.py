@@ -69,10 +69,10 @@ def test_outputs_do_not_go_where_the_profile_has_its_own(loaded: LoadedPlan) -> 
 
 
 def test_every_error_at_once_with_its_line(tmp_path: Path) -> None:
-    text = PLAN.replace("name: try", "name: try\nseads: [1]").replace("seeds: [2]", "seeds: [3]")
+    text = PLAN.replace("name: try", "name: try\ncompar: []").replace("seeds: [2]", "seeds: [3]")
     assert problems(tmp_path, text.replace("{method: sft}", "{method: sft, gird: {}}")) == [
         "`arms.sft.gird` is not a known key (plan.yaml:9). Did you mean `grid`?",
-        "`seads` is not a known key (plan.yaml:2). Did you mean `seeds`?",
+        "`compar` is not a known key (plan.yaml:2). Did you mean `compare`?",
         "`arms.oracle.seeds` must be among `seeds` (1, 2), but has [3] (plan.yaml:10).",
     ]
 
