@@ -8,12 +8,12 @@ from flows.context import StageContext
 from flows.stages import HALVES, Half
 from models.errors import DataError, Problem
 from tasks.artifact import Artifact, materialise, tree_digest
-from tasks.corpus import corpus, dialogues
+from tasks.corpus import corpus, dialogues, known_answers
 from tasks.tracking import finish_stage
 
 
 def prepare_stage(ctx: StageContext, *, halves: tuple[Half, ...] = HALVES) -> None:
-    """Write artifacts/<profile>/prepare/corpus and prepare/dialogues."""
+    """Write artifacts/<profile>/prepare/{corpus,answers} and prepare/dialogues."""
     problems = [p for half in halves for p in _missing(ctx, half)]
     if problems:
         raise DataError(f"profile `{ctx.params.profile}` cannot find its data", problems)
@@ -21,6 +21,8 @@ def prepare_stage(ctx: StageContext, *, halves: tuple[Half, ...] = HALVES) -> No
         run = ctx.run("prepare")
         made = corpus(ctx.params.corpus, external_files(ctx), runtime=ctx.params.runtime, run=run)
         _finish(ctx, made, "corpus", kind=ctx.params.corpus.kind, experiment="fusion")
+        world = ctx.params.corpus.world if ctx.params.corpus.kind == "embedded" else None
+        materialise(known_answers(world, made), ctx.out("prepare", "answers"))
     if "dialogue" in halves:
         run = ctx.run("prepare", experiment="dialogue")
         made = dialogues(ctx.params.dialogues, dialogue_files(ctx), runtime=ctx.params.runtime, run=run)

@@ -86,7 +86,7 @@ STAGES: tuple[Stage, ...] = (
         "flows.teach:teach_stage",
         "Let every source answer and score; vote; find who is best in both modes.",
         sections=("teach",),
-        inputs=("prepare/corpus", "sources"),
+        inputs=("prepare/corpus", "prepare/answers", "sources"),
     ),
     Stage(
         "fuse",

@@ -17,7 +17,7 @@ from models.params.teach import VoteParams
 from models.schema import Split
 from tasks.advantage import advantage, advantage_summary, scorer_quality
 from tasks.artifact import Artifact, materialise_tree
-from tasks.corpus import known_answers, validation_prompts
+from tasks.corpus import validation_prompts
 from tasks.cross_entropy import cross_entropy, winner_signals
 from tasks.rewards import rewards
 from tasks.teacher_inference import teacher_inference
@@ -202,8 +202,7 @@ class TeachCalls:
         """Return the call that finds the winners of a shard."""
         # What was measured of the scorers decides a winner only where the gate is calibrated on it.
         calibration = quality if self.cfg.rewards.accept == "calibrated" else None
-        generated = self.cfg.rewards.winner == "oracle" and self.ctx.params.corpus.kind == "embedded"
-        answers = known_answers(self.ctx.params.corpus.world) if generated else None
+        answers = self.ctx.input("prepare", "answers") if self.cfg.rewards.winner == "oracle" else None
 
         def call(_: str, span: Span) -> Call:
             return advantage, {

@@ -35,14 +35,17 @@ def validation_prompts(data: Artifact, *, limit: int, work: Work) -> Mapping[str
 
 
 @step("known-answers")
-def known_answers(cfg: WorldParams, *, work: Work) -> Mapping[str, Any]:
-    """Write answers.jsonl: {id, answer, check} of every training prompt of the embedded world, from its generator.
+def known_answers(world: WorldParams | None, data: Artifact, *, work: Work) -> Mapping[str, Any]:
+    """Write answers.jsonl: {id, answer, check} of every training prompt whose answer is known: what an oracle may see.
 
-    Apart from the corpus, so that no scorer and no training can see the answers of prompts without a ground truth.
+    Those of the embedded `world` come from its generator, also for prompts without a ground truth; other rows show their own.
+    They stand apart from the corpus, so that no scorer and no training can see them.
     """
-    from models.corpus.prepare import write_known_answers
+    from models.corpus.prepare import write_known_answers, write_shown_answers
 
-    return {"answers": write_known_answers(cfg, out=work.out)}
+    if world is not None:
+        return {"answers": write_known_answers(world, out=work.out)}
+    return {"answers": write_shown_answers(data.path / "train.jsonl", out=work.out)}
 
 
 @step("dialogues")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.corpus.examples import ANSWERS, write_examples, write_json_lines
+from models.corpus.examples import ANSWERS, read_examples, write_examples, write_json_lines
 from models.corpus.readers import read_set
 from models.corpus.split import REASONS, TEST, TRAIN, VALID, ProblemLog, RowStatuses, SetRows, assign_row_statuses, read_set_rows
 from models.corpus.statistics import overlap_share, split_stats
@@ -69,6 +69,12 @@ def write_known_answers(cfg: WorldParams, *, out: Path) -> int:
     """Write the answers of all training prompts of a world into `out`; return their number. Raises as `write_world`."""
     assigned = assign_items(build_world(cfg.seed, num_entities=cfg.num_entities), cfg)
     return write_json_lines(out / ANSWERS, known_answers(assigned))
+
+
+def write_shown_answers(examples: Path, *, out: Path) -> int:
+    """Write the answers that examples show, those with a check, into `out`; return their number."""
+    shown = (e for e in read_examples(examples) if e.answer is not None and e.check != "none")
+    return write_json_lines(out / ANSWERS, ({"id": e.id, "answer": e.answer, "check": e.check} for e in shown))
 
 
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}

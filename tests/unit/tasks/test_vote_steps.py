@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from models.corpus.examples import ANSWERS, write_examples, write_json_lines, write_responses
+from models.corpus.examples import ANSWERS, read_json_lines, write_examples, write_json_lines, write_responses
 from models.fusion.shard_advantage import GROUND_TRUTH, RESPONSE, read_advantages, score_row
+from models.params.corpus import WorldParams
 from models.params.runtime import Runtime
 from models.params.teach import AdvantageParams, RewardParams
 from models.schema import Example, Message, Response, SourceScore
 from tasks.advantage import advantage, advantage_summary, scorer_quality
 from tasks.artifact import Artifact, publish
-from tasks.corpus import validation_prompts
+from tasks.corpus import known_answers, validation_prompts
 from tasks.rewards import rewards
 from tasks.tracking import StageRun
 
@@ -252,3 +253,14 @@ def test_an_oracle_takes_answers_that_no_row_shows_from_apart(project: Path, hal
     # No scorer has seen it: `check` still abstains on prompts alone.
     votes = [json.loads(line) for line in (made["rewards/check"].path / "rewards.jsonl").read_text().splitlines()]
     assert all(row["scores"] == {} for row in votes if int(row["id"][-2:]) % 2 == 0)
+
+
+def test_what_is_known_of_rows_is_what_their_checks_look_for_and_of_a_world_all(
+    project: Path, half_taught: Mapping[str, Any]
+) -> None:
+    shown = list(read_json_lines(known_answers.fn(None, half_taught["data"]).path / ANSWERS))
+    assert [row["id"] for row in shown] == [f"train{i:02d}" for i in range(NUM) if i % 2 and i % 3]
+    assert {(row["answer"], row["check"]) for row in shown} == {("42", "number")}
+    world = WorldParams(num_train=12, num_prompts_only=12)
+    rows = list(read_json_lines(known_answers.fn(world, half_taught["data"]).path / ANSWERS))
+    assert len({row["id"] for row in rows}) == 24 and all(row["answer"] and row["check"] != "none" for row in rows)
