@@ -27,6 +27,9 @@ def plans(project: Path) -> Path:
     shutil.copy2(ROOT / "params.yaml", project)
     shutil.copytree(ROOT / "profiles", project / "profiles")
     (project / "README.md").write_text("# Title\n")
+    (project / "docs" / "results").mkdir(parents=True)
+    for file in (ROOT / "docs" / "results").glob("*.json"):  # of the plots that are rendered along
+        shutil.copy2(file, project / "docs" / "results")
     return project
 
 
@@ -57,7 +60,7 @@ def test_a_plan_becomes_figures_piece_by_piece(plans: Path) -> None:
     whole, said = run(plans, choice=ALL | {"regimes": ["passes"], "seeds": [1]})
     assert whole and "3 of 5 runs are missing" in said
     assert trained(plans, {}) == 3  # two candidates of `sft`, of which one is its run, and `oracle`
-    assert not (plans / "docs").exists()
+    assert not (plans / "docs" / "results" / "ablation-smoke.json").exists()
 
     # The rest.
     before = records(plans)

@@ -261,6 +261,6 @@ def test_what_is_known_of_rows_is_what_their_checks_look_for_and_of_a_world_all(
     shown = list(read_json_lines(known_answers.fn(None, half_taught["data"]).path / ANSWERS))
     assert [row["id"] for row in shown] == [f"train{i:02d}" for i in range(NUM) if i % 2 and i % 3]
     assert {(row["answer"], row["check"]) for row in shown} == {("42", "number")}
-    world = WorldParams(num_train=12, num_prompts_only=12)
+    world = WorldParams(num_train=12, num_prompts_only=12, num_valid=6, num_test=12)
     rows = list(read_json_lines(known_answers.fn(world, half_taught["data"]).path / ANSWERS))
     assert len({row["id"] for row in rows}) == 24 and all(row["answer"] and row["check"] != "none" for row in rows)
