@@ -15,7 +15,7 @@ name: try
 seeds: [1, 2]
 set: {evaluation.limit: 6}
 regimes:
-  few: {profile: few-truths}
+  few: {profile: plentiful-truths}
   smoke: {profile: smoke, set: {fusion.lr: 1.0e-3, evaluation.limit: 5}}
 arms:
   sft: {method: sft}
@@ -55,7 +55,7 @@ def test_parts_that_are_not_in_the_plan_are_refused(loaded: LoadedPlan) -> None:
 
 def test_an_arm_is_laid_over_its_regime_over_the_plan_over_the_profile(loaded: LoadedPlan) -> None:
     sft = loaded.context(Item("few", "sft", 2))
-    assert (sft.params.profile, sft.params.methods, sft.params.fusion.budget) == ("few-truths", ("sft",), "ground_truth")
+    assert (sft.params.profile, sft.params.methods, sft.params.fusion.budget) == ("plentiful-truths", ("sft",), "ground_truth")
     assert (sft.params.evaluation.limit, sft.params.corpus.world.seed, sft.params.fusion.seed) == (6, 2, 2)
     ours = loaded.context(Item("smoke", "oracle", 2), chosen={"fusion.beta": 0.5}).params
     assert (ours.evaluation.limit, ours.fusion.lr, ours.teach.rewards.winner, ours.fusion.beta) == (4, 1e-3, "oracle", 0.5)
@@ -81,11 +81,11 @@ def test_params_that_are_wrong_in_some_run(tmp_path: Path) -> None:
     text = (
         PLAN.replace("winner: oracle", "winner: oracel")
         .replace("fusion.lr: 1.0e-3", "fusion.lr: -1")
-        .replace("few-truths", "few")
+        .replace("plentiful-truths", "plentiful")
     )
     found = problems(tmp_path, text)
     assert len(found) == 3
-    assert found[0].startswith('regime `few`, arm `sft`: `profile` must name a file of profiles/, but is "few"')
+    assert found[0].startswith('regime `few`, arm `sft`: `profile` must name a file of profiles/, but is "plentiful"')
     assert found[1] == "regime `smoke`, arm `sft`: `fusion.lr` must be greater than 0, but is -1 (plan.yaml:6)."
     assert "regime `smoke`, arm `oracle`: `teach.rewards.winner`" in found[2] and "(plan.yaml:9)" in found[2]
 
