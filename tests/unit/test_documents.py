@@ -100,7 +100,7 @@ def check_value(name: str, value: str | None) -> str | None:
     if value is None:
         return f"`{name}` needs a value"
     known = {
-        "stage": {*COMPOSITES, *(s.name for s in STAGES)},
+        "stage": {*COMPOSITES, "ablation", *(s.name for s in STAGES)},
         "what": set(COMPOSITES),
         "variant": {*VARIANTS},
         "profile": PROFILES,
