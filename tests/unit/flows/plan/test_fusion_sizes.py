@@ -10,8 +10,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split, WhitespaceSplit
 
+from flows.params.file import load_params
 from flows.plan import fusion_sizes
-from flows.plan.fusion_sizes import _measure, cut_warnings, folder_size
+from flows.plan.fusion_sizes import _measure, corpus_size, cut_warnings, folder_size
 from models.corpus.examples import write_examples
 from models.errors import ArtifactError
 from models.params.fusion import FusionParams
@@ -129,3 +130,14 @@ def test_what_a_layer_keeps_depends_on_the_architecture(
 ) -> None:
     size = folder_size(pico_folder(family), dtype="float32")
     assert (size.gated, size.eager_heads) == (gated, eager_heads)
+
+
+def test_explained_ground_truths_are_planned_longer_before_they_are_written(tmp_path: Path) -> None:
+    sizes = {}
+    for profile in ("noisy-truths", "detailed-truths"):
+        params = load_params(Path(__file__).parents[4], profile=profile).params
+        sizes[profile] = corpus_size(Context(root=tmp_path, made=None, params=params))  # type: ignore[arg-type]
+    short, explained = sizes.values()
+    assert (short.num_train, explained.num_train) == (1456, 1456)
+    assert 3 < explained.response_bytes / short.response_bytes < 5
+    assert explained.longest_bytes < 2 * short.longest_bytes
