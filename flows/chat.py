@@ -5,7 +5,7 @@ Retrieved entities are shown next to each answer, and each exchange becomes an M
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,17 +98,26 @@ def _show_all(agent: "DialogueAgent", last: "AgentReply | None", console: Consol
 
 
 def _table(agent: "DialogueAgent", entities: Sequence["RetrievedEntity"], *, values: int | None) -> Table:
-    """Show rank, score, bin of confidence, whether the dialogue has named it, and the first values (None = all)."""
+    """Show rank, score, its parts if any, bin of confidence, whether the dialogue has named it, the first values (None = all)."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading, justify in (("rank", "right"), ("score", "right"), ("confidence", "left"), ("", "left"), ("entity", "left")):
+    because = [("because of", "left")] if any(found.parts for found in entities) else []
+    last = (("confidence", "left"), ("", "left"), ("entity", "left"))
+    for heading, justify in (("rank", "right"), ("score", "right"), *because, *last):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for found in entities:
         meta = found.meta
         shown = list(found.entity.attributes.values())[:values]
         known = "old" if meta.seen else "new"
         score = f"{meta.score:.3f}"
-        table.add_row(str(meta.rank), score, agent.meta.confidence(meta.score), known, escape(" · ".join(shown)))
+        parts = [_parts(found.parts)] if because else []
+        table.add_row(str(meta.rank), score, *parts, agent.meta.confidence(meta.score), known, escape(" · ".join(shown)))
     return table
+
+
+def _parts(parts: Mapping[str, float]) -> str:
+    """Return what a score is made of, the largest part first; what rounds to nothing is left out."""
+    ordered = sorted(parts.items(), key=lambda part: -abs(part[1]))
+    return " ".join(f"{name} {value:+.2f}" for name, value in ordered if abs(value) >= 0.005)
 
 
 def doubts(variant: str, *, trained: Path, scores: Path) -> str:

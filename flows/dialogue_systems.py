@@ -18,6 +18,8 @@ def dialogue_systems(ctx: StageContext) -> list[DialogueSystem]:
     systems = [DialogueSystem(v, "variant", meta_knowledge=v) for v in params.variants]
     systems += [DialogueSystem(v, "retriever") for v in params.variants]
     systems += [DialogueSystem("warm_start", "warm_start"), *(DialogueSystem(floor, "floor") for floor in FLOORS)]
+    if params.retriever.scoring == "hybrid":
+        systems += [DialogueSystem(name, "dense") for name in ("warm_start", *params.variants)]
     systems += [DialogueSystem(floor, "response_floor") for floor in RESPONSE_FLOORS]
     for spec in params.dialogue_evaluation.in_context:
         systems += [DialogueSystem(spec.name, "in_context", style, spec.retriever) for style in spec.meta_knowledge]

@@ -90,9 +90,10 @@ class _Evaluation:
             return self._in_context(system, cfg)
         if kind == "unseen":
             return self._unseen(system, cfg)
-        of = WARM if kind == "warm_start" else JOINT
-        trained = self._ctx.input("train_dialogue", self._params.variants[0] if of == WARM else name, of)
-        return self._retriever(cfg, self._data, trained, "retriever" if of == WARM else RETRIEVER)
+        warm = name == WARM
+        trained = self._ctx.input("train_dialogue", self._params.variants[0] if warm else name, WARM if warm else JOINT)
+        folder = "retriever" if warm else GENERATOR if kind == "dense" else RETRIEVER
+        return self._retriever(cfg, self._data, trained, folder, by_cosine=kind == "dense")
 
     def index(self, variant: str) -> Artifact:
         """Return the index of the knowledge base under a variant's retriever."""
@@ -102,7 +103,9 @@ class _Evaluation:
         params = self._params
         return kb_index(params.index, data, trained, folder=folder, runtime=params.runtime, run=self._run("evaluate"))
 
-    def _retriever(self, cfg: DialogueEvaluationParams, data: Artifact, trained: Artifact, folder: str) -> Artifact:
+    def _retriever(
+        self, cfg: DialogueEvaluationParams, data: Artifact, trained: Artifact, folder: str, *, by_cosine: bool = False
+    ) -> Artifact:
         return retriever_evaluation(
             cfg,
             data,
@@ -110,6 +113,7 @@ class _Evaluation:
             folder=folder,
             index=self._index(data, trained, folder),
             num=self._num,
+            by_cosine=by_cosine,
             runtime=self._params.runtime,
             **self._common,
         )

@@ -126,7 +126,14 @@ STAGES: tuple[Stage, ...] = (
         "evaluate_dialogue",
         "flows.evaluate_dialogue:evaluate_dialogue_stage",
         "Score every variant, the warm start, the floors and the in-context generators on the held-out dialogues.",
-        sections=("dialogue_evaluation", "index", "dialogue.num_retrieved", "dialogue.meta_knowledge", "variants"),
+        sections=(
+            "dialogue_evaluation",
+            "index",
+            "dialogue.num_retrieved",
+            "dialogue.meta_knowledge",
+            "variants",
+            "retriever.scoring",
+        ),
         # The fused model is one of the generators.
         inputs=("prepare/dialogues", "sources", "fuse", "train_dialogue"),
         metrics=("dialogue.json",),

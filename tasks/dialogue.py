@@ -77,13 +77,15 @@ def retriever_evaluation(
     kind: str,
     condensed: bool,
     num: int,
+    by_cosine: bool,
     runtime: Runtime,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Write the rows of a trained retriever without a generator."""
+    """Write the rows of a trained retriever without a generator; `by_cosine`: without the lexical evidence of its score."""
     from models.dialogue.retrieval.embedding import embed_contexts
     from models.dialogue.retrieval.encoder import Retriever
-    from models.dialogue.retrieval.index.faiss_index import EntityIndex
+    from models.dialogue.retrieval.hybrid import score_parts, vectors_of
+    from models.dialogue.retrieval.kb_index import open_kb_index
     from models.evaluation.dialogue.scores import write_rows
     from models.lm.loading import pick_device
 
@@ -92,10 +94,12 @@ def retriever_evaluation(
         use_threads(runtime)
         device = pick_device(runtime.device)
         encoder = Retriever.load(retriever.path / folder, device=device)
-    encoder_digest, kb_digest = encoder.digest(), held_out.kb.digest
-    found = EntityIndex.load(index.path, expect_encoder=encoder_digest, expect_kb=kb_digest, verified=True, device=device)
-    hits = found.search(embed_contexts(encoder, held_out.contexts), num, within=held_out.within)
-    return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": folder.partition("/")[0]}
+    found = open_kb_index(index.path, encoder, held_out.kb, verified=True, device=device)
+    found = vectors_of(found) if by_cosine else found
+    contexts = held_out.contexts
+    hits = found.search(embed_contexts(encoder, contexts), num, within=held_out.within, contexts=contexts)
+    rows = held_out.score(held_out.retrieved(hits, score_parts(found, contexts, hits)))
+    return {"rows": write_rows(work.out / ROWS, rows), "name": folder.partition("/")[0]}
 
 
 @step("dialogue-evaluation")

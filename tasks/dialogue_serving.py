@@ -138,6 +138,7 @@ class RetrievedRecord(BaseModel):
     score: float
     confidence: str
     seen: bool
+    parts: dict[str, float] | None = None
 
 
 class DialogueAnswer(BaseModel):
@@ -174,6 +175,8 @@ class DialogueModel(PythonModel):
 
     def predict(self, model_input: list[DialogueRequest]) -> list[DialogueAnswer]:  # type: ignore[override]
         """Return {response, entities} for each request; each entity has id, domain, attributes, rank, score, confidence, seen.
+
+        With hybrid scoring it also has `parts`: what the score is made of (`dense`, `name`, `value`, `bm25`).
 
         Requests are met in their order. One with a `change` also returns `num_entities`, the entities there are now; without a
         `context` its response is empty.
@@ -227,7 +230,7 @@ class DialogueModel(PythonModel):
     def _describe(self, agent: Any, found: Any) -> dict[str, Any]:
         meta = found.meta
         known = {"rank": meta.rank, "score": meta.score, "confidence": agent.meta.confidence(meta.score), "seen": meta.seen}
-        return {**to_row(found.entity), **known}
+        return {**to_row(found.entity), **known, **({"parts": dict(found.parts)} if found.parts else {})}
 
     def _document(self, agent: Any, found: Any) -> dict[str, Any]:
         row = self._describe(agent, found)

@@ -72,6 +72,7 @@ def document(entity: "RetrievedEntity") -> dict[str, Any]:
     text = "; ".join(f"{k.replace('_', ' ')}: {v}" for k, v in entity.entity.attributes.items())
     meta = entity.meta
     known = {"rank": meta.rank, "score": meta.score, "seen": meta.seen, "domain": entity.entity.domain}
+    known |= {f"score_{part}": value for part, value in entity.parts.items()}
     return {"page_content": text, "metadata": known, "id": entity.entity.id}
 
 

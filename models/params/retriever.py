@@ -61,8 +61,35 @@ class WarmStartParams(Section):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of order, negatives and dropout.")
 
 
+class LexicalParams(Section):
+    """Lexical evidence of hybrid scoring: an entity's name and values found in the context, and BM25 of its words."""
+
+    attributes: tuple[str, ...] | None = Field(
+        None, description="Attributes whose values and words are looked for; null = all. The name is in any case."
+    )
+    recency: float = Field(
+        0.7, gt=0, le=1, description="What the recent mention of a name or value counts for, to the power of its utterance's age."
+    )
+    k1: float = Field(1.5, gt=0, description="BM25: saturation of repeated words.")
+    b: float = Field(0.75, ge=0, le=1, description="BM25: weight of an entity's length.")
+    candidates: int = Field(
+        1024,
+        ge=16,
+        description="Best entities by vector, and as many by lexical evidence, whose exact scores are compared; a knowledge base "
+        "of no more entities is compared whole.",
+    )
+    lr_factor: float = Field(30.0, gt=0, description="Learning rate of the score's weights, as a multiple of the encoder's.")
+
+
 class RetrieverParams(Section):
-    """The retriever: score s = cos(h_c, h_e) of a context and an entity (§3.2 of MK-TOD)."""
+    """The retriever: how a context and an entity are scored (dense: s = cos(h_c, h_e), §3.2 of MK-TOD)."""
+
+    scoring: Literal["dense", "hybrid"] = Field(
+        "dense",
+        description="`dense`: the cosine of both vectors (paper). `hybrid`: a weighted sum of the cosine and lexical evidence, "
+        "with weights that warm start and joint training learn.",
+    )
+    lexical: LexicalParams = Field(default_factory=LexicalParams, description="Lexical evidence (hybrid scoring only).")
 
     encoder: Place = Field(
         "pico", description="`pico` (from scratch), a folder, `package:<module>` (its folder `model`), or a hub name."

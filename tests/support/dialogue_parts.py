@@ -8,9 +8,9 @@ from typing import Any
 from support import town
 
 
-def make_folders(root: Path) -> SimpleNamespace:
+def make_folders(root: Path, **retriever: Any) -> SimpleNamespace:
     data = town.write_data(root / "data")
-    return SimpleNamespace(data=data, warm=town.write_warm(root / "warm", data))
+    return SimpleNamespace(data=data, warm=town.write_warm(root / "warm", data, **retriever))
 
 
 def make_parts(

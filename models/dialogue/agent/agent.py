@@ -12,7 +12,7 @@ from models.dialogue.data.records import Turn
 from models.dialogue.generators.base import Answer, DialogueItem, Responder, RetrievedEntity
 from models.dialogue.retrieval.embedding import embed_contexts
 from models.dialogue.retrieval.encoder import Retriever
-from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.hybrid import SearchIndex, score_parts
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 
 
@@ -53,7 +53,7 @@ class DialogueAgent:
     """
 
     retriever: Retriever
-    index: EntityIndex
+    index: SearchIndex
     kb: KnowledgeBase
     responder: Responder
     meta: MetaKnowledge
@@ -76,10 +76,15 @@ class DialogueAgent:
         """
         if not contexts:
             return []
-        hits = self.index.search(embed_contexts(self.retriever, contexts), self.num_retrieved, within=within)
+        q_reps = embed_contexts(self.retriever, contexts)
+        hits = self.index.search(q_reps, self.num_retrieved, within=within, contexts=contexts)
         metas = self.meta.annotate(hits, self.kb, contexts, self._values)
+        parts = score_parts(self.index, contexts, hits)
         return [
-            tuple(RetrievedEntity(row, self.kb[row], meta) for (row, _), meta in zip(hits.of(query), metas[query], strict=True))
+            tuple(
+                RetrievedEntity(row, self.kb[row], meta, part)
+                for (row, _), meta, part in zip(hits.of(query), metas[query], parts[query], strict=True)
+            )
             for query in range(len(contexts))
         ]
 

@@ -11,6 +11,7 @@ from filelock import FileLock
 from models.dialogue.agent.agent import DialogueAgent
 from models.dialogue.data.knowledge_base import KbChanges, KnowledgeBase, apply_changes
 from models.dialogue.data.records import KB, write_kb
+from models.dialogue.retrieval.hybrid import vectors_of
 from models.dialogue.retrieval.kb_index import KbIndex, build_kb_index, load_kb_index, refresh_kb_index, text_digests
 from models.errors import ArtifactError, RetrievalError
 
@@ -67,11 +68,11 @@ class LiveAgent:
             kb = KnowledgeBase.load(folder / KB)
             device = str(agent.retriever.device)
             known = text_digests(agent.retriever, agent.kb)
-            old = KbIndex(agent.index.copy(device=device), known, agent.kb.digest, 0)
+            old = KbIndex(vectors_of(agent.index).copy(device=device), known, agent.kb.digest, 0)
             made = refresh_kb_index(old, agent.retriever, kb)
             made.save(folder / INDEX)
             _point(state, name)
-            self._agent, before = replace(agent, kb=kb, index=made.index), self._version
+            self._agent, before = replace(agent, kb=kb, index=made.search_index(agent.retriever)), self._version
             self._version = name
             if before:
                 shutil.rmtree(state / before, ignore_errors=True)
@@ -88,7 +89,7 @@ class LiveAgent:
             made = load_kb_index(folder / INDEX, encoder=agent.index.encoder_digest, device=str(agent.retriever.device))
         except RetrievalError:
             made = build_kb_index(agent.retriever, kb, cfg=agent.index.params)
-        self._agent, self._version = replace(agent, kb=kb, index=made.index), version
+        self._agent, self._version = replace(agent, kb=kb, index=made.search_index(agent.retriever)), version
 
     @staticmethod
     def _named(state: Path) -> str:

@@ -10,9 +10,9 @@ from models.dialogue.generators.base import Responder
 from models.dialogue.generators.kinds import load_generator
 from models.dialogue.generators.trained_responder import TrainedResponder
 from models.dialogue.retrieval.encoder import Retriever
-from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.hybrid import SearchIndex
 from models.dialogue.retrieval.index.file import IndexRecord
-from models.dialogue.retrieval.kb_index import build_kb_index, load_kb_index, refresh_kb_index
+from models.dialogue.retrieval.kb_index import build_kb_index, load_kb_index, open_kb_index, refresh_kb_index
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 from models.errors import ArtifactError
 from models.params.dialogue import MetaKnowledgeParams
@@ -81,18 +81,18 @@ def load_agent(
     )
 
 
-def build_index(retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams) -> EntityIndex:
+def build_index(retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams) -> SearchIndex:
     """Embed a knowledge base where the retriever is, and index it."""
-    return build_kb_index(retriever, kb, cfg=cfg).index
+    return build_kb_index(retriever, kb, cfg=cfg).search_index(retriever)
 
 
 def _saved_index(
     folder: Path, retriever: Retriever, kb: KnowledgeBase, *, device: str, verified: bool, refresh: bool
-) -> EntityIndex:
-    encoder = retriever.digest()
+) -> SearchIndex:
     if refresh and IndexRecord.read(folder).kb_digest != kb.digest:
-        return refresh_kb_index(load_kb_index(folder, encoder=encoder, device=device), retriever, kb).index
-    return EntityIndex.load(folder, expect_encoder=encoder, expect_kb=kb.digest, verified=verified, device=device)
+        saved = load_kb_index(folder, encoder=retriever.digest(), device=device)
+        return refresh_kb_index(saved, retriever, kb).search_index(retriever)
+    return open_kb_index(folder, retriever, kb, verified=verified, device=device)
 
 
 def _read_meta(variant: Path) -> dict[str, Any]:

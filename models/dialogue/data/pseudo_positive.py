@@ -19,7 +19,7 @@ from models.dialogue.data.value_finder import ValueFinder, matchable
 
 Ints = npt.NDArray[np.int64]
 # Values that are answers rather than properties: they stand in half of all responses.
-_ANSWERS = frozenset({"yes", "no"})
+ANSWERS = frozenset({"yes", "no"})
 # From this share of unambiguous values on, an attribute distinguishes entities (phone, address, postcode, but not food).
 _IDENTIFYING = 0.25
 # "the gandhi" is also called "gandhi", but "place" does not refer to "the place".
@@ -151,13 +151,13 @@ class ValueIndex:
             if number >= 0:
                 self._names.add(name, number)
         for name in list(self._names):
-            if short := _short(name):
+            if short := short_name(name):
                 self._names.add(short, self._names.add(name))
                 self._values.add(short, self._values.add(name))
         return numbers
 
     def _number(self, text: str) -> int:
-        return self._values.add(text) if text and text not in _ANSWERS else -1
+        return self._values.add(text) if text and text not in ANSWERS else -1
 
     def _unique_numbers(self, rows: Ints, values: Ints, attributes: Ints) -> Ints:
         lowest, highest = np.full(len(self._values), len(self._values)), np.full(len(self._values), -1)
@@ -208,7 +208,7 @@ def seen_in_context(entity: Entity, normalised_context: str, index: ValueIndex) 
     context = matchable(normalised_context)
     name = matchable(entity.name)
     values = {matchable(value) for value in entity.attributes.values()}
-    telling = {name, _short(name)} | (values & index.unique_values)
+    telling = {name, short_name(name)} | (values & index.unique_values)
     return any(contains_words(context, value) for value in telling)
 
 
@@ -227,7 +227,7 @@ def _best(rows: Ints, keys: npt.NDArray[Any]) -> Ints:
     return rows[keys == keys.max()] if len(rows) > 1 else rows
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Return a name without its leading "the", or an empty text where it has none, or too little is left."""
     rest = name.removeprefix("the ")
     return rest if rest != name and (" " in rest or len(rest) >= _LONG_WORD) else ""

@@ -13,11 +13,19 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class RetrievedEntity:
-    """An entity with its KB row and what retrieval knows of it."""
+    """An entity with its KB row and what retrieval knows of it.
+
+    Attributes:
+        row: KB row.
+        entity: The entity.
+        meta: Rank, score, whether the dialogue has mentioned it.
+        parts: What a hybrid score is made of: `dense`, `name`, `value`, `bm25`; empty where the score is the cosine.
+    """
 
     row: int
     entity: Entity
     meta: EntityMeta
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from models.dialogue.data.records import Entity
 from models.dialogue.retrieval.entity_text import context_text, entity_text
+from models.dialogue.retrieval.hybrid import HybridScorer
 from models.dialogue.retrieval.pico_encoder import build_pico_encoder, train_pico_tokeniser
 from models.errors import ArtifactError, ParamsError, Problem
 from models.lm.pooling import Tower, read_pooling
@@ -22,7 +23,8 @@ from models.params.retriever import RetrieverParams
 
 WEIGHTS, SETTINGS = "model.safetensors", "retriever.json"
 # They say where weights came from and how they were trained, not what the retriever computes.
-_NOT_IN_DIGEST = {"encoder", "revision", "pico", "warm_start", "seed"}
+_NOT_IN_DIGEST: dict[str, Any] = dict.fromkeys(("encoder", "revision", "pico", "warm_start", "seed"), True)
+_DENSE_ONLY, _HYBRID = {"scoring": True, "lexical": True}, {"lexical": {"lr_factor"}}
 
 
 class Retriever(nn.Module):
@@ -32,6 +34,7 @@ class Retriever(nn.Module):
         cfg: How it was built; its lengths, texts and pooling hold for every use.
         tokeniser: Shared by both sides.
         dim: Width D of the vectors.
+        scorer: Weights of hybrid scoring; None = the score is the cosine.
     """
 
     def __init__(self, cfg: RetrieverParams, tokeniser: TextTokenizer, *, encoders: Sequence[PreTrainedModel]) -> None:
@@ -51,6 +54,7 @@ class Retriever(nn.Module):
             towers += [Tower(encoder, pooling=pooling, projection=cfg.projection) for encoder in encoders]
         self.towers = nn.ModuleList(towers)
         self.dim = towers[0].dim
+        self.scorer = HybridScorer(temperature=cfg.warm_start.temperature) if cfg.scoring == "hybrid" else None
 
     @property
     def device(self) -> torch.device:
@@ -93,9 +97,9 @@ class Retriever(nn.Module):
         return self.tokeniser.pad(ids, device=self.device if device is None else device)
 
     def digest(self) -> str:
-        """Return the sha256 over all that decides the vectors: settings, encoder config, tokenizer, weights (streamed)."""
+        """Return the sha256 over all that decides vectors and scores: settings, encoder config, tokenizer, weights (streamed)."""
         digest = hashlib.sha256()
-        settings = self.cfg.model_dump(mode="json", exclude=_NOT_IN_DIGEST)
+        settings = self.cfg.model_dump(mode="json", exclude=_NOT_IN_DIGEST | (_DENSE_ONLY if self.scorer is None else _HYBRID))
         digest.update(json.dumps([settings, self._architecture()], sort_keys=True).encode())
         digest.update(self.tokenizer.to_str().encode())
         for name, weight in sorted(self.state_dict().items()):

@@ -10,9 +10,12 @@ import numpy.typing as npt
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.retrieval.embedding import Progress, embed_entities
 from models.dialogue.retrieval.encoder import Retriever
+from models.dialogue.retrieval.hybrid import HybridIndex, SearchIndex
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
 from models.dialogue.retrieval.index.file import IndexRecord
 from models.dialogue.retrieval.index.kinds import resolve_kind
+from models.dialogue.retrieval.lexical import FILE as LEXICAL_FILE
+from models.dialogue.retrieval.lexical import LexicalIndex
 from models.errors import RetrievalError
 from models.params.index import IndexParams
 
@@ -75,18 +78,26 @@ class KbIndex:
         texts: Digest of what the encoder reads of each entity, uint8[N, 16].
         kb_digest: Digest of the knowledge base of `texts`; outdated once the index is moved to another one.
         num_embedded: Entities that were embedded to make it.
+        lexical: Inverted lists of the same knowledge base, for hybrid scoring.
     """
 
     index: EntityIndex
     texts: Texts
     kb_digest: str
     num_embedded: int
+    lexical: LexicalIndex | None = None
+
+    def search_index(self, retriever: Retriever) -> SearchIndex:
+        """Return what ranks entities by the retriever's score."""
+        return with_lexical(self.index, retriever, self.lexical)
 
     def save(self, folder: Path) -> None:
-        """Write the index and the digests of the texts."""
+        """Write the index, the inverted lists and the digests of the texts."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TEXTS_FILE).unlink(missing_ok=True)
         self.index.save(folder)
+        if self.lexical is not None:
+            self.lexical.save(folder)
         np.save(folder / TEXTS_FILE, np.concatenate([_owner(self.index.encoder_digest, self.index.kb_digest), self.texts]))
 
 
@@ -105,11 +116,44 @@ def build_kb_index(
     device = device or str(retriever.device)
     e_reps = embed_entities(retriever, kb, device=device, on_progress=on_progress)
     index = _indexed(cfg, e_reps, encoder_digest=retriever.digest(), kb_digest=kb.digest, device=device)
-    return KbIndex(index, text_digests(retriever, kb), kb.digest, len(kb))
+    return KbIndex(index, text_digests(retriever, kb), kb.digest, len(kb), make_lexical(retriever, kb))
+
+
+def make_lexical(retriever: Retriever, kb: KnowledgeBase) -> LexicalIndex | None:
+    """Return the inverted lists of a knowledge base; None where the retriever's score is the cosine."""
+    return LexicalIndex.build(kb, retriever.cfg.lexical) if retriever.scorer is not None else None
+
+
+def with_lexical(index: EntityIndex, retriever: Retriever, lexical: LexicalIndex | None) -> SearchIndex:
+    """Return what ranks entities by the retriever's score, with its weights as they are now.
+
+    Raises:
+        RetrievalError: The score is hybrid, but there are no inverted lists.
+    """
+    if retriever.scorer is None:
+        return index
+    if lexical is None:
+        raise RetrievalError("The retriever scores with lexical evidence, but the index has no inverted lists. Build it again.")
+    return HybridIndex(index, lexical, retriever.scorer.weights())
+
+
+def open_kb_index(
+    folder: Path, retriever: Retriever, kb: KnowledgeBase, *, device: str = "cpu", verified: bool = False
+) -> SearchIndex:
+    """Load an index saved by `KbIndex.save` to search it; arguments as in `EntityIndex.load`.
+
+    Raises:
+        RetrievalError: Another encoder or knowledge base; a file that is missing, cut short or altered.
+    """
+    index = EntityIndex.load(folder, expect_encoder=retriever.digest(), expect_kb=kb.digest, verified=verified, device=device)
+    lexical = LexicalIndex.load(folder, expect_kb=kb.digest) if retriever.scorer is not None else None
+    return with_lexical(index, retriever, lexical)
 
 
 def load_kb_index(folder: Path, *, encoder: str, device: str = "cpu") -> KbIndex:
     """Load an index saved by `KbIndex.save`, of any knowledge base, into memory, where it can be modified.
+
+    Inverted lists come along where there are some.
 
     Args:
         folder: The folder.
@@ -129,7 +173,8 @@ def load_kb_index(folder: Path, *, encoder: str, device: str = "cpu") -> KbIndex
     owner = _owner(encoder, record.kb_digest)
     if rows.shape != (record.count + 1, _BYTES) or not np.array_equal(rows[:1], owner):
         raise RetrievalError(f"`{path}` does not belong to the index next to it. Build the index again.")
-    return KbIndex(index, rows[1:], record.kb_digest, 0)
+    lexical = LexicalIndex.load(folder, expect_kb=record.kb_digest) if (folder / LEXICAL_FILE).exists() else None
+    return KbIndex(index, rows[1:], record.kb_digest, 0, lexical)
 
 
 def refresh_kb_index(
@@ -139,6 +184,7 @@ def refresh_kb_index(
 
     Rows whose text moved keep its vector. The index is changed in place, its cells as they were learned, unless it is of a kind
     that cannot be, or half of the rows changed. Vectors are those of a full pass up to rounding, which depends on the batch.
+    Inverted lists are made again.
 
     Args:
         old: The index; it must not be used afterwards.
@@ -163,7 +209,7 @@ def refresh_kb_index(
     vectors[~changes.moved] = embed_entities(retriever, kb, rows=fresh.tolist(), device=device, on_progress=on_progress)
     index = _changed(old.index, changes, vectors, num=len(kb), device=device)
     index.kb_digest = kb.digest
-    return KbIndex(index, texts, kb.digest, len(fresh))
+    return KbIndex(index, texts, kb.digest, len(fresh), make_lexical(retriever, kb))
 
 
 def text_digests(retriever: Retriever, kb: KnowledgeBase) -> Texts:

@@ -1,7 +1,7 @@
 """The generator's input for a turn: top-K entities of the index, their meta knowledge, and the negative entity (§3.5)."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.generators.trainable import TokenBuilder
-from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.hybrid import HybridIndex, SearchIndex
 from models.dialogue.retrieval.meta_knowledge import EntityMeta, MetaKnowledge
 from models.dialogue.retrieval.ranking import Hits
 
@@ -19,13 +19,14 @@ NegativeKind = Literal["lowest", "next_rank", "random", "none"]
 
 def negative_rows(
     kind: NegativeKind,
-    index: EntityIndex,
+    index: SearchIndex,
     q_reps: npt.NDArray[np.float32],
     *,
     retrieved: Sequence[Sequence[int]],
     wider: Hits | None,
     within: Sequence[Sequence[int]] | None,
     seeds: Sequence[tuple[int, ...]],
+    contexts: Sequence[Sequence[str]] | None = None,
 ) -> list[int | None]:
     """Return the KB row of each turn's negative entity, or None where it has none.
 
@@ -41,12 +42,14 @@ def negative_rows(
         wider: For `next_rank`: hits of at least K + 1.
         within: Sessions; None = the whole knowledge base.
         seeds: Seed of the random draws, for each turn.
+        contexts: What the queries encode, for hybrid scoring.
     """
     if kind == "none":
         return [None] * len(retrieved)
     chosen: list[int | None]
     if kind == "lowest":
-        chosen = [int(row) if row >= 0 else None for row in index.lowest(q_reps, exclude=retrieved, within=within)]
+        lowest = index.lowest(q_reps, exclude=retrieved, within=within, contexts=contexts)
+        chosen = [int(row) if row >= 0 else None for row in lowest]
     elif kind == "next_rank":
         assert wider is not None
         chosen = [next((row for row, _ in wider.of(b) if row not in set(rows)), None) for b, rows in enumerate(retrieved)]
@@ -88,12 +91,14 @@ class Choice:
         scores: Scores in the index, float32[B, W]; 0 where there is no entity.
         negative: bool[B, W].
         passages: Meta knowledge and entity as the generator reads them, by turn.
+        features: Lexical features of the entities, float32[B, W, F]; None where the score is the cosine.
     """
 
     rows: Rows
     scores: Floats
     negative: npt.NDArray[np.bool_]
     passages: Sequence[Sequence[Any]]
+    features: Floats | None = None
 
 
 class EntityChooser:
@@ -116,7 +121,7 @@ class EntityChooser:
 
     def choose(
         self,
-        index: EntityIndex,
+        index: SearchIndex,
         q_reps: Floats,
         *,
         contexts: Sequence[Sequence[str]],
@@ -129,12 +134,12 @@ class EntityChooser:
         Args:
             index: To be searched.
             q_reps: float32[B, D].
-            contexts: Utterances, for the co-occurrence test.
+            contexts: Utterances, for hybrid scoring and the co-occurrence test.
             within: Sessions; None = the whole knowledge base.
             seeds: Seed of the random draws, for each turn.
             positives: KB row that must be among each turn's entities, None = no such row; empty = none for any turn.
         """
-        wider = index.search(q_reps, self._k + (self._negative == "next_rank"), within=within)
+        wider = index.search(q_reps, self._k + (self._negative == "next_rank"), within=within, contexts=contexts)
         hits = first(wider, self._k)
         if positives:
             hits = with_positives(hits, positives, seeds=[(self._seed, *seed) for seed in seeds])
@@ -143,6 +148,7 @@ class EntityChooser:
             self._negative,
             index,
             q_reps,
+            contexts=contexts,
             # The entity that a positive displaced was retrieved as well.
             retrieved=[list(dict.fromkeys([*rows, *(row for row, _ in hits.of(b))])) for b, rows in enumerate(found)],
             wider=wider,
@@ -150,24 +156,23 @@ class EntityChooser:
             seeds=[(self._seed, *seed) for seed in seeds],
         )
         metas = self._meta.annotate(hits, self._kb, contexts, self._values)
-        return self._lay_out(index, q_reps, hits, metas, negatives)
+        scores = [np.nan] * len(q_reps)
+        for b, extra in enumerate(negatives):
+            if extra is not None:
+                scores[b] = float(index.scores(q_reps[b : b + 1], np.array([[extra]]), contexts=contexts[b : b + 1])[0, 0])
+        choice = self._lay_out(hits, metas, negatives, scores)
+        return replace(choice, features=index.features(contexts, choice.rows)) if isinstance(index, HybridIndex) else choice
 
     def _lay_out(
-        self,
-        index: EntityIndex,
-        q_reps: Floats,
-        hits: Hits,
-        metas: list[list[EntityMeta]],
-        negatives: Sequence[int | None],
+        self, hits: Hits, metas: list[list[EntityMeta]], negatives: Sequence[int | None], scores_of_negatives: Sequence[float]
     ) -> Choice:
         width = max((len(m) + (n is not None) for m, n in zip(metas, negatives, strict=True)), default=0)
         shape = (len(metas), max(width, 1))
         rows, scores, negative = np.full(shape, -1, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
-        for b, (known, extra) in enumerate(zip(metas, negatives, strict=True)):
+        for b, (known, extra, score) in enumerate(zip(metas, negatives, scores_of_negatives, strict=True)):
             found = len(known)
             rows[b, :found], scores[b, :found] = hits.rows[b, :found], hits.scores[b, :found]
             if extra is not None:
-                score = float(index.reconstruct(np.array([extra]))[0] @ q_reps[b])
                 rows[b, found], scores[b, found], negative[b, found] = extra, score, True
                 known.append(EntityMeta(found + 1, score, seen=False, negative=True))
         passages = [[self._passage(int(row), m) for row, m in zip(rows[b], known, strict=False)] for b, known in enumerate(metas)]

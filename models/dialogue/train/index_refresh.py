@@ -10,7 +10,9 @@ import torch.distributed as dist
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.retrieval.embedding import Reps, embed_entities
 from models.dialogue.retrieval.encoder import Retriever
+from models.dialogue.retrieval.hybrid import SearchIndex
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.kb_index import make_lexical, with_lexical
 from models.errors import RetrievalError
 from models.params.index import IndexParams
 
@@ -29,13 +31,14 @@ class IndexRefresher:
     def __init__(self, retriever: Retriever, kb: KnowledgeBase, *, cfg: IndexParams, device: str, batch_size: int = 64) -> None:
         """Use `retriever` for the entities of `kb`; the first refresh builds the index."""
         self._retriever, self._kb, self._cfg, self._device, self._batch_size = retriever, kb, cfg, device, batch_size
-        self._index: EntityIndex | None = None
+        self._lexical = make_lexical(retriever, kb)
+        self._index: SearchIndex | None = None
         self._stale = True
         self.num_embedded = 0
         self.num_refreshes = 0
 
     @property
-    def index(self) -> EntityIndex:
+    def index(self) -> SearchIndex:
         """The index as of the last refresh.
 
         Raises:
@@ -63,7 +66,7 @@ class IndexRefresher:
             return False
         e_reps = self._embedded()
         # The digest would read all weights; this index never leaves the training.
-        self._index = EntityIndex.build(
+        index = EntityIndex.build(
             self._cfg,
             e_reps,
             ids=np.arange(len(self._kb), dtype=np.int64),
@@ -71,6 +74,7 @@ class IndexRefresher:
             kb_digest=self._kb.digest,
             device=self._device,
         )
+        self._index = with_lexical(index, self._retriever, self._lexical)
         self._stale = False
         self.num_embedded += len(self._kb)
         self.num_refreshes += 1

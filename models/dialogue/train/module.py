@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.dialogue.generators.trainable import AnyGenerator, EncodedTurns
 from models.dialogue.retrieval.encoder import Retriever
-from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.hybrid import SearchIndex
 from models.dialogue.train.batches import DialogueBatch
 from models.dialogue.train.entity_choice import Choice, EntityChooser
 from models.dialogue.train.objectives import (
@@ -69,7 +69,7 @@ class DialogueModule(nn.Module):
         cfg: JointParams,
         contrastive: bool,
         chooser: EntityChooser,
-        index: Callable[[], EntityIndex],
+        index: Callable[[], SearchIndex],
         entity_ids: Sequence[list[int]],
         contexts: Callable[[int], Sequence[str]],
         trains_retriever: bool,
@@ -170,6 +170,8 @@ class DialogueModule(nn.Module):
         e_reps = self.retriever.encode_entities(*self.retriever.pad(known, q_reps.device))  # [distinct, D]
         places = torch.from_numpy(np.maximum(place.reshape(choice.rows.shape) - missing, 0)).to(q_reps.device)
         scores = (q_reps.float()[:, None, :] * e_reps.float()[places]).sum(dim=2)  # [B, 1, D] · [B, W, D]
+        if self.retriever.scorer is not None and choice.features is not None:
+            scores = self.retriever.scorer(scores, torch.from_numpy(choice.features).to(q_reps.device))
         return scores.masked_fill(torch.from_numpy(choice.rows < 0).to(q_reps.device), 0.0)
 
     def _judge(

@@ -87,9 +87,10 @@ def measured_edges(
         return cfg.meta_knowledge.edges
     refresher = IndexRefresher(retriever, data.kb, cfg=index, device=device)
     refresher.refresh()
-    q_reps = embed_contexts(retriever, [turn.context for turn in data.valid], device=device)
+    contexts = [turn.context for turn in data.valid]
+    q_reps = embed_contexts(retriever, contexts, device=device)
     within = [data.kb.rows(dict.fromkeys(turn.kb)) for turn in data.valid] if setting == "condensed" else None
-    hits = refresher.index.search(q_reps, cfg.num_retrieved, within=within)
+    hits = refresher.index.search(q_reps, cfg.num_retrieved, within=within, contexts=contexts)
     edges = calibrate_edges(score for b in range(len(q_reps)) for _, score in hits.of(b))
     logger.info("Confidence is middle from a score of %.3f on, high from %.3f on.", *edges)
     return edges

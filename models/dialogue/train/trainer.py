@@ -22,6 +22,7 @@ from models.training.checkpoints import CheckpointFolder
 from models.training.trainer import ResumableTrainer, listed
 
 _PARTS = ("retriever", "generator")
+_SCORER = "retriever.scorer."
 
 
 class StepEvents(TrainerCallback):
@@ -131,13 +132,16 @@ class DialogueTrainer(ResumableTrainer):
 
     @override
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Return AdamW with retriever and generator in groups of their own; norms, biases and τ do not decay."""
+        """Return AdamW with retriever, its score and generator in groups; matrices alone decay."""
         if self.optimizer is None:
             cfg, groups = self._schedule.cfg, []
             ours: Any = self.model
             decaying = set(self.get_decay_parameter_names(ours))
             for part, rate in zip(_PARTS, (cfg.retriever_lr, cfg.generator_lr), strict=True):
                 named = self._parameters(part)
+                if scorer := [named.pop(name) for name in list(named) if name.startswith(_SCORER)]:
+                    rate_of_weights = rate * ours.retriever.cfg.lexical.lr_factor
+                    groups.append({"params": scorer, "lr": rate_of_weights, "weight_decay": 0.0, "part": "scorer"})
                 for decays in (True, False):
                     chosen = [p for name, p in named.items() if (name in decaying and name != "log_temperature") == decays]
                     if chosen:
@@ -149,7 +153,8 @@ class DialogueTrainer(ResumableTrainer):
     @override
     def lr_factors(self, optimiser: torch.optim.Optimizer) -> list[Callable[[int], float]]:
         """Return the learning rates of the schedule, by the part that a group belongs to."""
-        factors = {"retriever": self._schedule.retriever_factor, "generator": self._schedule.generator_factor}
+        retriever = self._schedule.retriever_factor
+        factors = {"retriever": retriever, "scorer": retriever, "generator": self._schedule.generator_factor}
         return [factors[group["part"]] for group in optimiser.param_groups]
 
     def _parameters(self, part: str) -> dict[str, nn.Parameter]:
@@ -204,6 +209,8 @@ class DialogueTrainer(ResumableTrainer):
             figures |= {"train/grad_norm_retriever": retriever_norm, "train/lr_retriever": rates["retriever"]}
         if module.log_temperature.requires_grad:
             figures["train/temperature"] = float(module.temperature.detach())
+        if "scorer" in rates:
+            figures |= {f"train/weight_{name}": value for name, value in module.retriever.scorer.figures().items()}
         return figures
 
     def _blame(self, retriever: float, generator: float, loss: float) -> str:

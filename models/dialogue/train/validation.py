@@ -16,7 +16,7 @@ from models.dialogue.generators.trainable import AnyGenerator, pad_ids
 from models.dialogue.generators.trained_responder import TrainedResponder
 from models.dialogue.retrieval.embedding import embed_contexts
 from models.dialogue.retrieval.encoder import Retriever
-from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.hybrid import SearchIndex
 from models.dialogue.retrieval.meta_knowledge import MetaKnowledge
 from models.dialogue.retrieval.ranking import Hits
 from models.dialogue.train.entity_choice import first
@@ -159,7 +159,7 @@ class DialogueValidation:
 
     # Not `inference_mode`: what a `to(device)` inside it moves could not be trained afterwards.
     @torch.no_grad()
-    def run(self, retriever: Retriever, generator: AnyGenerator, index: EntityIndex, *, temperature: float) -> ValidationResult:
+    def run(self, retriever: Retriever, generator: AnyGenerator, index: SearchIndex, *, temperature: float) -> ValidationResult:
         """Score both models; they are left in evaluation mode.
 
         Args:
@@ -183,10 +183,11 @@ class DialogueValidation:
             metrics |= self._likelihoods(generator, items, references, temperature=temperature)
         return ValidationResult(metrics, hits, texts)
 
-    def retrieve(self, retriever: Retriever, index: EntityIndex) -> Hits:
+    def retrieve(self, retriever: Retriever, index: SearchIndex) -> Hits:
         """Return the best entities of every turn: K of them, and at least the largest k of recall@k."""
-        q_reps = embed_contexts(retriever, [turn.context for turn in self.turns], device=self._device)
-        return index.search(q_reps, max(self._k, *RECALL_AT), within=self._within)
+        contexts = [turn.context for turn in self.turns]
+        q_reps = embed_contexts(retriever, contexts, device=self._device)
+        return index.search(q_reps, max(self._k, *RECALL_AT), within=self._within, contexts=contexts)
 
     def _recall(self, hits: Hits) -> dict[str, float]:
         ranks: dict[str, list[int | None]] = {"value": [], "id": []}

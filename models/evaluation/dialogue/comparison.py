@@ -158,11 +158,12 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
 
     Each variant − `none`; each variant's retriever (that of its best generator, and its best one) − warm start, and − the floors;
     responses − a constant answer, and − a copied entity; in context with meta knowledge − without; a retriever on unseen entities
-    − on the known ones.
+    − on the known ones; hybrid scores − their cosines alone.
     """
     variants = [s for s in systems if s.kind == "variant"]
     plain = [s for s in variants if s.name == NO_META]
-    warm, floors, best, unseen = ([s for s in systems if s.kind == k] for k in ("warm_start", "floor", "retriever", "unseen"))
+    kinds = ("warm_start", "floor", "retriever", "unseen", "dense")
+    warm, floors, best, unseen, dense = ([s for s in systems if s.kind == kind] for kind in kinds)
     copies, spoken = ([s for s in systems if s.kind in kinds] for kinds in (("response_floor",), ("variant", "in_context")))
     by_name = {s.name: s for s in variants}
     with_meta = [s for s in systems if s.kind == "in_context" and s.meta_knowledge != NO_META]
@@ -170,7 +171,7 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
     return (
         *(DialoguePair(a, b, "meta knowledge") for b in plain for a in variants if a != b),
         *(DialoguePair(a, b, "joint training", part="retrieval") for b in warm for a in (*variants, *best)),
-        *(DialoguePair(a, b, "floor", part="retrieval") for b in floors for a in variants),
+        *(DialoguePair(a, b, "floor", part="retrieval") for b in floors for a in (*variants, *warm)),
         *(DialoguePair(a, b, "response floor", part="responses") for b in copies for a in spoken),
         *(
             # Both read what the same retriever found.
@@ -179,6 +180,7 @@ def claim_pairs(systems: Sequence[DialogueSystem]) -> tuple[DialoguePair, ...]:
             if (key := (a.name, a.retriever)) in without_meta
         ),
         *(DialoguePair(a, by_name[a.name], "unseen entities", part="retrieval") for a in unseen if a.name in by_name),
+        *(DialoguePair(a, b, "hybrid scoring", part="retrieval") for a in (*variants, *warm) for b in dense if b.name == a.name),
     )
 
 

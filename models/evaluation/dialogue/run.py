@@ -1,7 +1,8 @@
 """Runs a system over held-out turns and scores each turn once: retrieval by an agent or baseline, responses by a generator."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -141,9 +142,12 @@ class HeldOut:
     def contexts(self) -> list[tuple[str, ...]]:
         return [turn.context for turn in self.turns]
 
-    def retrieved(self, hits: Hits) -> list[list[Retrieved]]:
-        """Return a floor's hits as they are recorded."""
-        return [[Retrieved(self.kb[row].id, score) for row, score in hits.of(i)] for i in range(len(self.turns))]
+    def retrieved(self, hits: Hits, parts: Sequence[Sequence[Mapping[str, float]]] | None = None) -> list[list[Retrieved]]:
+        """Return hits without meta knowledge as they are recorded; `parts` are those of their scores, if any."""
+        found = [[Retrieved(self.kb[row].id, score) for row, score in hits.of(i)] for i in range(len(self.turns))]
+        if parts is None:
+            return found
+        return [[replace(one, parts=part) for one, part in zip(*both, strict=True)] for both in zip(found, parts, strict=True)]
 
     def score(
         self, found: Sequence[Sequence[Retrieved]], answers: Iterable[Answer] | None = None, *, num_read: int | None = None
@@ -188,7 +192,7 @@ def entity_list_of(data: Path, cfg: DialogueEvaluationParams, *, kind: str, root
 
 def describe(entities: Sequence[RetrievedEntity], agent: DialogueAgent) -> list[Retrieved]:
     """Return retrieved entities as they are recorded, with the meta knowledge that is written before each."""
-    return [Retrieved(e.entity.id, e.meta.score, agent.meta.text(e.meta)) for e in entities]
+    return [Retrieved(e.entity.id, e.meta.score, agent.meta.text(e.meta), e.parts) for e in entities]
 
 
 def items_of(turns: Sequence[Turn], found: Sequence[Sequence[RetrievedEntity]], *, num_retrieved: int) -> list[DialogueItem]:

@@ -25,11 +25,19 @@ ALL_DOMAINS = "all"
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """A retrieved entity: its id, score, and the meta knowledge given to the generator (may be empty)."""
+    """A retrieved entity.
+
+    Attributes:
+        id: Its id.
+        score: Retrieval score.
+        meta: Meta knowledge given to the generator (may be empty).
+        parts: What a hybrid score is made of (`dense`, `name`, `value`, `bm25`); empty where the score is the cosine.
+    """
 
     id: str
     score: float
     meta: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

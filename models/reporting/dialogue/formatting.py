@@ -14,6 +14,7 @@ KIND_NAMES = {
     "retriever": "best retriever of {}",
     "warm_start": "retriever alone",
     "unseen": "retriever of {}",
+    "dense": "retriever without word matching",
     "floor": "word matching",
     "response_floor": "no generator",
 }
@@ -81,7 +82,7 @@ def kind_name(system: DialogueSystem) -> str:
 
 def is_main(system: DialogueSystem) -> bool:
     """Whether a system belongs in the main table and the plots; the others appear in the retrieval tables only."""
-    return system.kind not in ("retriever", "unseen")
+    return system.kind not in ("retriever", "unseen", "dense")
 
 
 def main_recall(metrics: Iterable[str], *, by: str = "value", at: int = 7) -> str:

@@ -38,6 +38,7 @@ CLAIMS = {
     "joint training": "Does joint training improve the retriever?",
     "floor": "Does the trained retriever beat word matching?",
     "response floor": "Does the generator beat a constant answer, and the first entity copied?",
+    "hybrid scoring": "Do names, values and words found in the dialogue help the retriever?",
     "unseen entities": "Does it find entities it has never seen?",
 }
 """Claim of a comparison → the question it answers."""
@@ -129,7 +130,7 @@ def difference_grid(rows: Sequence[DialogueComparison], *, claim: str, domain: s
 
 def _systems(rows: Iterable[DialogueTableRow]) -> list[DialogueSystem]:
     """Return the systems in the order of reports: variants, in context, floors, retrievers, unseen."""
-    order = ("variant", "in_context", "response_floor", "retriever", "warm_start", "floor", "unseen")
+    order = ("variant", "in_context", "response_floor", "retriever", "warm_start", "floor", "dense", "unseen")
     return sorted(dict.fromkeys(row.system for row in rows), key=lambda system: order.index(system.kind))
 
 

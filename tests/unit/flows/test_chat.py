@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from flows.chat import chat, doubts
+from flows.chat import _table, chat, doubts
 from models.dialogue.agent.agent import AgentReply
 from models.dialogue.data.records import Entity
 from models.dialogue.generators.base import Answer, RetrievedEntity
@@ -61,6 +61,19 @@ def test_entities_stand_beside_the_answer(talk):
     assert ["2", "0.500", "middle", "old", "pizza [hut] · south · pizza · 01"] in rows
     assert ["5", "-0.300", "low", "new", "pizza [hut] · south · pizza · 01"] in rows
     assert not [row for row in rows if row[0] == "6"]
+
+
+def test_what_a_hybrid_score_rests_on_stands_beside_it():
+    parts = {"dense": 0.1, "name": 0.0, "value": 0.75, "bm25": -0.004}
+    entity = Entity("e", "food", {"name": "pizza hut"})
+    out = io.StringIO()
+    table = _table(Agent(), [RetrievedEntity(0, entity, EntityMeta(1, 0.846, False), parts)], values=None)
+    Console(file=out, width=100).print(table)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.getvalue().splitlines()]
+    assert rows == [
+        ["rank", "score", "because of", "confidence", "entity"],
+        ["1", "0.846", "value +0.75 dense +0.10", "high", "new", "pizza hut"],
+    ]
 
 
 def test_all_entities_on_request(talk):

@@ -10,7 +10,7 @@ from models.dialogue.retrieval.index.backend import IndexBackend, Kind
 from models.dialogue.retrieval.index.file import IndexRecord, read_files, write_files, write_record
 from models.dialogue.retrieval.index.kinds import make_backend, wrap
 from models.dialogue.retrieval.index.runtime import FAISS, SharedLock, faiss_threads
-from models.dialogue.retrieval.index.search import search_all, search_within
+from models.dialogue.retrieval.index.search import score_rows, search_all, search_within
 from models.dialogue.retrieval.ranking import Hits, session_rows
 from models.errors import RetrievalError
 from models.params.index import IndexParams
@@ -160,13 +160,21 @@ class EntityIndex:
         """Return the number of entities N."""
         return len(self._body)
 
-    def search(self, q_reps: Floats, k: int, *, within: Sequence[Sequence[int]] | None = None) -> Hits:
+    def search(
+        self,
+        q_reps: Floats,
+        k: int,
+        *,
+        within: Sequence[Sequence[int]] | None = None,
+        contexts: Sequence[Sequence[str]] | None = None,
+    ) -> Hits:
         """Return the best entities of each query.
 
         Args:
             q_reps: Queries, float32[B, D], L2-normalised.
             k: Entities wanted; K = min(k, N).
             within: KB rows of each query's session (condensed setting): exact inside them. None = the whole KB.
+            contexts: Not read: vectors decide. `HybridIndex`, which has the same interface, reads them.
 
         Returns:
             Hits of [B, K]; fewer than K real ones only where a session has fewer.
@@ -180,7 +188,14 @@ class EntityIndex:
         with self._lock.reading():
             return self._search(queries, min(k, len(self)), within)
 
-    def lowest(self, q_reps: Floats, *, exclude: Sequence[Sequence[int]], within: Sequence[Sequence[int]] | None = None) -> Rows:
+    def lowest(
+        self,
+        q_reps: Floats,
+        *,
+        exclude: Sequence[Sequence[int]],
+        within: Sequence[Sequence[int]] | None = None,
+        contexts: Sequence[Sequence[str]] | None = None,
+    ) -> Rows:
         """Return the KB row with the lowest score of each query: the negative entity (§3.5 of MK-TOD).
 
         It is the best hit of −q. So it is exact for `flat` and within sessions; the other kinds look where −q leads, and may
@@ -190,6 +205,7 @@ class EntityIndex:
             q_reps: Queries, float32[B, D].
             exclude: KB rows that must not be returned (the retrieved ones), for each query.
             within: KB rows of each query's session; None = the whole KB.
+            contexts: As in `search`.
 
         Returns:
             int64[B]; −1 where every entity is excluded.
@@ -201,6 +217,17 @@ class EntityIndex:
             hits = self._search(-queries, min(most + 1, len(self)), within)
         left = ([row for row, _ in hits.of(b) if row not in rows] for b, rows in enumerate(map(set, exclude)))
         return np.array([rows[0] if rows else -1 for rows in left], dtype=np.int64)
+
+    def scores(self, q_reps: Floats, rows: Rows, *, contexts: Sequence[Sequence[str]] | None = None) -> Floats:
+        """Return the scores of given entities `rows` [B, W], float32[B, W]; −inf where the row is −1; `contexts` as in `search`.
+
+        Raises:
+            RetrievalError: A row is not held.
+        """
+        queries = _checked(q_reps, dim=self.dim)
+        with self._lock.reading():
+            self._body.map.slots(rows[rows >= 0])
+            return score_rows(self._body, queries, rows)
 
     def reconstruct(self, ids: npt.ArrayLike) -> Floats:
         """Return the embeddings of KB rows [M] as they were given, float32[M, D].

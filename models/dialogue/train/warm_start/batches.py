@@ -76,7 +76,7 @@ class WarmBatches:
         chosen |= dict.fromkeys(self._random_negatives(rng, turns, known=chosen))
         columns = np.fromiter(chosen, dtype=np.int64)
         place = {row: i for i, row in enumerate(chosen)}
-        explains, not_wrong = (np.stack(part) for part in zip(*(self._judge(turn, columns) for turn in turns), strict=True))
+        explains, not_wrong = (np.stack(part) for part in zip(*(self.judge(turn, columns) for turn in turns), strict=True))
         places = np.array([place[int(row)] for row in positives])
         return WarmBatch(turns, columns, places, explains, not_wrong, self._log_q[columns])
 
@@ -96,7 +96,7 @@ class WarmBatches:
         return np.asarray(batches[rng.permutation(steps)])
 
     def _hard_negatives(self, turn: WarmExample, rows: Ints) -> list[int]:
-        wrong = rows[~self._judge(turn, rows)[1]]
+        wrong = rows[~self.judge(turn, rows)[1]]
         return [int(row) for row in wrong[: self._cfg.hard_negatives]]
 
     def _random_negatives(self, rng: np.random.Generator, turns: list[WarmExample], *, known: dict[int, None]) -> list[int]:
@@ -109,7 +109,7 @@ class WarmBatches:
             drawn = rng.choice(total, size=min(total, self._cfg.negatives + len(known)), replace=False)
         return [int(row) for row in drawn if int(row) not in known][: self._cfg.negatives]
 
-    def _judge(self, turn: WarmExample, rows: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def judge(self, turn: WarmExample, rows: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return `explains` and `not_wrong` of some rows.
 
         With P and N the values of the response that the positive and another entity have: the other explains the turn as well

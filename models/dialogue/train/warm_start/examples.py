@@ -32,6 +32,7 @@ class WarmExample:
         said: Numbers of the values of the response, this entity's and others'.
         session: KB rows of the turn's own knowledge base (condensed setting); empty = all.
         tokens: The context as the context encoder reads it.
+        place: Place of the turn in its split.
     """
 
     id: str
@@ -39,6 +40,7 @@ class WarmExample:
     said: list[int]
     session: list[int]
     tokens: list[int]
+    place: int = 0
 
 
 class WarmExamples(Sequence[WarmExample]):
@@ -59,7 +61,7 @@ class WarmExamples(Sequence[WarmExample]):
                 self._ids.append(item.id)
                 lengths.append(len(item.tokens))
                 positives.append(item.positive)
-                yield [item.positive, len(item.said), len(item.session), *item.said, *item.session, *item.tokens]
+                yield [item.place, item.positive, len(item.said), len(item.session), *item.said, *item.session, *item.tokens]
 
         self._rows = TokenRows(rows())
         self.lengths: Ints = np.array(lengths, dtype=np.int64)
@@ -68,10 +70,10 @@ class WarmExamples(Sequence[WarmExample]):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, place: int) -> WarmExample:  # type: ignore[override]
-        positive, num_said, num_session, *rest = self._rows[place]
+    def __getitem__(self, number: int) -> WarmExample:  # type: ignore[override]
+        place, positive, num_said, num_session, *rest = self._rows[number]
         said, rest = rest[:num_said], rest[num_said:]
-        return WarmExample(self._ids[place], positive, said, rest[:num_session], rest[num_session:])
+        return WarmExample(self._ids[number], positive, said, rest[:num_session], rest[num_session:], place)
 
 
 def warm_examples(
@@ -134,15 +136,15 @@ def _latest_named(turn: Turn, index: ValueIndex, *, session: Sequence[int] | Non
 def _examples(
     turns: Iterable[Turn], kb: KnowledgeBase, *, index: ValueIndex, retriever: Retriever, recent: bool, condensed: bool
 ) -> Iterator[WarmExample]:
-    stream = iter(turns)
+    stream = enumerate(turns)
     while chunk := list(islice(stream, _CHUNK)):
         found = []
-        for turn in chunk:
+        for place, turn in chunk:
             session = kb.rows(dict.fromkeys(turn.kb)) if condensed else None
             if positives := find_positives(turn, index, session=session, recent=recent):
-                found.append((turn, session or [], positives))
-        tokens = retriever.tokenise_contexts([retriever.context_text(turn.context) for turn, _, _ in found])
-        for (turn, session, positives), ids in zip(found, tokens, strict=True):
+                found.append((place, turn, session or [], positives))
+        tokens = retriever.tokenise_contexts([retriever.context_text(turn.context) for _, turn, _, _ in found])
+        for (place, turn, session, positives), ids in zip(found, tokens, strict=True):
             said = index.values_in(turn.response).tolist()
             for row in positives:
-                yield WarmExample(turn.id, row, said, session, ids)
+                yield WarmExample(turn.id, row, said, session, ids, place)

@@ -7,7 +7,7 @@ process is enough for encoders of this size.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,17 @@ from torch import Tensor
 
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.pseudo_positive import ValueIndex
-from models.dialogue.data.records import KB, read_turns, splits_of
+from models.dialogue.data.records import KB, TurnFile, read_turns, splits_of
 from models.dialogue.retrieval.encoder import Retriever, build_retriever
 from models.dialogue.retrieval.entity_text import context_text, entity_text
-from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.hybrid import SearchIndex
+from models.dialogue.retrieval.kb_index import make_lexical
+from models.dialogue.retrieval.lexical import lexical_features
 from models.dialogue.train.warm_start.batches import HARD_MARGIN, WarmBatch, WarmBatches
 from models.dialogue.train.warm_start.examples import WarmExample, warm_examples
+from models.dialogue.train.warm_start.score_weights import initialise_weights
 from models.dialogue.train.warm_start.state import WarmRecord, WarmState, load_state, make_optimiser, save_state
-from models.dialogue.train.warm_start.validation import WarmValidation, contrastive_loss
+from models.dialogue.train.warm_start.validation import WarmValidation, ranking_loss
 from models.errors import DataError, NumericsError, Problem
 from models.files import file_digest
 from models.lm.loading import pick_device
@@ -123,11 +126,13 @@ class _WarmStart:
             rule = "must have a turn whose response holds a value of an entity"
             raise DataError("The warm start has nothing to learn from", [Problem(str(train), rule, f"{self._num_turns} without")])
         self._batches = WarmBatches(self._examples, index, cfg.warm_start)
+        self._train = TurnFile(train)
+        self._lexical = make_lexical(self._retriever, self._kb)
         self._validation = WarmValidation(read_turns(splits_of(data)["valid"]), self._kb, device=device, condensed=condensed)
         self._optimiser = make_optimiser(self._retriever, cfg.warm_start)
         self._state = WarmState()
         self._best: Path | None = None
-        self._index: EntityIndex | None = None
+        self._index: SearchIndex | None = None
         self._warned = False
 
     def run(self, out: Path) -> WarmRecord:
@@ -144,19 +149,28 @@ class _WarmStart:
         self._folder.discard_torn()
         newest = self._folder.newest()
         if newest is None:
+            if self._lexical is not None and len(self._examples):
+                initialise_weights(
+                    self._retriever,
+                    self._examples,
+                    lambda example: self._train[example.place].context,
+                    self._kb,
+                    lexical=self._lexical,
+                    judge=self._batches.judge,
+                )
             self._evaluate()
             return
         self._state, self._best = load_state(newest, self._retriever, self._optimiser)
         logger.info("Resuming the warm start after step %d.", self._state.done)
         # Hard negatives of the next steps are looked for with the encoder of the checkpoint, as they would have been.
-        _, self._index = self._validation.score(self._retriever)
+        _, self._index = self._validation.score(self._retriever, self._lexical)
 
     def _step(self, step: int) -> None:
         cfg, retriever = self._cfg, self._retriever.train()
         torch.manual_seed(self._batches.dropout_seed(step))
         lr = cfg.lr * linear_factor(step, num_steps=cfg.steps, warmup=round(cfg.warmup_ratio * cfg.steps))
         for group in self._optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
         turns = self._batches.turns_at(step)
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
             q_reps = retriever.encode_contexts(*retriever.pad([turn.tokens for turn in turns]))
@@ -174,17 +188,32 @@ class _WarmStart:
         self._report(lr)
 
     def _losses(self, q_reps: Tensor, e_reps: Tensor, batch: WarmBatch) -> Tensor:
-        """Return the loss of each turn, float32[B]."""
-        cfg = self._cfg
+        """Return the loss of each turn, float32[B]; with hybrid scoring that of the cosines and that of the scores.
+
+        The cosines have a loss of their own, since turns that word matching explains would teach the encoder little.
+        """
+        cfg, scorer = self._cfg, self._retriever.scorer
         positives = torch.from_numpy(batch.positives).to(q_reps.device)
         explains = torch.from_numpy(batch.explains).to(q_reps.device)
         mask = torch.from_numpy(batch.not_wrong).to(q_reps.device) if cfg.mask_duplicates else None
         log_q = cfg.logq_correction * torch.from_numpy(batch.log_q).to(q_reps.device) if cfg.logq_correction else None
-        loss = contrastive_loss(q_reps, e_reps, positives, mask=mask, log_q=log_q, temperature=cfg.temperature)
-        if not cfg.any_positive:
-            return loss
-        either = contrastive_loss(q_reps, e_reps, positives, also=explains, log_q=log_q, temperature=cfg.temperature)
-        return (1 - cfg.any_positive) * loss + cfg.any_positive * either
+        cosines = q_reps.float() @ e_reps.float().T
+
+        def loss_of(scores: Tensor) -> Tensor:
+            loss = ranking_loss(scores, positives, mask=mask, log_q=log_q, temperature=cfg.temperature)
+            if not cfg.any_positive:
+                return loss
+            either = ranking_loss(scores, positives, also=explains, log_q=log_q, temperature=cfg.temperature)
+            return (1 - cfg.any_positive) * loss + cfg.any_positive * either
+
+        if scorer is None or self._lexical is None:
+            return loss_of(cosines)
+        rows = np.broadcast_to(batch.columns, (len(batch.examples), len(batch.columns)))
+        features = lexical_features(self._lexical, self._contexts(batch.examples), rows)
+        return loss_of(cosines) + loss_of(scorer(cosines, torch.from_numpy(features).to(q_reps.device)))
+
+    def _contexts(self, turns: Sequence[WarmExample]) -> list[tuple[str, ...]]:
+        return [self._train[turn.place].context for turn in turns]
 
     def _hard(self, q_reps: Tensor, turns: list[WarmExample]) -> npt.NDArray[np.int64] | None:
         """Return the best rows of each turn by the present contexts and the entities as of the last evaluation."""
@@ -192,7 +221,8 @@ class _WarmStart:
             return None
         queries = q_reps.detach().float().cpu().numpy()
         k = self._cfg.hard_negatives + HARD_MARGIN
-        return self._index.search(queries, k).rows
+        contexts = self._contexts(turns) if self._lexical is not None else None
+        return self._index.search(queries, k, contexts=contexts).rows
 
     def _entity_tokens(self, rows: npt.NDArray[np.int64]) -> list[list[int]]:
         retriever = self._retriever
@@ -223,8 +253,10 @@ class _WarmStart:
 
     def _evaluate(self) -> None:
         """Score the encoder, keep it if it is the best, and write a checkpoint."""
-        scores, self._index = self._validation.score(self._retriever)
-        self._sink.log(scores.metrics(), step=self._state.done)
+        scores, self._index = self._validation.score(self._retriever, self._lexical)
+        scorer = self._retriever.scorer
+        weights = {} if scorer is None else {f"retriever/weight_{name}": value for name, value in scorer.figures().items()}
+        self._sink.log(scores.metrics() | weights, step=self._state.done)
         # Without a turn to score by, later is better.
         better = scores.choice > self._state.best_choice or not (scores.num_by_value or scores.num_by_id)
         if better:
@@ -250,6 +282,7 @@ class _WarmStart:
             recall=self._state.best_recall,
             num_by_value=self._validation.num_by_value,
             num_by_id=self._validation.num_by_id,
+            weights=kept.scorer.figures() if kept.scorer is not None else {},
         )
         record.write(out)
         return record

@@ -37,12 +37,17 @@ class WarmState:
 
 
 def make_optimiser(retriever: Retriever, cfg: WarmStartParams) -> torch.optim.Optimizer:
-    """Return AdamW that decays matrices only (no norms, no biases)."""
-    weights = [p for p in retriever.parameters() if p.requires_grad]
-    groups = [
+    """Return AdamW that decays matrices only (no norms, no biases); the weights of the score are the last group."""
+    weights = [p for p in retriever.towers.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in weights if p.ndim >= 2], "weight_decay": cfg.weight_decay},
         {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
     ]
+    for group in groups:
+        group["factor"] = 1.0
+    if retriever.scorer is not None:
+        factor = retriever.cfg.lexical.lr_factor
+        groups.append({"params": list(retriever.scorer.parameters()), "weight_decay": 0.0, "factor": factor})
     return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
 
 
@@ -102,6 +107,7 @@ class WarmRecord:
         recall: Its recalls there, by metric name.
         num_by_value: Validation turns that the recalls by value are over.
         num_by_id: Validation turns that the recalls by id are over.
+        weights: Weights of the hybrid score of the kept encoder, by name; empty for the cosine.
     """
 
     digest: str
@@ -115,6 +121,7 @@ class WarmRecord:
     recall: Mapping[str, float]
     num_by_value: int
     num_by_id: int
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write `record.json` into a folder."""

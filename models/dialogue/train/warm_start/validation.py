@@ -11,7 +11,10 @@ from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Turn
 from models.dialogue.retrieval.embedding import embed_contexts, embed_entities
 from models.dialogue.retrieval.encoder import Retriever
+from models.dialogue.retrieval.hybrid import SearchIndex
 from models.dialogue.retrieval.index.faiss_index import EntityIndex
+from models.dialogue.retrieval.kb_index import with_lexical
+from models.dialogue.retrieval.lexical import LexicalIndex
 from models.dialogue.train.recall_rule import RecallRule
 from models.params.index import IndexParams
 
@@ -74,14 +77,20 @@ class WarmValidation:
         """Turns with named entities."""
         return sum(bool(turn.gold_entities) for turn in self._turns)
 
-    def score(self, retriever: Retriever) -> tuple[RecallScores, EntityIndex]:
-        """Return the recalls and the exact index they were made with (of the encoder as it is now)."""
-        index = exact_index(retriever, self._kb, rows=self._rows, device=self._device, batch_size=self._batch_size)
-        turns = self._turns
+    def score(self, retriever: Retriever, lexical: LexicalIndex | None = None) -> tuple[RecallScores, SearchIndex]:
+        """Return the recalls and the exact index they were made with (of the retriever as it is now).
+
+        Args:
+            retriever: The retriever.
+            lexical: The inverted lists of the knowledge base, where it scores by them.
+        """
+        vectors = exact_index(retriever, self._kb, rows=self._rows, device=self._device, batch_size=self._batch_size)
+        index, turns = with_lexical(vectors, retriever, lexical), self._turns
         if not turns:
             return recall_scores(turns, [], self._rule), index
-        q_reps = embed_contexts(retriever, [turn.context for turn in turns], batch_size=self._batch_size, device=self._device)
-        hits = index.search(q_reps, max(CUTOFFS), within=self._sessions)
+        contexts = [turn.context for turn in turns]
+        q_reps = embed_contexts(retriever, contexts, batch_size=self._batch_size, device=self._device)
+        hits = index.search(q_reps, max(CUTOFFS), within=self._sessions, contexts=contexts)
         return recall_scores(turns, [[row for row, _ in hits.of(b)] for b in range(len(turns))], self._rule), index
 
 
@@ -138,7 +147,21 @@ def contrastive_loss(
     Returns:
         float32[B], nats; 0 where no other column is left to compare with.
     """
-    scores = (q_reps.float() @ e_reps.float().T) / temperature
+    scores = q_reps.float() @ e_reps.float().T
+    return ranking_loss(scores, positives, mask=mask, also=also, log_q=log_q, temperature=temperature)
+
+
+def ranking_loss(
+    scores: Tensor,
+    positives: Tensor,
+    *,
+    mask: Tensor | None = None,
+    also: Tensor | None = None,
+    log_q: Tensor | None = None,
+    temperature: float,
+) -> Tensor:
+    """Return `contrastive_loss` of scores [B, M], which need not be cosines."""
+    scores = scores / temperature
     if log_q is not None:
         scores = scores - log_q
     own = torch.zeros_like(scores, dtype=torch.bool).scatter(1, positives[:, None], True)

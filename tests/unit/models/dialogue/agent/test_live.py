@@ -59,6 +59,25 @@ def test_changes_are_seen_here_and_beside_and_after_a_restart(agent, tmp_path):
     assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["00000002", "current", "lock"]
 
 
+def test_hybrid_scores_follow_the_changes(tmp_path):
+    """A new entity is found by its name at once, after a restart, and no longer once it has left."""
+    write_kb(tmp_path / "kb.jsonl", KB)
+    kb = KnowledgeBase.load(tmp_path / "kb.jsonl")
+    pico = {"vocab_size": 300, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
+    texts = [" ".join(e.attributes.values()) for e in KB]
+    retriever = build_retriever(RetrieverParams(pico=pico, scoring="hybrid"), texts=texts, root=tmp_path)
+    index = build_index(retriever, kb, cfg=IndexParams())
+    agent = DialogueAgent(retriever, index, kb, None, MetaKnowledge(MetaKnowledgeParams(), style="prefix"), 2)
+    live = LiveAgent(agent, state=tmp_path / "state")
+    live.change(KbChanges(add=(NEW,)))
+    for now in (live.current(), LiveAgent(agent, state=tmp_path / "state").current()):
+        [[best, second]] = now.retrieve([("house maple ?",)])
+        assert best.entity == NEW and best.parts["name"] == pytest.approx(0.05) and second.parts["name"] == 0
+        assert sum(best.parts.values()) == pytest.approx(best.meta.score, abs=1e-6)
+    left = live.change(KbChanges(remove=("new",)))
+    assert left.retrieve([("house maple ?",)])[0][0].parts["name"] == 0
+
+
 def test_only_new_texts_are_embedded(agent, tmp_path, monkeypatch):
     seen = []
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from support import dialogue_parts as parts
@@ -28,7 +29,7 @@ def sums(output):
 
 
 def moved(made, part):
-    return sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in getattr(made.module, part).parameters())
+    return sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in made.module.get_submodule(part).parameters())
 
 
 def test_loss_is_the_weighted_sum_of_its_parts_with_fresh_scores(folders):
@@ -86,6 +87,30 @@ def test_what_gets_a_gradient(folders, mode, params, retriever, generator):
     made = parts.make_parts(folders, **params)
     step(made, mode=mode)
     assert (moved(made, "retriever") > 0) == retriever and (moved(made, "generator") > 0) == generator
+
+
+def test_hybrid_scores_in_the_loss_are_fresh_and_train_their_weights(folders, tmp_path):
+    """The scores of a fresh index are those of the loss; the gradient of the weights is that of finite differences."""
+    made = parts.make_parts(parts.make_folders(tmp_path, scoring="hybrid"), alpha=0.0, beta=1.0, k=3, stop_generator=True)
+    scorer = made.retriever.scorer
+    batch, output = step(made)
+    q_reps = made.retriever.encode_contexts(batch.query_ids, batch.query_mask)
+    choice = made.module._choose(q_reps, batch, mode=JOINT)
+    scores = made.module._scores(q_reps, choice, fresh=True).detach()
+    np.testing.assert_allclose(scores.numpy(), choice.scores, atol=1e-5)
+    assert choice.features is not None and choice.features[:, :, 2].any()
+    for parameter in (scorer.dense, scorer.lexical):
+        for place in np.ndindex(*parameter.shape):
+            found, change = float(parameter.grad[place]), 2e-3
+            losses = []
+            for sign in (1, -2):
+                with torch.no_grad():
+                    parameter[place] += sign * change
+                losses.append(float(made.module(batch, mode=JOINT, scales=ONE).loss.detach()))
+            with torch.no_grad():
+                parameter[place] += change
+            assert found == pytest.approx((losses[0] - losses[1]) / (2 * change), rel=0.05, abs=3e-3), place
+    assert moved(made, "retriever.scorer") == 2
 
 
 def test_a_frozen_retriever_is_not_run_on_entities_and_has_no_dropout(folders, monkeypatch):

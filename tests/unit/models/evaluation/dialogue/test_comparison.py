@@ -124,6 +124,7 @@ def test_claims(scores: dict[DialogueSystem, list[DialogueRow]]) -> None:
         ("prompt", "warm start", "joint training", "retrieval"),
         ("none", "BM25", "floor", "retrieval"),
         ("prompt", "BM25", "floor", "retrieval"),
+        ("warm start", "BM25", "floor", "retrieval"),
         *((one, "constant answer", "response floor", "responses") for one in ("none", "prompt", "fused, none", "fused + prompt")),
         ("fused + prompt", "fused, none", "meta knowledge in context", "responses"),
     ]

@@ -35,6 +35,13 @@ SYSTEMS = [
         "warm_start",
         "warm_start-warm_start",
     ),
+    (
+        DialogueSystem("warm_start", "dense"),
+        ("warm_start, cosine alone", "dense", "", "warm_start"),
+        "warm start, cosine alone",
+        "warm_start, cosine alone",
+        "dense-warm_start",
+    ),
     (DialogueSystem("bm25", "floor"), ("bm25", "floor", "", ""), "BM25", "bm25", "floor-bm25"),
 ]
 

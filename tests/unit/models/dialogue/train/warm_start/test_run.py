@@ -101,9 +101,28 @@ def test_record_belongs_to_the_encoder_that_was_kept(data: Path, tmp_path: Path)
     assert record.recall == {k: v for k, v in sink.rows[record.best_step].items() if k.startswith("retriever/")}
 
 
-@pytest.mark.parametrize("stop_at", [15, 45])
-def test_killed_run_ends_with_the_same_bits(stop_at: int, data: Path, tmp_path: Path) -> None:
-    cfg = _warm(hard_negatives=1)
+@pytest.mark.parametrize("steps", [0, 20])
+def test_hybrid_scores_start_from_word_matching_and_lose_nothing(steps: int, data: Path, tmp_path: Path) -> None:
+    """Food and area name one restaurant, so that counting them finds it; the untrained encoder does not."""
+    hybrid = _warm(steps=steps, hard_negatives=1).model_copy(update={"scoring": "hybrid"})
+    record = _run(hybrid, data, tmp_path)
+    assert record.recall["retriever/recall_id@1"] == 1.0
+    kept = Retriever.load(tmp_path / "out" / "retriever")
+    assert kept.scorer is not None and record.weights == kept.scorer.figures() and record.digest == kept.digest()
+    assert record.weights["value"] + record.weights["value_recent"] > 0
+
+
+def test_hybrid_weights_are_trained_with_the_encoder(data: Path, tmp_path: Path) -> None:
+    sink = _Sink()
+    _run(_warm(steps=20, every_evaluation=10).model_copy(update={"scoring": "hybrid"}), data, tmp_path, sink)
+    weights = [{k: v for k, v in sink.rows[step].items() if "weight_" in k} for step in (0, 10, 20)]
+    assert len(weights[0]) == 6 and weights[0] != weights[1] != weights[2]
+    assert weights[2]["retriever/weight_dense"] > weights[0]["retriever/weight_dense"], "an encoder that learns is listened to"
+
+
+@pytest.mark.parametrize(("stop_at", "scoring"), [(15, "dense"), (45, "dense"), (45, "hybrid")])
+def test_killed_run_ends_with_the_same_bits(stop_at: int, scoring: str, data: Path, tmp_path: Path) -> None:
+    cfg = _warm(hard_negatives=1).model_copy(update={"scoring": scoring})
     whole, parts = _Sink(), _Sink(stop_at)
     expected = _run(cfg, data, tmp_path / "whole", whole)
     with pytest.raises(KeyboardInterrupt):
@@ -150,12 +169,12 @@ def test_one_distinct_entity_is_said(data: Path, tmp_path: Path, caplog: pytest.
 
 
 def test_not_finite_loss_names_the_turns(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(q_reps: torch.Tensor, e_reps: torch.Tensor, positives: torch.Tensor, **_: object) -> torch.Tensor:
-        losses = q_reps.sum(dim=1)
+    def broken(scores: torch.Tensor, positives: torch.Tensor, **_: object) -> torch.Tensor:
+        losses = scores.sum(dim=1)
         losses[1] = torch.nan
         return losses
 
-    monkeypatch.setattr(module, "contrastive_loss", broken)
+    monkeypatch.setattr(module, "ranking_loss", broken)
     with pytest.raises(NumericsError, match=r"step 1 must be finite, but is not for the turns d\d+#0\. Lower"):
         _run(CFG, data, tmp_path)
     assert not (tmp_path / "out").exists()
