@@ -41,6 +41,8 @@ _ROW_BYTES, _HIT_BYTES, _ANSWER_BYTES, _SCORE_BYTES = 330, 62, 240, 65_000
 _META_BYTES: Mapping[str, int] = {"none": 0, "contrastive": 0, "prefix": 42, "prompt": 64}
 _ADAM = 8
 _CHECKPOINTS = 2
+# Inverted lists: a row and a weight for each name, value and word of an entity, which has about as many as tokens.
+_LIST_BYTES = 8
 # Turns that a causal generator answers together; seconds to load and score a system, without its answers (measured: 1 to 1.5 s).
 _PROMPTED_BATCH, _SYSTEM_SECONDS = 8, 1.2
 
@@ -122,9 +124,10 @@ def _joint(
 
 
 def index_bytes(encoder: ModelSize, size: DialogueSize, retriever: RetrieverParams, *, distractors: int = 0) -> int:
-    """Return N·(4·D + 8): embeddings in float32 and their ids."""
+    """Return N·(4·D + 8), embeddings in float32 and their ids, and the inverted lists of hybrid scoring."""
     width = retriever.projection or encoder.hidden_size
-    return (size.num_entities + distractors) * (4 * width + 8)
+    lists = round(_LIST_BYTES * size.entity_tokens) if retriever.scoring == "hybrid" else 0
+    return (size.num_entities + distractors) * (4 * width + 8 + lists)
 
 
 def _evaluate(
@@ -152,7 +155,9 @@ def _evaluate(
     device = [_answering_bytes(models, size, dialogue, cfg)]
     answers = dialogue.generator.max_response_tokens
     calls = len(variants) * answer_calls(generator, texts=turns, batch=cfg.batch_size, tokens=size.response_tokens, limit=answers)
-    systems = retrievers + len(variants) + 2
+    by_cosine = len(variants) + 1 if retriever.scoring == "hybrid" else 0
+    flops += embed_flops(encoder, texts=by_cosine * turns, tokens=size.query_tokens(retriever))
+    systems = retrievers + len(variants) + 2 + by_cosine
     for spec in cfg.in_context:
         systems += len(spec.meta_knowledge)
         if spec.name in models.in_context:
@@ -161,7 +166,7 @@ def _evaluate(
             calls += _in_context_calls(models.in_context[spec.name], spec, size, turns=turns)
             device.append(memory + models.retriever_bytes)
     shown = max(*cfg.recall_at, dialogue.num_retrieved)
-    disk = systems * _SCORE_BYTES + (retrievers + 2) * turns * _row_bytes(shown)
+    disk = systems * _SCORE_BYTES + (retrievers + 2 + by_cosine) * turns * _row_bytes(shown)
     disk += sum(turns * (_row_bytes(shown, meta=variant) + _ANSWER_BYTES) for variant in variants)
     for spec in cfg.in_context:
         rows = sum(_row_bytes(shown, meta=meta) + _ANSWER_BYTES for meta in spec.meta_knowledge)

@@ -33,6 +33,7 @@ RUNS = {
         "every_checkpoint": 2,
     },
     "frozen-calibrated": {"retriever_lr": 0.0, "meta_knowledge": {"edges": "calibrated"}, "every_checkpoint": 3},
+    "hybrid": {"negative_entity": "lowest"},
 }
 
 
@@ -88,8 +89,10 @@ def call(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_resumed_equals_uninterrupted(call, name):
+def test_resumed_equals_uninterrupted(call, name, inputs, tmp_path):
     whole, broken = call("whole", **RUNS[name]), call("broken", **RUNS[name])
+    if name == "hybrid":
+        whole["warm"] = broken["warm"] = town.write_warm(tmp_path / "warm", inputs["data"], scoring="hybrid")
     record = train(whole)
     expected = files(whole["out"])
     places = ("best_generator/generator", "best_generator/retriever", "best_retriever/retriever")

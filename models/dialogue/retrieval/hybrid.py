@@ -191,8 +191,8 @@ class HybridIndex:
 
     def _scores(self, q_rep: Floats, rows: Rows, query: LexicalQuery) -> Floats:
         features = self.lexical.features(query, rows)
-        lexical: Floats = features @ self.weights.lexical
-        return self.weights.dense * self.dense.scores(q_rep[None], rows[None])[0] + lexical
+        scores: Floats = self.weights.dense * self.dense.scores(q_rep[None], rows[None])[0] + features @ self.weights.lexical
+        return scores
 
 
 SearchIndex = EntityIndex | HybridIndex

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,7 +173,7 @@ class LexicalIndex:
 
     def save(self, folder: Path) -> None:
         """Write `lexical.safetensors` (arrays, texts as UTF-8 lines, and a digest over all of it)."""
-        tensors = {
+        tensors: dict[str, npt.NDArray[Any]] = {
             "starts": self._lists.starts,
             "rows": self._lists.rows,
             "weights": self._lists.weights,
@@ -262,7 +263,7 @@ def _joined(parts: Iterable[_Lists]) -> _Lists:
     return _Lists(np.concatenate([*starts, before[-1:]]).astype(np.int64), rows, weights)
 
 
-def _digest(tensors: dict[str, npt.NDArray[np.generic]]) -> str:
+def _digest(tensors: dict[str, npt.NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name, array_ in sorted(tensors.items()):
         digest.update(json.dumps([name, str(array_.dtype), list(array_.shape)]).encode())

@@ -148,10 +148,10 @@ def _maximise(weights: Tensor, scores: Callable[[], Tensor], positive: Tensor, w
         own = found.masked_fill(~positive[counted], -torch.inf).logsumexp(dim=1)
         every = found.masked_fill(~(positive | wrong)[counted], -torch.inf).logsumexp(dim=1)
         loss = (every - own).mean() + _PENALTY * weights.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)
 
 
 def _hits(scores: Tensor, right: Tensor, pool: Tensor) -> list[float]:

@@ -168,6 +168,7 @@ def test_state_of_both_models_or_of_the_generator_alone() -> None:
 def test_index_has_the_width_of_the_projection() -> None:
     assert index_bytes(BERT, SIZE, retriever()) == 223 * (4 * 768 + 8)
     assert index_bytes(BERT, SIZE, retriever(projection=128)) == 223 * (4 * 128 + 8)
+    assert index_bytes(BERT, SIZE, retriever(scoring="hybrid")) == 223 * (4 * 768 + 8 + round(8 * SIZE.entity_tokens))
 
 
 def test_evaluation_by_hand() -> None:

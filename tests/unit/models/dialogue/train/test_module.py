@@ -93,7 +93,7 @@ def test_hybrid_scores_in_the_loss_are_fresh_and_train_their_weights(folders, tm
     """The scores of a fresh index are those of the loss; the gradient of the weights is that of finite differences."""
     made = parts.make_parts(parts.make_folders(tmp_path, scoring="hybrid"), alpha=0.0, beta=1.0, k=3, stop_generator=True)
     scorer = made.retriever.scorer
-    batch, output = step(made)
+    batch, _ = step(made)
     q_reps = made.retriever.encode_contexts(batch.query_ids, batch.query_mask)
     choice = made.module._choose(q_reps, batch, mode=JOINT)
     scores = made.module._scores(q_reps, choice, fresh=True).detach()

@@ -18,6 +18,7 @@ from models.evaluation.dialogue.run import HeldOut, TurnScorer, constant_respons
 from models.evaluation.dialogue.scores import Retrieved
 from models.evaluation.dialogue.system import DialogueSystem
 from models.params.dialogue_evaluation import DialogueEvaluationParams
+from models.params.retriever import RetrieverParams
 from models.reporting.dialogue.data import dialogue_result_rows
 from models.reporting.dialogue.grids import main_grid
 
@@ -65,7 +66,7 @@ def test_floors_stand_in_the_tables_with_scores_of_responses_alone(tmp_path: Pat
 
 
 def test_every_evaluation_has_them() -> None:
-    params = SimpleNamespace(variants=("none",), dialogue_evaluation=DialogueEvaluationParams())
+    params = SimpleNamespace(variants=("none",), dialogue_evaluation=DialogueEvaluationParams(), retriever=RetrieverParams())
     systems = [s for s in dialogue_systems(SimpleNamespace(params=params)) if s.kind == "response_floor"]  # type: ignore[arg-type]
     assert [s.name for s in systems] == ["null", "copy_first"]
     assert [s.folder for s in systems] == ["response_floor-null", "response_floor-copy_first"]
