@@ -31,6 +31,7 @@ from tasks.tracking import StageRun, finish_stage
 
 RETRIEVER = "best_retriever/retriever"
 HEADLINES = ("recall_value@1", "recall_id@1", "bleu", "entity_f1")
+METRICS = (*HEADLINES[:2], "expected_recall_value@1", "expected_recall_id@1", "fit@1", *HEADLINES[2:])  # of `dvc metrics`
 
 
 def evaluate_dialogue_stage(ctx: StageContext) -> None:
@@ -161,7 +162,7 @@ def write_reports(ctx: StageContext, table: Iterable[Mapping[str, Any]]) -> None
     rows = [row for row in table if row["domain"] == "all"]
     tree: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["metric"] in HEADLINES:
+        if row["metric"] in METRICS:
             tree.setdefault(system_of(row).key, {})[row["metric"]] = round(row["value"], 4)
     text = json.dumps(tree, indent=1, ensure_ascii=False)
     write_atomic(ctx.reports() / "dialogue.json", text + "\n")

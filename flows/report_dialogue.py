@@ -60,7 +60,7 @@ def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:
 def headline_figures(table: "Sequence[DialogueTableRow]") -> dict[str, float]:
     """Return the leading figures of every variant under its name: what the pipeline's own run shows."""
     rows = [r for r in table if r.domain == "all" and r.system.kind in ("variant", "warm_start")]
-    shown = ("recall_value@1", "recall_id@1", "entity_f1", "bleu")
+    shown = ("recall_value@1", "recall_id@1", "expected_recall_value@1", "expected_recall_id@1", "fit@1", "entity_f1", "bleu")
     return {f"{r.metric}/{r.system.name}": r.value for r in rows if r.metric in shown}
 
 

@@ -58,7 +58,7 @@ def print_results(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] =
 def print_dialogue(ctx: StageContext, out: Console) -> None:
     """Print the dialogue half's main table, the retrieval table, and what the paired differences say."""
     from flows.report_dialogue import scored_dialogues
-    from models.reporting.dialogue.grids import CLAIMS, claim_grid, main_grid, retrieval_grid
+    from models.reporting.dialogue.grids import CLAIMS, claim_grid, main_grid, request_grid, retrieval_grid
     from models.reporting.grids import to_rich
     from models.reporting.paper_tables import paper_rows
 
@@ -66,6 +66,7 @@ def print_dialogue(ctx: StageContext, out: Console) -> None:
     paper = paper_rows(ctx.params.dialogues.kind, ctx.params.dialogues.setting)
     out.print(to_rich(main_grid(table, paper=paper)))
     out.print(to_rich(retrieval_grid(table)))
+    out.print(to_rich(request_grid(table)))
     # The page has all claims; here what a terminal has room for.
     shown = [row for row in comparisons if row.claim not in ("floor", "response floor") and row.a.kind != "retriever"]
     made = {row.claim for row in shown}

@@ -34,12 +34,15 @@ def floor_retrieval(
     from models.corpus.text import RULES
     from models.evaluation.dialogue.baselines import Bm25, Frequency
     from models.evaluation.dialogue.scores import write_rows
+    from models.evaluation.dialogue.ties import tied_with_last
 
     held_out = _held_out(cfg, data, kind=kind, condensed=condensed)
     make = {"bm25": Bm25, "frequency": Frequency}[floor]
     ranker = make(held_out.kb, attributes=cfg.value_attributes, rule=RULES[cfg.text_rule])
     hits = ranker.rank(held_out.contexts, num, within=held_out.within)
-    return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits))), "name": floor}
+    rows = [[row for row, _ in hits.of(query)] for query in range(len(held_out.turns))]
+    tied = tied_with_last(ranker.dense_scores(held_out.contexts), rows, within=held_out.within)
+    return {"rows": write_rows(work.out / ROWS, held_out.score(held_out.retrieved(hits), tied=tied)), "name": floor}
 
 
 @step("floor-responses")

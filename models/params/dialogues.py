@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from models.params.base import MAX_SEED, Place, Section
+from models.params.requests import RequestParams
 
 DialogueFormat = Literal["embedded", "smd", "camrest", "multiwoz", "maker", "jsonl"]
 DistractorKind = Literal["alike", "apart"]
@@ -69,6 +70,7 @@ class DialoguesParams(Section):
     on_bad_record: Literal["error", "skip"] = Field(
         "error", description="A malformed record stops the stage, or is left out and counted."
     )
+    requests: RequestParams = Field(default_factory=RequestParams, description="How the user's wishes are read.")
     limit: int | None = Field(None, ge=1, description="Keep this many dialogues of each split (the first ones); null = all.")
     renew: RenewParams = Field(default_factory=RenewParams, description="Entities never seen in training, and distractors.")
 

@@ -69,6 +69,7 @@ def make_turns(kb: list[Any], *, num: int, seed: int, session: int = 5) -> list[
 def write_data(folder: Path, *, num_train: int = 40, num_valid: int = 10, kb_size: int = 12) -> Path:
     """Write a dialogue artifact."""
     from models.dialogue.data.records import write_kb, write_turns
+    from models.dialogue.data.requests.lexicon import RequestLexicon
 
     folder.mkdir(parents=True, exist_ok=True)
     kb = make_kb(kb_size)
@@ -77,6 +78,7 @@ def write_data(folder: Path, *, num_train: int = 40, num_valid: int = 10, kb_siz
         write_turns(folder / f"{split}.jsonl", make_turns(kb, num=num, seed=seed))
     values = sorted({v for e in kb for v in e.attributes.values()})
     (folder / "values.json").write_text(json.dumps(values))
+    RequestLexicon(("food", "area")).write(folder)
     (folder / "stats.json").write_text("{}")
     return folder
 

@@ -13,13 +13,17 @@ from functools import cache
 from itertools import groupby
 
 from models.corpus.text import contains_words, without_blanks
+from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.readers.base import DialogueSource, KnownFrom
 from models.dialogue.data.records import Entity, Turn
+from models.dialogue.data.requests.reader import RequestReader
 from models.dialogue.data.value_finder import matchable
 from models.errors import DataError, Problem
 from models.params.dialogues import DialoguesParams
 from models.schema import Split
 
+FITTING = "fitting"
+"""How many entities satisfy the request that was read from the user's words (`choice` is what the data set says)."""
 Pair = tuple[str, str]
 """Name and value, such as `ref` and `ab12cd34`."""
 
@@ -66,6 +70,26 @@ def issued(
             for name, value in (pair for pair in pairs if since.get(pair, place + 1) <= place):
                 known[name] = (*known.get(name, ()), value)
             yield replace(turn, dynamic=known)
+
+
+def with_counts(turns: Iterable[Turn], reader: RequestReader, kb: KnowledgeBase) -> Iterator[Turn]:
+    """Yield the turns with a request with the number of entities that satisfy it, as the dynamic value `fitting`.
+
+    It is computed from what the user has said by then, as it would be for a live dialogue: no annotation is read, not even that of
+    the domain. In a dialogue with a knowledge base of its own it counts in that.
+    """
+    for turn in turns:
+        request = reader.read(turn.context)
+        if not request:
+            yield turn
+            continue
+        rows = reader.rows(request, within=kb.rows(turn.kb) if turn.kb else None)
+        yield replace(turn, dynamic={**turn.dynamic, FITTING: (str(len(rows)),)})
+
+
+def values_given(turn: Turn) -> Iterator[str]:
+    """Yield the dynamic values that a response can repeat without any retrieval; a count of entities may equal a value of one."""
+    return (value for name, values in turn.dynamic.items() if name != FITTING for value in values)
 
 
 def _pairs(turn: Turn) -> list[Pair]:

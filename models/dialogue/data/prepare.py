@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from models.dialogue.data.checks import SplitStats, TurnChecks, checked_kb, kb_stats
-from models.dialogue.data.dynamic_values import restrict_dynamic_values
+from models.dialogue.data.dynamic_values import restrict_dynamic_values, with_counts
+from models.dialogue.data.pseudo_positive import ValueIndex
 from models.dialogue.data.readers import camrest, embedded, jsonl, maker, multiwoz, smd
 from models.dialogue.data.readers.base import SPLITS, DialogueSource
-from models.dialogue.data.records import KB, STATS, VALUES, Entity, Turn, splits_of, write_kb, write_turns
+from models.dialogue.data.records import KB, STATS, VALUES, Entity, Turn, read_turns, splits_of, write_kb, write_turns
+from models.dialogue.data.requests.learning import learn_requests
+from models.dialogue.data.requests.reader import RequestReader
 from models.dialogue.data.unseen.data_set import renew
 from models.errors import DataError, Problem
 from models.metrics_sink import MetricsSink
@@ -28,7 +31,7 @@ _READERS: Mapping[DialogueFormat, Callable[..., DialogueSource]] = {
 
 
 def prepare_dialogues(cfg: DialoguesParams, *, root: Path, out: Path, sink: MetricsSink) -> dict[str, Any]:
-    """Write `kb.jsonl`, `train.jsonl`, `valid.jsonl`, `test.jsonl`, `values.json` and `stats.json` into `out`.
+    """Write `kb.jsonl`, `train.jsonl`, `valid.jsonl`, `test.jsonl`, `values.json`, `requests.json` and `stats.json` into `out`.
 
     Turns are streamed; memory holds the knowledge base and about 70 bytes a dialogue.
 
@@ -51,16 +54,25 @@ def prepare_dialogues(cfg: DialoguesParams, *, root: Path, out: Path, sink: Metr
     if cfg.renew.values or cfg.renew.distractors:
         source = renew(source, cfg.renew, setting=cfg.setting)
     source = restrict_dynamic_values(source, cfg)
-    checks = TurnChecks(checked_kb(source.entities), source.log)
+    kb = checked_kb(source.entities)
+    checks = TurnChecks(kb, source.log)
     out.mkdir(parents=True, exist_ok=True)
     splits: dict[str, Any] = {}
     named: set[str] = set()
     few = cfg.limit is not None and cfg.setting == "condensed"
+    reader: RequestReader | None = None
     for number, split in enumerate(SPLITS, start=1):
         tally = SplitStats()
         turns = _for_setting(checks.sound(source.turns(split), split), cfg)
         turns = _noting(turns, named) if few else turns
-        write_turns(splits_of(out)[split], tally.watch(turns))
+        place = splits_of(out)[split]
+        write_turns(place, tally.watch(turns if reader is None else with_counts(turns, reader, kb)))
+        if split == "train":
+            lexicon = learn_requests(read_turns(place), ValueIndex(kb), cfg.requests)
+            lexicon.write(out)
+            if cfg.requests.count:
+                reader, tally = RequestReader(kb, lexicon), SplitStats()
+                write_turns(place, tally.watch(with_counts(read_turns(place), reader, kb)))
         splits[split] = tally.to_json()
         sink.progress(number, len(SPLITS), unit="splits")
     _stop_if_bad(source, splits, cfg)

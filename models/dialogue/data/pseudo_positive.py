@@ -37,6 +37,7 @@ class ValueIndex:
         kb: The knowledge base.
         unique_values: Values that entities of one name only have, of attributes that distinguish entities (at least a quarter of
             the entities have such a value): an address or a phone number, but not the one entity's kind of food.
+        identifying_attributes: These attributes.
     """
 
     def __init__(self, kb: KnowledgeBase) -> None:
@@ -166,6 +167,9 @@ class ValueIndex:
         single = lowest[values] == highest[values]
         width = len(self.kb.attributes)
         share = np.bincount(attributes[single], minlength=width) / np.maximum(np.bincount(attributes, minlength=width), 1)
+        self.identifying_attributes = frozenset(
+            name for name, one in zip(self.kb.attributes, share, strict=True) if one >= _IDENTIFYING
+        )
         return np.unique(values[single & (share[attributes] >= _IDENTIFYING)])
 
 

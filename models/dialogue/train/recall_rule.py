@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from models.corpus.text import without_blanks
+from models.dialogue.data.dynamic_values import values_given
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Turn
 
@@ -22,7 +23,7 @@ class RecallRule:
         those that a real-time query gave, and those without a letter or digit. 0 where nothing has to be found: such a turn is a
         hit at every k.
         """
-        free = {without_blanks(value) for values in turn.dynamic.values() for value in values}
+        free = set(map(without_blanks, values_given(turn)))
         wanted = {without_blanks(value) for value in turn.gold_values} & self._known - free
         for rank, row in enumerate(rows, start=1):
             if not wanted:

@@ -2,7 +2,7 @@
 
 import logging
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import bm25s
 import numpy as np
@@ -66,6 +66,10 @@ class Bm25:
         """
         return rank_dense(map(self._scores, contexts), k=min(k, self._num), within=within)
 
+    def dense_scores(self, contexts: Iterable[Sequence[str]]) -> Iterator[Floats]:
+        """Yield the scores of all entities for each query, float32[N]."""
+        return map(self._scores, contexts)
+
     def _documents(self, kb: KnowledgeBase, attributes: Sequence[str] | None) -> Iterator[list[str]]:
         """Yield the words of each entity."""
         for entity in kb.entities:
@@ -117,6 +121,10 @@ class Frequency:
             Hits of [B, K]; ties by KB row.
         """
         return rank_dense(map(self._scores, contexts), k=min(k, self._num), within=within)
+
+    def dense_scores(self, contexts: Iterable[Sequence[str]]) -> Iterator[Floats]:
+        """Yield the scores of all entities for each query, float32[N]."""
+        return map(self._scores, contexts)
 
     def _scores(self, context: Sequence[str]) -> Floats:
         found = {number for *_, number in self._finder.spans(self._rule.normalise(" ".join(context)))}

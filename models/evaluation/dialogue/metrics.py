@@ -87,9 +87,13 @@ Only = Literal["", "first_mention", "no_gold"]
 
 ENTITY_F1, ANNOTATED_F1, HALLUCINATION, MRR = "entity_f1", "annotated_f1", "hallucination", "mrr"
 RECALL_VALUE, RECALL_ID = "recall_value", "recall_id"
+# Expected recall is that of a random order of what ties; `fit` the share of retrieved entities that satisfy the user's request, and
+# its ceiling what the number of such entities allows.
+EXPECTED, FIT, FIT_CEILING = "expected_", "fit", "fit_ceiling"
 
 _BLEU = {version.name: version for version in BLEU_VERSIONS}
-_AT = re.compile(r"(recall_value|recall_id)@(\d+)")
+_RANKED = (RECALL_VALUE, RECALL_ID, EXPECTED + RECALL_VALUE, EXPECTED + RECALL_ID, FIT, FIT_CEILING)
+_AT = re.compile(rf"({'|'.join(_RANKED)})@(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,9 @@ def higher_is_better(metric: str) -> bool:
 def list_metrics(statistics: Iterable[str]) -> tuple[DialogueMetric, ...]:
     """Return the metrics that these statistics allow, in the order of tables; recalls by k."""
     known = set(statistics)
-    at = sorted((m for name in known if (m := _AT.fullmatch(name))), key=lambda m: (m[1] == RECALL_ID, int(m[2])))
-    ranked = [match[0] for match in at] + [MRR]
+    at = sorted((m for name in known if (m := _AT.fullmatch(name))), key=lambda m: (_RANKED.index(m[1]), int(m[2])))
+    ranked = [*(m[0] for m in at if m[1] in (RECALL_VALUE, RECALL_ID)), MRR, *(m[0] for m in at if m[1].startswith(EXPECTED))]
+    fits = [m[0] for m in at if m[1] in (FIT, FIT_CEILING)]
     metrics = [
         DialogueMetric("bleu", "bleu", "bleu"),
         DialogueMetric("bleu_maker", "bleu_maker", "bleu_maker"),
@@ -144,7 +149,7 @@ def list_metrics(statistics: Iterable[str]) -> tuple[DialogueMetric, ...]:
         *_three("annotated", ANNOTATED_F1),
         DialogueMetric(HALLUCINATION, HALLUCINATION, "ratio"),
         DialogueMetric(f"{HALLUCINATION}_no_gold", HALLUCINATION, "ratio", "no_gold"),
-        *(DialogueMetric(name, name, "ratio") for name in ranked),
+        *(DialogueMetric(name, name, "ratio") for name in (*ranked, *fits)),
         *(DialogueMetric(f"first_{name}", name, "ratio", "first_mention") for name in ranked),
     ]
     return tuple(metric for metric in metrics if metric.statistic in known)

@@ -1,10 +1,12 @@
 """Where retrieval finds what a turn's response needs: by value (the published rule) and by entity id."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from models.corpus.text import ALL_SCRIPTS, TextRule
+from models.dialogue.data.dynamic_values import values_given
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Turn
 from models.errors import DataError, Problem
@@ -53,9 +55,19 @@ class ValueTable:
         written = {value for row in range(len(kb)) for value in self._named(row)}
         self._squeezed = {value: rule.without_blanks(value) for value in written}
         self.known = frozenset(self._squeezed.values()) - {""}
+        self._holders: dict[str, array[int]] | None = None
 
     def of(self, row: int) -> frozenset[str]:
         return frozenset(self._squeezed[value] for value in self._named(row)) - {""}
+
+    def holders(self, value: str) -> Sequence[int]:
+        """Return the rows that have a value (as it is compared), ascending; the first call sorts all rows by their values."""
+        if self._holders is None:
+            self._holders = {}
+            for row in range(len(self._kb)):
+                for held in self.of(row):
+                    self._holders.setdefault(held, array("q")).append(row)
+        return self._holders.get(value, ())
 
     def _named(self, row: int) -> Iterator[str]:
         named = self._kb[row].attributes.items()
@@ -102,7 +114,7 @@ def score_retrieval(
 
 
 def _row(turn: Turn, found: Sequence[int], kb: KnowledgeBase, table: ValueTable) -> RetrievalRow:
-    values, looked_for = table.compared(turn.gold_values), _looked_for(turn, table)
+    values, wanted = table.compared(turn.gold_values), looked_for(turn, table)
     gold = set(kb.rows(turn.gold_entities))
     return RetrievalRow(
         id=turn.id,
@@ -110,16 +122,16 @@ def _row(turn: Turn, found: Sequence[int], kb: KnowledgeBase, table: ValueTable)
         domain=turn.domain,
         first_mention=turn.first_mention,
         num_values=len(values),
-        num_looked_for=len(looked_for),
-        value_rank=_rank(looked_for, (table.of(row) for row in found)) if values else None,
+        num_looked_for=len(wanted),
+        value_rank=_rank(wanted, (table.of(row) for row in found)) if values else None,
         num_entities=len(gold),
         id_rank=_rank(gold, ({row} for row in found)) if gold else None,
     )
 
 
-def _looked_for(turn: Turn, table: ValueTable) -> frozenset[str]:
+def looked_for(turn: Turn, table: ValueTable) -> frozenset[str]:
     """Return the gold values that retrieval can be asked for: booking references and counts come from elsewhere."""
-    dynamic = table.compared(value for values in turn.dynamic.values() for value in values)
+    dynamic = table.compared(values_given(turn))
     return (table.compared(turn.gold_values) & table.known) - dynamic  # `known` is large: it is looked into, never copied
 
 

@@ -3,21 +3,33 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 from models.corpus.text import ALL_SCRIPTS, RULES, TextRule
 from models.dialogue.agent.agent import DialogueAgent
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import KB, VALUES, Turn, read_turns
+from models.dialogue.data.requests.lexicon import RequestLexicon
 from models.dialogue.generators.base import Answer, DialogueItem, RetrievedEntity
 from models.dialogue.retrieval.entity_text import entity_text
 from models.dialogue.retrieval.ranking import Hits
 from models.evaluation.dialogue.entity_f1 import EntityList, count_values, read_entity_list, rule_for
 from models.evaluation.dialogue.hallucination import GroundingCheck, GroundingText, WordValues
-from models.evaluation.dialogue.metrics import ANNOTATED_F1, BLEU_VERSIONS, ENTITY_F1, HALLUCINATION, MRR, RECALL_ID, RECALL_VALUE
+from models.evaluation.dialogue.metrics import (
+    ANNOTATED_F1,
+    BLEU_VERSIONS,
+    ENTITY_F1,
+    FIT,
+    HALLUCINATION,
+    MRR,
+    RECALL_ID,
+    RECALL_VALUE,
+)
+from models.evaluation.dialogue.request_scores import RequestScorer
 from models.evaluation.dialogue.retrieval_scores import RetrievalRow, score_retrieval
 from models.evaluation.dialogue.scores import DialogueRow, Retrieved, Statistics
+from models.evaluation.dialogue.ties import Ranking
 from models.params.dialogue_evaluation import DialogueEvaluationParams
 
 
@@ -40,6 +52,7 @@ class TurnScorer:
             ANNOTATED_F1: f"annotated values by whole words; {listed}",
             HALLUCINATION: f"by whole words; {listed}",
             RECALL_VALUE: f"texts: {self._rule.name}",
+            FIT: "turns with a request that some entity satisfies; the request is read from what the user says",
         }
 
     def score(
@@ -137,6 +150,13 @@ class HeldOut:
         self.within = [self.kb.rows(t.kb) for t in self.turns] if condensed else None
         self.entity_list = entity_list_of(data, cfg, kind=kind, root=root)
         self._cfg = cfg
+        self._requests = RequestScorer(
+            self.kb,
+            RequestLexicon.read(data),
+            recall_at=cfg.recall_at,
+            value_attributes=cfg.value_attributes,
+            rule=RULES[cfg.text_rule],
+        )
 
     @property
     def contexts(self) -> list[tuple[str, ...]]:
@@ -150,7 +170,12 @@ class HeldOut:
         return [[replace(one, parts=part) for one, part in zip(*both, strict=True)] for both in zip(found, parts, strict=True)]
 
     def score(
-        self, found: Sequence[Sequence[Retrieved]], answers: Iterable[Answer] | None = None, *, num_read: int | None = None
+        self,
+        found: Sequence[Sequence[Retrieved]],
+        answers: Iterable[Answer] | None = None,
+        *,
+        num_read: int | None = None,
+        tied: Iterable[Sequence[int]] | None = None,
     ) -> Iterator[DialogueRow]:
         """Yield a row for each turn.
 
@@ -158,12 +183,14 @@ class HeldOut:
             found: Retrieved entities of each turn, best first.
             answers: The responses; None for a system that only retrieves.
             num_read: How many of the best entities the generator read; None = all.
+            tied: KB rows of each turn that have the score of the last one retrieved (`tied_with_last`); None = there are none.
         """
         rule = RULES[self._cfg.text_rule]
         scorer = TurnScorer(self.entity_list, self.kb, rule=rule)
+        hits = [self.kb.rows(one.id for one in these) for these in found]
         ranked = score_retrieval(
             self.turns,
-            [self.kb.rows(one.id for one in these) for these in found],
+            hits,
             self.kb,
             recall_at=self._cfg.recall_at,
             value_attributes=self._cfg.value_attributes,
@@ -172,9 +199,14 @@ class HeldOut:
             rule=rule,
         )
         spoken = iter(answers) if answers is not None else None
-        for turn, these, row in zip(self.turns, found, ranked, strict=True):
+        behind = repeat(()) if tied is None else tied
+        # The ties come last and lazily: those of the turn at hand alone are held.
+        for place, (turn, these, row, ties) in enumerate(zip(self.turns, found, ranked, behind, strict=False)):
             response = next(spoken).text if spoken is not None else None
-            statistics = retrieval_statistics(row, recall_at=self._cfg.recall_at)
+            ranking = Ranking(hits[place], [one.score for one in these], ties)
+            session = None if self.within is None else self.within[place]
+            known = self._requests.statistics(turn, ranking, session=session)
+            statistics = {**retrieval_statistics(row, recall_at=self._cfg.recall_at), **known}
             yield scorer.score(turn, retrieved=these, retrieval=statistics, response=response, num_read=num_read)
 
     def score_texts(self, found: Sequence[Sequence[Retrieved]], texts: Sequence[str]) -> Iterator[DialogueRow]:

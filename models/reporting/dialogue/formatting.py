@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from models.evaluation.dialogue.metrics import MRR, higher_is_better
+from models.evaluation.dialogue.metrics import EXPECTED, FIT, FIT_CEILING, MRR, higher_is_better
 from models.evaluation.dialogue.scores import DialogueTableRow
 from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.formatting import fixed
@@ -33,6 +33,7 @@ _NAMES = {
     MRR: "MRR",
 }
 _RECALL = re.compile(r"recall_(value|id)@(\d+)")
+_FIT = re.compile(rf"({FIT}|{FIT_CEILING})@(\d+)")
 _FIRST = "first_"
 
 
@@ -40,6 +41,10 @@ def metric_name(metric: str) -> str:
     """Return a metric's name in headers and running text: `Recall@7 by value`."""
     if metric.startswith(_FIRST):
         return f"{metric_name(metric.removeprefix(_FIRST))}, first mentions"
+    if metric.startswith(EXPECTED):
+        return f"expected {metric_name(metric.removeprefix(EXPECTED))}"
+    if fit := _FIT.fullmatch(metric):
+        return f"Fit@{fit[2]}" if fit[1] == FIT else f"ceiling of Fit@{fit[2]}"
     match = _RECALL.fullmatch(metric)
     return f"Recall@{match[2]} by {match[1]}" if match else _NAMES.get(metric, metric)
 
@@ -57,7 +62,8 @@ def is_percent(metric: str) -> bool:
 
 def is_retrieval(metric: str) -> bool:
     """Whether the metric scores the retriever (else the response)."""
-    return MRR in metric or _RECALL.fullmatch(metric.removeprefix(_FIRST)) is not None
+    bare = metric.removeprefix(_FIRST).removeprefix(EXPECTED)
+    return MRR in metric or _RECALL.fullmatch(bare) is not None or _FIT.fullmatch(bare) is not None
 
 
 def shown(metric: str, value: float) -> float:
@@ -99,5 +105,7 @@ def recall_ks(metrics: Iterable[str]) -> list[int]:
 def lead_metrics(rows: Sequence[DialogueTableRow]) -> list[str]:
     """Return the metrics of the main table, as far as they were measured."""
     known = list(dict.fromkeys(row.metric for row in rows))
-    wanted = ["bleu", "bleu_maker", "entity_f1", main_recall(known), "hallucination"]
+    recall = main_recall(known)
+    fit = f"{FIT}@{recall.partition('@')[2]}"
+    wanted = ["bleu", "bleu_maker", "entity_f1", recall, EXPECTED + recall, fit, "hallucination"]
     return [metric for metric in wanted if metric in known]

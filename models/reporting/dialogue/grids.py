@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from models.evaluation.dialogue.metrics import MRR, higher_is_better
+from models.evaluation.dialogue.metrics import EXPECTED, FIT, FIT_CEILING, MRR, higher_is_better
 from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueComparison, DialogueTableRow
 from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.dialogue.formatting import (
@@ -76,6 +76,28 @@ def retrieval_grid(rows: Sequence[DialogueTableRow], *, first_mentions: bool = F
     notes = (f"Turns that count: by {', by '.join(said)}. MRR is by id, 0 beyond the largest k.",) if said else ()
     short = tuple(_retrieval_header(metric.removeprefix(prefix)) for metric in metrics)
     return Grid(f"Retrieval, {what}", ("retriever", *short), body, notes=notes)
+
+
+def request_grid(rows: Sequence[DialogueTableRow]) -> Grid:
+    """Return retrievers × expected recall@k and fit@k, all turns: what does not depend on how ties are ordered."""
+    ks = recall_ks(row.metric for row in rows)
+    chosen = [row for row in rows if row.system.kind != "in_context" and row.domain == ALL_DOMAINS]
+    known = {row.metric: row.num for row in chosen}
+    wanted = [*(f"{EXPECTED}recall_{by}@{k}" for by in ("value", "id") for k in ks), *(f"{FIT}@{k}" for k in ks)]
+    metrics = [metric for metric in wanted if metric in known]
+    body = _body(chosen, metrics, _systems(row for row in chosen if row.metric in metrics), domain=ALL_DOMAINS, with_kind=False)
+    ceilings = {k: row.value for k in ks for row in chosen if row.metric == f"{FIT_CEILING}@{k}"}
+    said = [f"{format_value(FIT, ceilings[k])} % at {k}" for k in ks if k in ceilings]
+    notes = (
+        *_notes(chosen, metrics),
+        *(
+            [f"Fit: n = {known[metrics[-1]]:,} turns; at most {', '.join(said)}, as few entities satisfy some requests."]
+            if said
+            else ()
+        ),
+    )
+    short = tuple(metric.replace(f"{EXPECTED}recall_", "expected, ").replace("@", " @") for metric in metrics)
+    return Grid("Expected recall and fit", ("retriever", *short), body, notes=notes)
 
 
 def response_grid(rows: Sequence[DialogueTableRow]) -> Grid:

@@ -7,7 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from models.evaluation.dialogue.metrics import ENTITY_F1
+from models.evaluation.dialogue.metrics import ENTITY_F1, EXPECTED
 from models.evaluation.dialogue.scores import ALL_DOMAINS, DialogueComparison, DialogueTableRow
 from models.reporting.canvas import themed_svg
 from models.reporting.dialogue.data import DialogueReportData
@@ -18,6 +18,7 @@ from models.reporting.dialogue.grids import (
     difference_grid,
     domain_grid,
     main_grid,
+    request_grid,
     response_grid,
     retrieval_grid,
 )
@@ -117,7 +118,10 @@ def dialogue_parts(data: DialogueReportData) -> DialogueParts:
         cards=_cards(data.table, data.comparisons),
         main=main_grid(data.table, paper=paper_rows(data.data_set, data.setting)),
         scores=drawn.get("responses"),
-        retrieval=tuple(retrieval_grid(data.table, first_mentions=first) for first in (False, True)[: 1 + firsts]),
+        retrieval=(
+            *(retrieval_grid(data.table, first_mentions=first) for first in (False, True)[: 1 + firsts]),
+            *([request_grid(data.table)] if any(row.metric.startswith(EXPECTED) for row in data.table) else []),
+        ),
         retrieval_plots=tuple(drawn[name] for name in ("retrieval", "recall_at_k") if name in drawn),
         responses=response_grid(data.table),
         domains=tuple(domain_grid(data.table, metric=m) for m in metrics if several and any(r.metric == m for r in data.table)),

@@ -15,7 +15,7 @@ from models.metrics_sink import NullSink
 from models.params.dialogues import DialoguesParams, RenewParams, TownParams
 
 TOWN = TownParams(num_entities=24, num_dialogues=40)
-FILES = ("kb.jsonl", "stats.json", "test.jsonl", "train.jsonl", "valid.jsonl", "values.json")
+FILES = ("kb.jsonl", "requests.json", "stats.json", "test.jsonl", "train.jsonl", "valid.jsonl", "values.json")
 
 
 class Sink(NullSink):

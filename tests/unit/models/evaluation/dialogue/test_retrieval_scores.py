@@ -10,7 +10,7 @@ from models.corpus.text import ALL_SCRIPTS, TextRule
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
 from models.errors import DataError
-from models.evaluation.dialogue.retrieval_scores import RetrievalRow, ValueTable, _looked_for, score_retrieval
+from models.evaluation.dialogue.retrieval_scores import RetrievalRow, ValueTable, looked_for, score_retrieval
 
 KB = KnowledgeBase(
     [
@@ -108,7 +108,7 @@ def test_turns_cost_nothing_by_the_size_of_the_knowledge_base() -> None:
     table = ValueTable(KB, attributes=None)
     table.known = LookedInto(table.known)
     turn = replace(TURN, gold_values=("red lion", "north", "17"), dynamic={"choice": ("17",), "area": ("north",)})
-    assert _looked_for(turn, table) == {"redlion"}
+    assert looked_for(turn, table) == {"redlion"}
 
 
 def test_values_of_entities_are_brought_to_their_form_once() -> None:

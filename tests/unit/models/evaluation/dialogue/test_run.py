@@ -9,6 +9,7 @@ import pytest
 from flows.dialogue_systems import dialogue_systems
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn, write_kb, write_turns
+from models.dialogue.data.requests.lexicon import RequestLexicon
 from models.evaluation.dialogue.baselines import Frequency
 from models.evaluation.dialogue.comparison import aggregate
 from models.evaluation.dialogue.entity_f1 import PLAIN, EntityList
@@ -32,6 +33,7 @@ TURNS = [
 def held_out(folder: Path) -> HeldOut:
     write_kb(folder / "kb.jsonl", KB.entities)
     write_turns(folder / "test.jsonl", TURNS)
+    RequestLexicon(("area",)).write(folder)
     (folder / "values.json").write_text('["the oak", "north", "elm inn"]')
     return HeldOut(folder, DialogueEvaluationParams(), kind="jsonl", condensed=False, root=folder)
 
@@ -116,7 +118,7 @@ def test_notes_name_signature_and_list() -> None:
     notes = _SCORER.notes
     assert notes["bleu"] == BLEU.signature
     assert "rule plain; list of 4 values, sha256 " in notes["entity_f1"]
-    assert set(notes) == {"bleu", "bleu_maker", "entity_f1", "annotated_f1", "hallucination", "recall_value"}
+    assert set(notes) == {"bleu", "bleu_maker", "entity_f1", "annotated_f1", "hallucination", "recall_value", "fit"}
 
 
 @pytest.mark.parametrize(("ranks", "expected"), [
