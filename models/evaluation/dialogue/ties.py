@@ -55,7 +55,8 @@ class EqualEntities:
 
     def __init__(self, index: ValueIndex, *, attributes: Iterable[str]) -> None:
         """Group the entities by domain and by `attributes`, those that a user can ask for."""
-        self._index, groups = index, {}
+        self._index = index
+        groups: dict[tuple[str | None, ...], list[int]] = {}
         asked = tuple(attributes)
         for row, entity in enumerate(index.kb.entities):
             key = (entity.domain, *(entity.attributes.get(name) for name in asked))

@@ -111,9 +111,10 @@ def _without_failures(samples: Iterable[_Sample], index: ValueIndex, literals: M
 
     def possible(said: Sequence[str], domain: str) -> bool:
         found = {number for words in said for *_, number in finder.longest_spans(words)}
-        meant = [{row for m in literals[texts[number]] if m.domain == domain for row in rows[m]} for number in found]
-        having = [mine for mine in meant if mine]
-        return not having or bool(set.intersection(*having))
+        allowed: dict[str, set[int]] = {}
+        for meaning in (m for number in found for m in literals[texts[number]] if m.domain == domain):
+            allowed.setdefault(meaning.attribute, set()).update(rows[meaning])
+        return not allowed or bool(set.intersection(*allowed.values()))
 
     return [_Sample(tuple(u for u in s.utterances if possible(u, s.domain)), s.entities) for s in samples]
 
@@ -275,9 +276,9 @@ def _telling(grams: Grams, labels: Sequence[Collection[Label]], *, precision: fl
     tests.sort()
     kept = max((rank for rank, (chance, *_) in enumerate(tests, start=1) if chance <= _FALSE * rank / len(alike)), default=0)
     found: dict[Label, list[str]] = {}
-    for _, same, label in tests[:kept]:  # of words within words, those that tell it best
+    for _, alike_, label in tests[:kept]:  # of words within words, those that tell it best
         known = found.setdefault(label, [])
-        new = [gram for gram in same if not any(contains_words(gram, old) or contains_words(old, gram) for old in known)]
+        new = [gram for gram in alike_ if not any(contains_words(gram, old) or contains_words(old, gram) for old in known)]
         known += new
         yield from ((gram, label) for gram in new)
 

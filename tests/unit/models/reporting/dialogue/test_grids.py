@@ -5,6 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from models.evaluation.bootstrap import Resampling
+from models.evaluation.dialogue.comparison import aggregate
+from models.evaluation.dialogue.scores import DialogueRow
+from models.evaluation.dialogue.system import DialogueSystem
 from models.reporting.dialogue.data import DialogueReportData
 from models.reporting.dialogue.formatting import format_range, format_value, main_recall, metric_name, metric_title, shown
 from models.reporting.dialogue.grids import (
@@ -13,6 +17,7 @@ from models.reporting.dialogue.grids import (
     difference_grid,
     domain_grid,
     main_grid,
+    request_grid,
     response_grid,
     retrieval_grid,
 )
@@ -47,6 +52,27 @@ def test_retrieval_has_every_k_and_no_generators(dialogue_report: DialogueReport
     assert "n = 40" in grid.notes[0]
     first = retrieval_grid(dialogue_report.table, first_mentions=True)
     assert "n = 20" in first.notes[0] and first.header == grid.header
+
+
+def test_expected_recall_and_fit_stand_beside_recall() -> None:
+    statistics: dict[str, tuple[float, ...]] = {
+        "recall_value@1": (1, 1), "recall_value@7": (1, 1), "expected_recall_value@1": (0.5, 1), "expected_recall_value@7": (1, 1),
+        "fit@1": (1, 1), "fit@7": (2, 7), "fit_ceiling@1": (1, 1), "fit_ceiling@7": (3, 7),
+    }  # fmt: skip
+    scores = {
+        DialogueSystem(name, kind): [  # type: ignore[arg-type]
+            DialogueRow(f"d{n}#0", f"d{n}", "hotel", "response", True, False, (), "", statistics=statistics) for n in range(4)
+        ]
+        for name, kind in (("bm25", "floor"), ("warm_start", "warm_start"))
+    }
+    table = aggregate(scores, resampling=Resampling(samples=100))
+    grid = request_grid(table)
+    assert grid.header == ("retriever", "expected, value @1", "expected, value @7", "fit @1", "fit @7")
+    assert _names(grid) == ["warm start", "BM25"]
+    assert [cell.text for cell in grid.rows[1][1:]] == ["50.0", "100.0", "100.0", "28.6"]
+    assert "n = 4 turns; at most 100.0 % at 1, 42.9 % at 7" in grid.notes[-1]
+    assert main_grid(table).header[1:] == ("Recall@7 by value, %", "expected Recall@7 by value, %", "Fit@7, %")
+    assert request_grid([]).rows == ()
 
 
 def test_values_are_those_of_the_table(dialogue_report: DialogueReportData) -> None:
@@ -86,6 +112,10 @@ def test_grids_render_in_a_terminal(dialogue_report: DialogueReportData) -> None
     ("entity_f1", "Entity F1", 0.5069, "50.7"),
     ("mrr", "MRR", 0.8125, "0.812"),
     ("first_recall_id@3", "Recall@3 by id, first mentions", 0.5, "50.0"),
+    ("expected_recall_value@7", "expected Recall@7 by value", 0.5, "50.0"),
+    ("first_expected_recall_id@1", "expected Recall@1 by id, first mentions", 0.25, "25.0"),
+    ("fit@7", "Fit@7", 0.125, "12.5"),
+    ("fit_ceiling@7", "ceiling of Fit@7", 0.5, "50.0"),
     ("hallucination", "hallucinated values", 0.031, "3.1"),
 ])  # fmt: skip
 def test_figures_in_their_units(metric: str, name: str, value: float, text: str) -> None:

@@ -29,8 +29,9 @@ INDEX = ValueIndex(KB)
 def dialogue(number: int, said: str, entity: Entity) -> list[Turn]:
     name = f"d{number}"
     first = Turn(f"{name}#0", name, 0, "pub", (said,), "what should it cost ?")
-    context = (*first.context, first.response, f"{entity.attributes['rate']} , and a table for 2")
-    return [first, Turn(f"{name}#1", name, 1, "pub", context, f"try {entity.name}", gold_entities=(entity.id,))]
+    more = ("anything else ?", "no thanks", "then i shall look", "please do", "one moment", "ok")
+    context = (*first.context, first.response, f"{entity.attributes['rate']} , and a table for 2", *more)
+    return [first, Turn(f"{name}#1", name, 4, "pub", context, f"try {entity.name}", gold_entities=(entity.id,))]
 
 
 def training() -> list[Turn]:
