@@ -75,8 +75,8 @@ def issued(
 def with_counts(turns: Iterable[Turn], reader: RequestReader, kb: KnowledgeBase) -> Iterator[Turn]:
     """Yield the turns with a request with the number of entities that satisfy it, as the dynamic value `fitting`.
 
-    It is computed from what the user has said by then, as it would be for a live dialogue: no annotation is read, not even that of
-    the domain. In a dialogue with a knowledge base of its own it counts in that.
+    It is computed from what the user has said by then, as for a live dialogue: no annotation is read, not even the domain. In a
+    dialogue with a knowledge base of its own it counts in that.
     """
     for turn in turns:
         request = reader.read(turn.context)

@@ -87,8 +87,8 @@ Only = Literal["", "first_mention", "no_gold"]
 
 ENTITY_F1, ANNOTATED_F1, HALLUCINATION, MRR = "entity_f1", "annotated_f1", "hallucination", "mrr"
 RECALL_VALUE, RECALL_ID = "recall_value", "recall_id"
-# Expected recall is that of a random order of what ties; `fit` the share of retrieved entities that satisfy the user's request, and
-# its ceiling what the number of such entities allows.
+# Expected recall is that of a random order of what ties; `fit` the share of retrieved entities that satisfy the user's request,
+# and its ceiling what the number of such entities allows.
 EXPECTED, FIT, FIT_CEILING = "expected_", "fit", "fit_ceiling"
 
 _BLEU = {version.name: version for version in BLEU_VERSIONS}

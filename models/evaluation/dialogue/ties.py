@@ -38,7 +38,7 @@ class Ranking:
     tied: Sequence[int] = ()
 
     def cut(self, k: int) -> tuple[list[int], list[int], int]:
-        """Return the rows that are among the first k in any order of equal scores, those that may be, and the places for these."""
+        """Return the rows among the first k in any order of equal scores, those that may be, and the places for these."""
         k = min(k, len(self.rows))
         if not k:
             return [], [], 0

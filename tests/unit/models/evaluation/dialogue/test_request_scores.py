@@ -46,9 +46,8 @@ def test_an_entity_that_was_named_is_known() -> None:
     assert scores(named, [0, 1, 2, 3, 4])["expected_recall_id@1"] == 0
     members = EqualEntities(ValueIndex(KB), attributes=("area", "food")).of(named, range(5))
     assert {row: list(mine) for row, mine in members.items()} == {0: [0], 1: [1]}
-    assert [list(rows) for rows in EqualEntities(ValueIndex(KB), attributes=("area",)).of(ASKED, [0], session=[1, 0, 3]).values()] == [
-        [0, 1], [0, 1]
-    ]  # fmt: skip
+    by_area = EqualEntities(ValueIndex(KB), attributes=("area",)).of(ASKED, [0], session=[1, 0, 3])
+    assert [list(rows) for rows in by_area.values()] == [[0, 1], [0, 1]]
 
 
 def test_equal_scores_are_drawn_also_behind_the_cutoff() -> None:

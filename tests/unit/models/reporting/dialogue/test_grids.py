@@ -56,7 +56,8 @@ def test_retrieval_has_every_k_and_no_generators(dialogue_report: DialogueReport
 
 def test_expected_recall_and_fit_stand_beside_recall() -> None:
     statistics: dict[str, tuple[float, ...]] = {
-        "recall_value@1": (1, 1), "recall_value@7": (1, 1), "expected_recall_value@1": (0.5, 1), "expected_recall_value@7": (1, 1),
+        "recall_value@1": (1, 1), "recall_value@7": (1, 1), "expected_recall_value@1": (0.5, 1),
+        "expected_recall_value@7": (1, 1),
         "fit@1": (1, 1), "fit@7": (2, 7), "fit_ceiling@1": (1, 1), "fit_ceiling@7": (3, 7),
     }  # fmt: skip
     scores = {
