@@ -244,8 +244,9 @@ def drop(artifact: Artifact) -> bool:
 
     Where outputs are copies (another file system), it is removed from the store alone. Its step runs again when it is wanted.
     """
-    files = [path for path in artifact.path.rglob("*") if path.is_file()]
-    if any(path.stat().st_nlink > 1 for path in files):
+    # Other files may be linked to other artifacts, a manifest only to where its own one was put.
+    manifest = artifact.path / MANIFEST
+    if manifest.is_file() and manifest.stat().st_nlink > 1:
         return False
     shutil.rmtree(artifact.path, ignore_errors=True)
     return True

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 from rich.console import Console
+from rich.markup import escape
 
 from flows.ablation.grid import chosen_values, known_choice
 from flows.ablation.kept import Scores, claimed, drop_outputs, identity, read_scores, stages, write_scores
@@ -162,7 +163,7 @@ def _line(loaded: LoadedPlan, item: Item, progress: Progress, *, of: int) -> str
     if item in progress.busy:
         return f"{place} another process is at it"
     if item in progress.failed:
-        return f"{place} [red]failed[/]: {progress.failed[item].splitlines()[0]}"
+        return f"{place} [red]failed[/]: {escape(progress.failed[item].splitlines()[0])}"
     scores = progress.done[item]
     said = [f"accuracy {100 * value:.1f} %" for value in [arm_value(scores, "accuracy")] if value is not None]
     said += [f"{key} {shown_value(value)}" for key, value in scores.chosen.items()]

@@ -130,17 +130,21 @@ def check_failure(project: Path) -> None:
 name: broken
 seeds: [1]
 vary: [fusion.seed]
-set: {corpus.world.num_train: 24, corpus.world.num_prompts_only: 24}
+set:
+  corpus.world.num_train: 16
+  corpus.world.num_prompts_only: 16
+  sources.reward_models: []
+  teach.rewards.scorers: [{kind: confidence, name: confidence}]
 regimes: {only: {profile: smoke}}
 arms:
-  nobody: {method: inference_only, set: {teach.rewards.accept: margin, teach.rewards.accept_margin: 1.0e+6}}
+  large: {method: sft, set: {corpus.world.num_test: 100000}}
   sft: {method: sft}
 """
     (project / "broken.yaml").write_text(text)
     whole, said = run(project, "broken.yaml")
-    assert not whole and "failed only · nobody · seed 1" in said and "without any" in said
+    assert not whole and "failed only · large · seed 1" in said and "world is too small" in said
     assert "1 of 2 runs are missing, so no figures were written" in said
     whole, said = run(project, "broken.yaml", partial=True)
     result = read_result(project / "docs" / "results" / "ablation-broken.json")
-    assert result.note == "Missing runs: only · nobody · seed 1."
+    assert result.note == "Missing runs: only · large · seed 1."
     assert {row.name for row in result.rows} == {"best single source", "untrained target", "sft"}

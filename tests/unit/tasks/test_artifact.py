@@ -10,7 +10,7 @@ from pydantic import ValidationError
 import models.files
 from models.errors import ArtifactError
 from tasks import artifact as artifacts
-from tasks.artifact import Artifact, adopt, adopt_all, materialise, materialise_tree, publish, published_bytes, tree_digest
+from tasks.artifact import Artifact, adopt, adopt_all, drop, materialise, materialise_tree, publish, published_bytes, tree_digest
 from tasks.manifest import MANIFEST
 
 
@@ -286,3 +286,15 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: s
     with pytest.raises(OSError, match="No such device"):
         artifacts.file_digest(out / name)
     assert adopt(materialise(artifact, out), stage="prepare") == artifact
+
+
+def test_an_artifact_is_dropped_unless_it_is_an_output_somewhere(tmp_path: Path) -> None:
+    artifact = made(tmp_path / "x")
+    out = materialise(artifact, tmp_path / "out")
+    assert not drop(artifact) and artifact.path.is_dir()
+    shutil.rmtree(out)
+    (tmp_path / "elsewhere").hardlink_to(artifact.path / "a.txt")  # another artifact with the same file
+    assert drop(artifact) and not artifact.path.exists()
+    assert (tmp_path / "elsewhere").read_text() == "one"
+    with pytest.raises(ValidationError):
+        Artifact(**artifact.model_dump())
