@@ -195,10 +195,16 @@ def _best_known(
 
 
 def eligible(answers: Mapping[str, Response], *, order: Sequence[str], truncated_may_win: bool) -> list[str]:
-    """Return the candidates that may win, in the order that breaks remaining ties: by sample, then by source."""
+    """Return the candidates that may win, in the order that breaks remaining ties: by sample, then by source.
+
+    Of equal answers of one source only the first is a candidate: rounding must not divide the votes among copies.
+    """
     places = {source: i for i, source in enumerate(order)}
     able = [c for c, a in answers.items() if a.text.strip() and (truncated_may_win or a.ended)]
-    return sorted(able, key=lambda c: (answers[c].sample, places[answers[c].source]))
+    first: dict[tuple[str, str, bool], str] = {}
+    for c in sorted(able, key=lambda c: (answers[c].sample, places[answers[c].source])):
+        first.setdefault((answers[c].source, answers[c].text, answers[c].ended), c)
+    return list(first.values())
 
 
 def read_own_scores(path: Path) -> dict[str, SourceScore]:

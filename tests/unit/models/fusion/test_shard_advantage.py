@@ -7,7 +7,9 @@ from models.corpus.examples import write_responses
 from models.errors import SignalError
 from models.fusion.advantage import Calibration, Scale
 from models.fusion.shard_advantage import (
+    ExampleScores,
     VotingRules,
+    eligible,
     read_advantages,
     read_example_scores,
     read_own_scores,
@@ -116,6 +118,22 @@ def test_an_empty_answer_cannot_win(files: dict[str, Path]) -> None:
     x, y = judged(files, said={"b": {"y": (" \n", "eos")}})
     assert (x.infer_winner, y.infer_winner) == ("a", "a")
     assert y.infer_votes == {"a#0": 1}
+
+
+def test_copies_of_an_answer_do_not_divide_the_votes() -> None:
+    """Two scorers prefer `blue`, but rounding shows each of them another copy; the third prefers `red`."""
+    said = {"a#0": "blue", "b#0": "red", "a#1": "blue", "b#1": "blue"}
+    found = {c: Response("x", c[0], int(c[2]), text, 3, "eos") for c, text in said.items()}
+    copy = 0.9 + 1e-9
+    rewards = {
+        "s": {"a#0": 0.9, "a#1": copy, "b#0": 0.8, "b#1": 0.1},
+        "t": {"a#0": copy, "a#1": 0.9, "b#0": 0.8, "b#1": 0.1},
+        "u": {"a#0": 0.1, "a#1": 0.1, "b#0": 0.9, "b#1": 0.1},
+    }
+    contest = ExampleScores("x", "f", {}, {c: score(1.0) for c in said}, rewards, found)
+    assert eligible(found, order=("a", "b"), truncated_may_win=False) == ["a#0", "b#0", "b#1"]
+    (row,) = select_winners([contest], VotingRules(("a", "b"), "byte"))
+    assert (row.infer_winner, row.infer_sample, row.tie) == ("a", 0, "votes") and row.infer_votes["a#0"] == 2
 
 
 def test_a_truncated_answer_wins_only_where_it_may(files: dict[str, Path]) -> None:
