@@ -40,6 +40,13 @@ class Study:
     profile: str
     overrides: tuple[str, ...]
     vary: tuple[str, ...]
+    before: str = ""
+
+    def first(self) -> "Study | None":
+        """Return what each seed runs before, `profile:method`, with the same seed: its model is a source of this one."""
+        profile, _, method = self.before.partition(":")
+        unread = "dialogue_evaluation.in_context=[]"  # it may name methods that are not trained
+        return Study(self.half, profile, (f"methods=[{method}]", unread), self.vary) if self.before else None
 
     def options(self, seed: int) -> list[str]:
         """Return the overrides of one seed."""
@@ -53,7 +60,9 @@ class Study:
     def kept(self, seed: int) -> Path:
         """Return where the figures of one seed are kept: under the identity of its params and of the code."""
         ctx = StageContext.load(profile=self.profile, overrides=self.options(seed))
-        key = hashlib.sha256(f"{ctx.digest_of(self.half)}:{code_digest(self.half)}".encode()).hexdigest()[:16]
+        first = self.first()
+        earlier = f":{first.kept(seed).stem}" if first else ""
+        key = hashlib.sha256(f"{ctx.digest_of(self.half)}:{code_digest(self.half)}{earlier}".encode()).hexdigest()[:16]
         return ROOT / ".cache" / "seeds" / f"{self.half}-{seed}-{key}.json"
 
 
@@ -61,7 +70,7 @@ def main() -> None:
     given = parse()
     prepare_environment()
     commit = git_commit(ROOT)  # before the runs write their reports
-    study = Study(given.half, given.profile, tuple(given.overrides), tuple(given.vary or VARIED[given.half]))
+    study = Study(given.half, given.profile, tuple(given.overrides), tuple(given.vary or VARIED[given.half]), given.before)
     for seed in given.only or given.seeds:
         measure(study, seed, threads=given.threads)
     if given.only:
@@ -92,6 +101,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--vary", nargs="+", metavar="KEY", help="params that get the seed's number")
     parser.add_argument("--compare", nargs="*", default=[], metavar="A:B", help="paired differences A − B, by names of systems")
+    parser.add_argument(
+        "--before",
+        default="",
+        metavar="PROFILE:METHOD",
+        help="run before with the same seed; its model is a source",
+    )
     parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all seeds")
     parser.add_argument("--threads", type=int, help="runtime.threads")
     parser.add_argument("--only", type=int, nargs="+", metavar="SEED", help="run these seeds and write no result")
@@ -114,7 +129,9 @@ def measure(study: Study, seed: int, *, threads: int | None) -> None:
     kept = study.kept(seed)
     if kept.exists():
         return
-    subprocess.run([sys.executable, *study.command(seed, threads=threads)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    for one in (study.first(), study):
+        if one is not None:
+            subprocess.run([sys.executable, *one.command(seed, threads=threads)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     rows = rows_of(StageContext.load(profile=study.profile, overrides=study.options(seed)), study.half)
     figures = [(r.name, r.more.get("kind"), r.more["metric"], r.unit, r.value) for r in rows if chosen(r, METRICS[study.half])]
     kept.parent.mkdir(parents=True, exist_ok=True)

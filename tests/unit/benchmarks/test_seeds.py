@@ -1,5 +1,7 @@
 """Means and paired differences over seeds."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.seeds import VARIED, Figures, Study, difference_rows, mean_rows, shown_arguments
@@ -43,6 +45,18 @@ def test_each_seed_is_given_to_every_varied_param() -> None:
         "-S", "fusion.lr=1e-3", "-S", "corpus.world.seed=7", "-S", "fusion.seed=7", "-S", "runtime.threads=1",
     ]  # fmt: skip
     assert study.kept(7) != study.kept(8)
+
+
+def test_a_second_round_runs_after_the_first_with_the_same_seed() -> None:
+    study = Study("fusion", "second-round", ("methods=[profuser]",), VARIED["fusion"], "embedded:profuser")
+    first = study.first()
+    assert first is not None and first.first() is None
+    assert first.command(7, threads=None) == [
+        "-m", "flows", "run", "fusion", "--profile", "embedded", "-S", "methods=[profuser]",
+        "-S", "dialogue_evaluation.in_context=[]", "-S", "corpus.world.seed=7", "-S", "fusion.seed=7",
+    ]  # fmt: skip
+    others = [replace(study, before=before) for before in ("", "embedded:sft")]
+    assert len({s.kept(7) for s in (study, *others)}) == 3, "figures are those of one first round"
 
 
 def test_the_command_told_leaves_out_how_it_was_executed() -> None:
