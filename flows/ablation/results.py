@@ -12,6 +12,7 @@ from flows.ablation.run import Progress, left_line, seconds_left
 from flows.ablation.scores import METRICS, values
 from flows.context import git_commit
 from flows.results_files import renew_tables
+from models.files import write_atomic
 from models.params.ablation import BASELINES, BEST_SOURCE, UNTRAINED
 from models.reporting.formatting import difference_unit, format_p, metric_title, metric_unit, shown
 from models.reporting.results import Result, ResultRow, write_result
@@ -71,8 +72,27 @@ def write_figures(loaded: LoadedPlan, progress: Progress, *, items: Sequence[Ite
     result = Result(loaded.experiment, command, git_commit(loaded.root), today, tuple(rows), note)
     path = write_result(loaded.root / "docs" / "results", result)
     out.print(f"wrote {path.relative_to(loaded.root)}", highlight=False)
+    write_page(loaded, rows)
     for line in renew_tables(loaded.root, write=True):
         out.print(line, highlight=False)
+
+
+def write_page(loaded: LoadedPlan, rows: Sequence[ResultRow]) -> None:
+    """Write docs/results/ablation-<name>.md with the blocks of all tables, unless it is there: its words are yours to change."""
+    name = loaded.experiment
+    path = loaded.root / "docs" / "results" / f"{name}.md"
+    if path.exists():
+        return
+    about = f"Regimes, arms and seeds: `{loaded.file}`. How to read and run it: [operations](../operations.md#ablations)."
+    parts = [f"# Ablation: {loaded.plan.name}", about, f"![Means and intervals](../images/{name}.svg)"]
+    for regime in loaded.plan.regimes:
+        metrics = dict.fromkeys(row.more["metric"] for row in rows if row.more["regime"] == regime)
+        blocks = [
+            f"<!-- results:{name} regime={regime} metric={metric} columns=kind,by_seed,p -->\n<!-- /results -->"
+            for metric in metrics
+        ]
+        parts += [f"## {regime}", *blocks] if blocks else []
+    write_atomic(path, "\n\n".join(parts) + "\n")
 
 
 def _more(items: Sequence[Item], loaded: LoadedPlan) -> str:

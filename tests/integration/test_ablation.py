@@ -108,6 +108,8 @@ def check_figures(project: Path) -> None:
     assert (oracle.num, oracle.low) == (1, None)
     assert ("steps", "accuracy", "oracle") not in found and ("steps", "accuracy", "best single source") in found
     assert "steps" in (project / "docs" / "images" / "ablation-smoke.svg").read_text()
+    page = (project / "docs" / "results" / "ablation-smoke.md").read_text()
+    assert page.count("| sft − untrained target | difference |") == 4  # two regimes, two metrics
 
 
 def check_tracking(project: Path) -> None:
