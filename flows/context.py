@@ -18,6 +18,7 @@ from tasks.secrets import guard_secrets
 from tasks.tracking import StageRun, parent_run, tracking_uri
 from tasks.workspace import project_root
 
+SHARED_STAGES = ("prepare", "sources", "teach")
 DIALOGUE_SECTIONS = ("variants", "dialogues", "retriever", "index", "dialogue", "dialogue_evaluation")
 
 
@@ -29,12 +30,14 @@ class StageContext:
         root: Project folder.
         params: All params.
         place: Folder below artifacts/ for all outputs, where they are not those of the profile.
+        shared: Folder below artifacts/ for the outputs up to `teach`, where several executions have them in common.
         experiment: MLflow experiment of the stages' runs, where it is not that of their half.
     """
 
     root: Path
     params: Params
     place: str = ""
+    shared: str = ""
     experiment: str = ""
 
     @classmethod
@@ -60,7 +63,8 @@ class StageContext:
 
     def out(self, stage: str, *parts: str) -> Path:
         """Return the DVC out of a stage, or a place in it."""
-        return self.root.joinpath("artifacts", self.place or self.params.profile, stage, *parts)
+        shared = self.shared if stage in SHARED_STAGES else ""
+        return self.root.joinpath("artifacts", shared or self.place or self.params.profile, stage, *parts)
 
     def reports(self) -> Path:
         """Return the folder of small git-versioned figures."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows.ablation.kept import claimed, drop_outputs, identity
+from flows.ablation.kept import claimed, drop_outputs, identity, sharing
 from flows.ablation.plan_file import Item, LoadedPlan, candidates
 from flows.context import StageContext
 from flows.evaluate import evaluated
@@ -36,7 +36,7 @@ def chosen_values(loaded: LoadedPlan, regime: str, arm: str, *, train: Train, ke
     found = known_choice(loaded, regime, arm)
     if found is not None:
         return found
-    with claimed(loaded, "grid", regime, arm, wait=True):
+    with claimed(loaded.experiment, regime, f"grid-{arm}", wait=True):
         found = known_choice(loaded, regime, arm)
         if found is not None:
             return found
@@ -54,7 +54,7 @@ def chosen_values(loaded: LoadedPlan, regime: str, arm: str, *, train: Train, ke
 
 def _candidate(loaded: LoadedPlan, regime: str, arm: str, number: int, *, train: Train) -> Mapping[str, Any]:
     """Train one candidate and return its values with its scores on the validation split."""
-    ctx = _context(loaded, regime, arm, number)
+    ctx = sharing(_context(loaded, regime, arm, number))
     train(ctx, until="fuse")
     return {"values": _candidates(loaded, arm)[number], **validation_scores(ctx)}
 

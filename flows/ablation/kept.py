@@ -4,16 +4,16 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from flows.ablation.plan_file import Item, LoadedPlan
-from flows.context import StageContext
+from flows.context import SHARED_STAGES, StageContext
 from flows.stages import STAGES, Stage
 from models.files import read_record, write_atomic
 from models.params.base import Section
@@ -22,9 +22,10 @@ from tasks.artifact import adopt_all, drop
 from tasks.caching import canonical
 from tasks.workspace import cache_dir
 
-RUN_STAGES = ("prepare", "sources", "teach", "fuse", "evaluate_fusion")
+RUN_STAGES = (*SHARED_STAGES, "fuse", "evaluate_fusion")
 """Stages of one run: the fusion half without benchmarks and page."""
 _SECTIONS = ("corpus", "sources", "teach", "alignment", "fusion", "evaluation", "methods")
+_SHARED_SECTIONS = ("corpus", "sources", "teach")
 _BOOTSTRAP = ("bootstrap_samples", "confidence", "seed")
 
 
@@ -47,14 +48,22 @@ class Scores:
     table: tuple[Mapping[str, Any], ...]
 
 
-def stages() -> list[Stage]:
-    """Return the stages of one run, in order."""
-    return [stage for stage in STAGES if stage.name in RUN_STAGES]
+def stages(names: Sequence[str] = RUN_STAGES) -> list[Stage]:
+    """Return the stages of one run, or some of them, in order."""
+    return [stage for stage in STAGES if stage.name in names]
 
 
 @functools.cache
-def _code() -> str:
-    return json.dumps({stage.name: stage.code() for stage in stages()}, sort_keys=True)
+def _code(names: tuple[str, ...] = RUN_STAGES) -> str:
+    return json.dumps({stage.name: stage.code() for stage in stages(names)}, sort_keys=True)
+
+
+def sharing(ctx: StageContext) -> StageContext:
+    """Return a run's context with the folder of what it has in common with others of its regime and seed: `teach` and before."""
+    values = {name: canonical(getattr(ctx.params, name), name) for name in _SHARED_SECTIONS}
+    text = json.dumps([values, _code(SHARED_STAGES)], sort_keys=True)
+    regime_and_seed = "/".join(ctx.place.split("/")[:3])
+    return replace(ctx, shared=f"{regime_and_seed}/shared-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
 
 
 def identity(ctx: StageContext) -> str:
@@ -85,7 +94,10 @@ def write_scores(loaded: LoadedPlan, item: Item, scores: Scores) -> None:
 
 
 def drop_outputs(ctx: StageContext) -> None:
-    """Remove the outputs of a run, and its weights from the store unless something else has them as its output."""
+    """Remove the outputs of a run, and its weights from the store unless something else has them as its output.
+
+    What it has in common with others stays.
+    """
     place = ctx.out("")
     weights = adopt_all(ctx.out("fuse"), stage="fuse").values() if ctx.out("fuse").is_dir() else ()
     shutil.rmtree(place, ignore_errors=True)
@@ -93,13 +105,18 @@ def drop_outputs(ctx: StageContext) -> None:
         drop(artifact)
 
 
+def drop_shared(loaded: LoadedPlan, item: Item) -> None:
+    """Remove what the runs of a regime and seed have in common; it stays in the cache."""
+    for folder in scores_path(loaded, item).parent.glob("shared-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
-def claimed(loaded: LoadedPlan, *names: object, wait: bool = False) -> Iterator[bool]:
-    """Hold the right to do a piece of the ablation; False where another process has it (`wait`: until it has given it back)."""
-    name = "-".join([loaded.experiment, *map(str, names)])
+def claimed(*names: object, wait: bool = False) -> Iterator[bool]:
+    """Hold the right to a piece of an ablation; False where another process has it (`wait`: until it has given it back)."""
     folder = cache_dir() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock", thread_local=False)
+    lock = FileLock(folder / f"{'-'.join(map(str, names)).replace('/', '-')}.lock", thread_local=False)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:

@@ -111,6 +111,8 @@ class LoadedPlan:
             yield Override(_path(key, here), _node(value, here))
         method = _find(self.tree, ("arms", item.arm, "method")) or Node(self.plan.arms[item.arm].method, here)
         yield Override(("methods",), Node([method], method.origin))
+        # Scores are what is kept of a run.
+        yield Override(("tracking", "log_models"), Node(False, here))
         # The dialogue half is not run, and may name methods that this run does not train.
         yield Override(("dialogue_evaluation", "in_context"), Node([], here))
 

@@ -11,9 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.ablation.grid import chosen_values, known_choice
-from flows.ablation.kept import Scores, claimed, drop_outputs, identity, read_scores, stages, write_scores
+from flows.ablation.kept import (
+    RUN_STAGES,
+    Scores,
+    claimed,
+    drop_outputs,
+    drop_shared,
+    identity,
+    read_scores,
+    sharing,
+    stages,
+    write_scores,
+)
 from flows.ablation.plan_file import Item, LoadedPlan, candidates, read_plan, shown_value
-from flows.context import StageContext, git_commit
+from flows.context import SHARED_STAGES, StageContext, git_commit
 from flows.parallel import task_runner
 from flows.servers import start_ephemeral
 from tasks.loaded_models import release_models
@@ -80,13 +91,16 @@ def run_items(loaded: LoadedPlan, items: Sequence[Item], *, keep: bool, out: Con
     def body() -> None:
         while progress.left:
             item = progress.left.pop(0)
-            with claimed(loaded, item.regime, item.seed, item.arm) as mine:
+            with claimed(loaded.experiment, item.regime, item.seed, item.arm) as mine:
                 if not mine:
                     progress.busy.append(item)
                 elif there := finished(loaded, [item]):  # another process was faster
                     progress.done |= there
                 else:
                     _one(loaded, item, progress, keep=keep)
+            group = loaded.items(regimes=[item.regime], seeds=[item.seed])
+            if not keep and len(finished(loaded, group)) == len(group):
+                drop_shared(loaded, item)
             out.print(_line(loaded, item, progress, of=len(items)), highlight=False)
 
     start_ephemeral()
@@ -112,7 +126,7 @@ def run_item(loaded: LoadedPlan, item: Item, *, keep: bool) -> Scores:
     from flows.ablation.scores import final_scores
 
     chosen = chosen_values(loaded, item.regime, item.arm, train=run_stages, keep=keep)
-    ctx = loaded.context(item, chosen=chosen)
+    ctx = sharing(loaded.context(item, chosen=chosen))
     started = time.monotonic()
     run_stages(ctx)
     best, table = final_scores(ctx)
@@ -125,16 +139,22 @@ def run_item(loaded: LoadedPlan, item: Item, *, keep: bool) -> Scores:
 
 
 def run_stages(ctx: StageContext, *, until: str = "evaluate_fusion") -> None:
-    """Run the stages of one run up to `until`; what other runs have done comes from the cache."""
-    for stage in stages():
+    """Run the stages of one run up to `until`, those that it shares only where no other run has done so."""
+    with claimed(ctx.shared, wait=True):
+        if not all(ctx.out(stage).is_dir() for stage in SHARED_STAGES):
+            _run(ctx, SHARED_STAGES)
+    own = RUN_STAGES[len(SHARED_STAGES) : RUN_STAGES.index(until) + 1]
+    _run(ctx, own)
+
+
+def _run(ctx: StageContext, names: Sequence[str]) -> None:
+    for stage in stages(names):
         given: dict[str, Any] = {"halves": ("fusion",)} if len(stage.halves) > 1 else {}
         given |= {stage.item: ctx.params.methods[0]} if stage.matrix else {}
         try:
             stage.body()(ctx, **given)
         finally:
             release_models()
-        if stage.name == until:
-            return
 
 
 def _track(loaded: LoadedPlan, item: Item, ctx: StageContext, scores: Scores) -> None:
