@@ -86,12 +86,12 @@ def write_page(loaded: LoadedPlan, rows: Sequence[ResultRow]) -> None:
     about = f"Regimes, arms and seeds: `{loaded.file}`. How to read and run it: [operations](../operations.md#ablations)."
     parts = [f"# Ablation: {loaded.plan.name}", about, f"![Means and intervals](../images/{name}.svg)"]
     for regime in loaded.plan.regimes:
-        metrics = dict.fromkeys(row.more["metric"] for row in rows if row.more["regime"] == regime)
-        blocks = [
-            f"<!-- results:{name} regime={regime} metric={metric} columns=kind,by_seed,p -->\n<!-- /results -->"
-            for metric in metrics
-        ]
-        parts += [f"## {regime}", *blocks] if blocks else []
+        here = [row for row in rows if row.more["regime"] == regime]
+        parts += [f"## {regime}"] if here else []
+        for metric in dict.fromkeys(row.more["metric"] for row in here):
+            tested = any("p" in row.more for row in here if row.more["metric"] == metric)
+            columns = "kind,by_seed,p" if tested else "kind,by_seed"
+            parts += [f"<!-- results:{name} regime={regime} metric={metric} columns={columns} -->\n<!-- /results -->"]
     write_atomic(path, "\n\n".join(parts) + "\n")
 
 

@@ -65,7 +65,7 @@ def finished(loaded: LoadedPlan, items: Sequence[Item]) -> dict[Item, Scores]:
 def seconds_left(loaded: LoadedPlan, progress: Progress) -> float | None:
     """Estimate what is left by the median of the runs done, else as the plan says; None where neither is known."""
     times = sorted(scores.seconds for scores in progress.done.values())
-    each = times[len(times) // 2] if times else loaded.plan.seconds_per_run
+    each = times[(len(times) - 1) // 2] if times else loaded.plan.seconds_per_run
     if each is None:
         return None
     arms = {(item.regime, item.arm) for item in progress.left}
