@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -33,7 +34,7 @@ def main() -> None:
     """Run the demo; `--setup-seconds` is what the set-up took before."""
     parser = argparse.ArgumentParser(prog="python -m flows.demo", description=main.__doc__)
     parser.add_argument("--setup-seconds", type=int, default=0)
-    parser.add_argument("--record", action="store_true", help="write docs/results/demo-times.json")
+    parser.add_argument("--record", action="store_true", help="write docs/results/demo-times.json and demo-scores.json")
     given = parser.parse_args()
     seconds = given.setup_seconds
     out = Console()
@@ -158,20 +159,29 @@ def print_regimes(out: Console) -> None:
         alone = counts.get("prompts_only", {}).get("train", 0)
         some = f"{counts['train'] - alone:,} ground truths" + (f", {alone:,} prompts without" if alone else "")
         regimes.append(RegimeScores(f"{profile}: {some}", *scored_rows(ctx)))
-    out.print("\n[bold]When does fusion win?[/] The same world, sources and test; what differs is the data to train on.")
+    out.print("\n[bold]When does fusion win?[/] The same sources and the same test; what differs is the data to train on.")
     for metric in (ACCURACY, BITS_PER_BYTE):
         out.print(to_rich(regime_grid(regimes, metric=metric)))
 
 
 def record(times: dict[str, float]) -> None:
-    """Write the demo's times to docs/results/demo-times.json, and the table of them in the README."""
-    from flows.results_files import renew_tables
+    """Write the demo's times and scores to docs/results/demo-*.json, and the tables of them in the documents."""
+    from flows.context import StageContext
+    from flows.results_files import renew_tables, rows_of
+    from models.evaluation.fusion.scores import ACCURACY, ALL_FAMILIES, BITS_PER_BYTE
     from models.reporting.results import Result, ResultRow, write_result
 
     root = project_root()
-    rows = tuple(ResultRow(name, round(value, 1), "s", more={"cores": os.cpu_count()}) for name, value in times.items())
-    today = datetime.now(UTC).date().isoformat()
-    write_result(root / "docs" / "results", Result("demo-times", "make demo RECORD=--record", git_commit(root), today, rows))
+    took = [ResultRow(name, round(value, 1), "s", more={"cores": os.cpu_count()}) for name, value in times.items()]
+    scores = [
+        replace(row, more={"regime": profile} | dict(row.more))
+        for profile in REGIMES
+        for row in rows_of(StageContext.load(profile=profile), "fusion")
+        if row.more.get("family") == ALL_FAMILIES and row.more.get("metric") in (ACCURACY, BITS_PER_BYTE)
+    ]
+    commit, today = git_commit(root), datetime.now(UTC).date().isoformat()
+    for name, rows in (("demo-times", took), ("demo-scores", scores)):
+        write_result(root / "docs" / "results", Result(name, "make demo RECORD=--record", commit, today, tuple(rows)))
     renew_tables(root, write=True)
 
 

@@ -126,12 +126,6 @@ class Plot:
 
 PLOTS = (
     Plot(
-        "fusion-embedded-seeds",
-        "fusion-embedded-seeds",
-        "Embedded world: right answers, mean and 95 % interval over five worlds",
-        {"metric": "accuracy", "kind": "source|untrained|method"},
-    ),
-    Plot(
         "dialogue-real-mwoz",
         "dialogue-real-mwoz",
         "MultiWOZ 2.1: turns with all gold values among seven entities",

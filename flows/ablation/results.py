@@ -55,6 +55,26 @@ def _figures(loaded: LoadedPlan, done: Mapping[Item, Scores], regime: str, metri
     return found
 
 
+def missing_note(items: Sequence[Item], missing: Sequence[Item]) -> str:
+    """Say in one sentence which runs figures lack: regimes and arms by name where all of their runs are missing."""
+    left = set(missing)
+    if not left:
+        return ""
+    parts = []
+    for regime in dict.fromkeys(item.regime for item in missing):
+        here = [item for item in items if item.regime == regime]
+        if left.issuperset(here):
+            parts.append(f"{regime} (all)")
+            continue
+        arms = []
+        for arm in dict.fromkeys(item.arm for item in here if item in left):
+            runs = [item for item in here if item.arm == arm]
+            seeds = ", ".join(str(item.seed) for item in runs if item in left)
+            arms.append(arm if left.issuperset(runs) else f"{arm} with seed {seeds}")
+        parts.append(f"{regime} ({', '.join(arms)})")
+    return f"{len(left)} of {len(items)} runs are missing: {'; '.join(parts)}."
+
+
 def write_figures(loaded: LoadedPlan, progress: Progress, *, items: Sequence[Item], partial: bool, out: Console) -> None:
     """Print what there is, and write the figures where all runs of the plan are done, or with `partial` some of them."""
     rows = result_rows(loaded, progress.done)
@@ -66,7 +86,7 @@ def write_figures(loaded: LoadedPlan, progress: Progress, *, items: Sequence[Ite
     if (missing and not partial) or not rows:
         out.print(f"{len(missing)} of {len(loaded.items())} runs are missing, so no figures were written. {_more(items, loaded)}")
         return
-    note = f"Missing runs: {', '.join(item.label for item in missing)}." if missing else ""
+    note = missing_note(loaded.items(), missing)
     command = f"python -m flows run ablation --plan {loaded.file}"
     today = datetime.now(UTC).date().isoformat()
     result = Result(loaded.experiment, command, git_commit(loaded.root), today, tuple(rows), note)

@@ -148,5 +148,5 @@ arms:
     assert "1 of 2 runs are missing, so no figures were written" in said
     whole, said = run(project, "broken.yaml", partial=True)
     result = read_result(project / "docs" / "results" / "ablation-broken.json")
-    assert result.note == "Missing runs: only · large · seed 1."
+    assert result.note == "1 of 2 runs are missing: only (large)."
     assert {row.name for row in result.rows} == {"best single source", "untrained target", "sft"}
