@@ -26,6 +26,12 @@ class WarmStartParams(Section):
     hard_negatives: int = Field(
         0, ge=0, description="Further entities per turn: best ranked of the present encoder that are not positive."
     )
+    look_alikes: int = Field(
+        0,
+        ge=0,
+        description="Further negatives per turn, made up: as the positive, but for one value (or the name) that the context "
+        "tells; they teach the encoder, not the weights of hybrid scoring.",
+    )
     temperature: float = Field(0.05, gt=0, description="τ of the contrastive loss.")
     lr: float = Field(5e-5, gt=0, description="Peak learning rate of the encoder.")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps for linear warm-up; then linear decay.")

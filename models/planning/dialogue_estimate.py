@@ -91,6 +91,7 @@ def _warm(models: DialogueModels, size: DialogueSize, retriever: RetrieverParams
     """The warm start, which all variants share: contexts and positives with gradient, recall on the validation split."""
     cfg, encoder = retriever.warm_start, models.encoder
     entities = min(cfg.batch_size * (1 + cfg.hard_negatives) + cfg.negatives, size.num_entities)
+    entities += cfg.batch_size * cfg.look_alikes
     step = embed_flops(encoder, texts=cfg.batch_size, tokens=size.query_tokens(retriever))
     step += embed_flops(encoder, texts=entities, tokens=size.entry_tokens(retriever))
     evaluations = 1 + -(-cfg.steps // cfg.every_evaluation)

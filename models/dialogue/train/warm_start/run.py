@@ -25,6 +25,7 @@ from models.dialogue.retrieval.kb_index import make_lexical
 from models.dialogue.retrieval.lexical import lexical_features
 from models.dialogue.train.warm_start.batches import HARD_MARGIN, WarmBatch, WarmBatches
 from models.dialogue.train.warm_start.examples import WarmExample, warm_examples
+from models.dialogue.train.warm_start.look_alikes import LookAlikes
 from models.dialogue.train.warm_start.score_weights import initialise_weights
 from models.dialogue.train.warm_start.state import WarmRecord, WarmState, load_state, make_optimiser, save_state
 from models.dialogue.train.warm_start.validation import WarmValidation, ranking_loss
@@ -126,6 +127,7 @@ class _WarmStart:
             rule = "must have a turn whose response holds a value of an entity"
             raise DataError("The warm start has nothing to learn from", [Problem(str(train), rule, f"{self._num_turns} without")])
         self._batches = WarmBatches(self._examples, index, cfg.warm_start)
+        self._look_alikes = LookAlikes(self._kb, cfg)
         self._train = TurnFile(train)
         self._lexical = make_lexical(self._retriever, self._kb)
         self._validation = WarmValidation(read_turns(splits_of(data)["valid"]), self._kb, device=device, condensed=condensed)
@@ -176,7 +178,8 @@ class _WarmStart:
             q_reps = retriever.encode_contexts(*retriever.pad([turn.tokens for turn in turns]))
             batch = self._batches.batch(step, turns, hard=self._hard(q_reps, turns))
             e_reps = retriever.encode_entities(*retriever.pad(self._entity_tokens(batch.columns)))
-        losses = self._losses(q_reps, e_reps, batch)
+            own = self._own_negatives(step, q_reps, turns)
+        losses = self._losses(q_reps, e_reps, batch, own)
         self._check(losses, batch, step)
         losses.mean().backward()
         torch.nn.utils.clip_grad_norm_(retriever.parameters(), cfg.max_grad_norm)
@@ -187,10 +190,26 @@ class _WarmStart:
         self._state.losses.append(float(losses.detach().mean()))
         self._report(lr)
 
-    def _losses(self, q_reps: Tensor, e_reps: Tensor, batch: WarmBatch) -> Tensor:
+    def _own_negatives(self, step: int, q_reps: Tensor, turns: list[WarmExample]) -> Tensor | None:
+        """Return the cosines of each turn and its look-alikes, float32[B, `look_alikes`]; −inf where it has none."""
+        retriever, most = self._retriever, self._cfg.look_alikes
+        if not most:
+            return None
+        made = self._look_alikes.at(step, [turn.positive for turn in turns], self._contexts(turns))
+        cosines = torch.full((len(turns), most), -torch.inf, device=q_reps.device)
+        texts = [retriever.entity_text(entity) for mine in made for entity in mine]
+        if not texts:
+            return cosines
+        reps = retriever.encode_entities(*retriever.pad(retriever.tokenise_entities(texts))).float()
+        owner = torch.tensor([i for i, mine in enumerate(made) for _ in mine], device=q_reps.device)
+        place = torch.tensor([j for mine in made for j in range(len(mine))], device=q_reps.device)
+        return cosines.index_put((owner, place), (q_reps.float()[owner] * reps).sum(dim=1))
+
+    def _losses(self, q_reps: Tensor, e_reps: Tensor, batch: WarmBatch, own: Tensor | None = None) -> Tensor:
         """Return the loss of each turn, float32[B]; with hybrid scoring that of the cosines and that of the scores.
 
-        The cosines have a loss of their own, since turns that word matching explains would teach the encoder little.
+        The cosines have a loss of their own, since turns that word matching explains would teach the encoder little; `own` are
+        those of look-alikes, which are negatives of their turn alone.
         """
         cfg, scorer = self._cfg, self._retriever.scorer
         positives = torch.from_numpy(batch.positives).to(q_reps.device)
@@ -199,18 +218,18 @@ class _WarmStart:
         log_q = cfg.logq_correction * torch.from_numpy(batch.log_q).to(q_reps.device) if cfg.logq_correction else None
         cosines = q_reps.float() @ e_reps.float().T
 
-        def loss_of(scores: Tensor) -> Tensor:
-            loss = ranking_loss(scores, positives, mask=mask, log_q=log_q, temperature=cfg.temperature)
+        def loss_of(scores: Tensor, own: Tensor | None = None) -> Tensor:
+            loss = ranking_loss(scores, positives, mask=mask, log_q=log_q, own=own, temperature=cfg.temperature)
             if not cfg.any_positive:
                 return loss
-            either = ranking_loss(scores, positives, also=explains, log_q=log_q, temperature=cfg.temperature)
+            either = ranking_loss(scores, positives, also=explains, log_q=log_q, own=own, temperature=cfg.temperature)
             return (1 - cfg.any_positive) * loss + cfg.any_positive * either
 
         if scorer is None or self._lexical is None:
-            return loss_of(cosines)
+            return loss_of(cosines, own)
         rows = np.broadcast_to(batch.columns, (len(batch.examples), len(batch.columns)))
         features = lexical_features(self._lexical, self._contexts(batch.examples), rows)
-        return loss_of(cosines) + loss_of(scorer(cosines, torch.from_numpy(features).to(q_reps.device)))
+        return loss_of(cosines, own) + loss_of(scorer(cosines, torch.from_numpy(features).to(q_reps.device)))
 
     def _contexts(self, turns: Sequence[WarmExample]) -> list[tuple[str, ...]]:
         return [self._train[turn.place].context for turn in turns]

@@ -158,16 +158,25 @@ def ranking_loss(
     mask: Tensor | None = None,
     also: Tensor | None = None,
     log_q: Tensor | None = None,
+    own: Tensor | None = None,
     temperature: float,
 ) -> Tensor:
-    """Return `contrastive_loss` of scores [B, M], which need not be cosines."""
+    """Return `contrastive_loss` of scores [B, M], which need not be cosines.
+
+    `own` are the scores of further negatives of each context alone, float32[B, L], −inf where it has fewer. Each is taken to be
+    as likely in a batch as the positive.
+    """
     scores = scores / temperature
     if log_q is not None:
         scores = scores - log_q
-    own = torch.zeros_like(scores, dtype=torch.bool).scatter(1, positives[:, None], True)
-    right = own if also is None else own | also
+    positive = torch.zeros_like(scores, dtype=torch.bool).scatter(1, positives[:, None], True)
+    right = positive if also is None else positive | also
     counted = right if mask is None else right | ~mask
     if mask is None:
         counted = torch.ones_like(right)
     top = scores.masked_fill(~right, -torch.inf).logsumexp(dim=1)
-    return scores.masked_fill(~counted, -torch.inf).logsumexp(dim=1) - top
+    compared = scores.masked_fill(~counted, -torch.inf)
+    if own is not None:
+        further = own / temperature
+        compared = torch.cat([compared, further if log_q is None else further - log_q[positives][:, None]], dim=1)
+    return compared.logsumexp(dim=1) - top

@@ -80,7 +80,7 @@ def _warm(**changes: object) -> RetrieverParams:
     return CFG.model_copy(update={"warm_start": CFG.warm_start.model_copy(update=changes)})
 
 
-@pytest.mark.parametrize("changes", [{}, {"hard_negatives": 2, "any_positive": 0.5, "dtype": "bfloat16"}])
+@pytest.mark.parametrize("changes", [{}, {"look_alikes": 2}, {"hard_negatives": 2, "any_positive": 0.5, "dtype": "bfloat16"}])
 def test_learns_to_find_what_the_user_wants(changes: dict[str, object], data: Path, tmp_path: Path) -> None:
     sink = _Sink()
     record = _run(_warm(**changes), data, tmp_path, sink)
@@ -122,7 +122,7 @@ def test_hybrid_weights_are_trained_with_the_encoder(data: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(("stop_at", "scoring"), [(15, "dense"), (45, "dense"), (45, "hybrid")])
 def test_killed_run_ends_with_the_same_bits(stop_at: int, scoring: str, data: Path, tmp_path: Path) -> None:
-    cfg = _warm(hard_negatives=1).model_copy(update={"scoring": scoring})
+    cfg = _warm(hard_negatives=1, look_alikes=1).model_copy(update={"scoring": scoring})
     whole, parts = _Sink(), _Sink(stop_at)
     expected = _run(cfg, data, tmp_path / "whole", whole)
     with pytest.raises(KeyboardInterrupt):

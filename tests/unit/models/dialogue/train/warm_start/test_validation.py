@@ -10,7 +10,7 @@ from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn
 from models.dialogue.retrieval.encoder import build_retriever
 from models.dialogue.train.recall_rule import RecallRule
-from models.dialogue.train.warm_start.validation import WarmValidation, contrastive_loss, recall_scores
+from models.dialogue.train.warm_start.validation import WarmValidation, contrastive_loss, ranking_loss, recall_scores
 from models.params.retriever import PicoEncoder, RetrieverParams
 
 TAU = 0.05
@@ -74,6 +74,19 @@ def test_logq_correction_lowers_each_logit_by_log_q() -> None:
     positives, log_q = torch.tensor([3, 0, 6, 6, 2]), torch.linspace(-4, -0.1, 7)
     expected = torch.nn.functional.cross_entropy(q @ e.T / TAU - log_q, positives, reduction="none")
     torch.testing.assert_close(contrastive_loss(q, e, positives, log_q=log_q, temperature=TAU), expected)
+
+
+def test_negatives_of_one_context_count_for_it_alone() -> None:
+    q, e, own = _unit(2, 8), _unit(3, 8, seed=1), torch.tensor([[0.3, -torch.inf], [-torch.inf, -torch.inf]], requires_grad=True)
+    positives, log_q = torch.tensor([0, 2]), torch.tensor([-1.0, -2.0, -3.0])
+    plain = ranking_loss(q @ e.T, positives, log_q=log_q, temperature=TAU)
+    loss = ranking_loss(q @ e.T, positives, log_q=log_q, own=own, temperature=TAU)
+    logits = torch.cat([(q @ e.T)[0] / TAU - log_q, torch.tensor([0.3 / TAU + 1])])
+    expected = torch.nn.functional.cross_entropy(logits[None], positives[:1])
+    assert loss[0].item() == pytest.approx(expected.item(), rel=1e-5) and loss[0] > plain[0]
+    assert loss[1] == plain[1]
+    loss.sum().backward()
+    assert own.grad is not None and own.grad[0, 0] > 0 and torch.equal(own.grad.flatten()[1:], torch.zeros(3))
 
 
 def test_with_the_correction_scores_learn_how_often_an_entity_is_meant() -> None:
