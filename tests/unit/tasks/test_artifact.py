@@ -296,5 +296,5 @@ def test_an_artifact_is_dropped_unless_it_is_an_output_somewhere(tmp_path: Path)
     (tmp_path / "elsewhere").hardlink_to(artifact.path / "a.txt")  # another artifact with the same file
     assert drop(artifact) and not artifact.path.exists()
     assert (tmp_path / "elsewhere").read_text() == "one"
-    with pytest.raises(ValidationError):
+    with pytest.raises(ArtifactError, match="has no manifest"):
         Artifact(**artifact.model_dump())
