@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from models.params.base import MAX_SEED, Section
+from models.params.lora import LoraParams
 
 Method = Literal["sft", "fusellm", "inference_only", "profuser", "simul", "reverse"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -33,22 +34,6 @@ class Phase(Section):
         if self.w_infer == 0 and self.w_train == 0:
             raise ValueError("`w_infer` and `w_train` must not both be 0")
         return self
-
-
-class LoraParams(Section):
-    """Low-rank adapters instead of full training (peft); merged into the weights at the end."""
-
-    rank: int = Field(16, ge=1, description="Rank.")
-    alpha: float = Field(32.0, gt=0, description="Scale.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter input.")
-    target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
-        "all-linear", description="Layers with adapters; `all-linear` are all but the head."
-    )
-    base_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="Dtype of the frozen weights; `bfloat16` needs `fusion.dtype: bfloat16`, and rounds a float32 target for "
-        "good. Adapters are float32.",
-    )
 
 
 class CheckpointParams(Section):

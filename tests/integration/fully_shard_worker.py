@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM
 from models.fusion.schedule import ResolvedPhase, plan_steps
 from models.fusion.signals.store import SignalStore
 from models.fusion.train.batches import FusionCollator, MicroBatchSampler
-from models.fusion.train.lora import add_adapters, merged_state
 from models.fusion.train.module import FusionModule
 from models.fusion.train.prompt_signals import PairedSignals
 from models.fusion.train.window import StepTotals
-from models.params.fusion import LoraParams
+from models.params.lora import LoraParams
+from models.training.lora import add_adapters, merged_state
 
 
 def main(model: str, train: str, infer: str, result: str) -> None:

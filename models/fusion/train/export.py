@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from models.lm.source_file import write_source
 from models.lm.weights import folder_digest
 from models.schema import ResolvedSource
+from models.training.lora import cast_state
 
 
 def export_target(
@@ -42,7 +43,7 @@ def export_target(
     """
     dtype: torch.dtype = getattr(torch, target.dtype)
     with no_progress_bars():
-        model.save_pretrained(folder, state_dict=_cast(state, dtype))
+        model.save_pretrained(folder, state_dict=cast_state(state, dtype))
     _set(folder / "config.json", "dtype", target.dtype)
     if target.end_ids:  # it was trained to end its turns with the first of them
         _set(folder / "generation_config.json", "eos_token_id", list(target.end_ids))
@@ -59,16 +60,6 @@ def export_target(
 def _set(file: Path, key: str, value: object) -> None:
     row = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     file.write_text(json.dumps(row | {key: value}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Cast floating weights; tied ones stay one tensor, so that they are written once."""
-    done: dict[tuple[int, torch.Size], Tensor] = {}
-    for tensor in state.values():
-        key = (tensor.data_ptr(), tensor.shape)
-        if key not in done:
-            done[key] = (tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()).contiguous()
-    return {name: done[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from models.fusion.signals.store import SignalStore
 from models.fusion.train.arguments import check_sharding, make_arguments
 from models.fusion.train.distributed import EventSink, FusionJob, launch, launched, leave_error
 from models.fusion.train.export import export_target, no_progress_bars
-from models.fusion.train.lora import add_adapters, merged_state
 from models.fusion.train.module import FusionModule
 from models.fusion.train.prompt_signals import Mode, PairedSignals
 from models.fusion.train.record import FusionRecord, fingerprint, phase_records
@@ -34,6 +33,7 @@ from models.tokenization.loading import load_tokenizer
 from models.training.arguments import agree_on_execution, micro_batch_size, set_steps
 from models.training.checkpoints import CheckpointFolder, place_folder, seal
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
+from models.training.lora import add_adapters, merged_state
 
 logger = logging.getLogger(__name__)
 

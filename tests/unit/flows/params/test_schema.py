@@ -5,7 +5,8 @@ from pydantic import Field
 
 from flows.params.schema import all_keys, child_section, constraint_text, default_text, iter_sections, keys_below, type_text
 from models.params.base import Section
-from models.params.fusion import FusionParams, LoraParams, Phase
+from models.params.fusion import FusionParams, Phase
+from models.params.lora import LoraParams
 
 
 class Sample(Section):

@@ -5,7 +5,8 @@ import pytest
 from models.fusion.schedule import resolve_schedule
 from models.fusion.scorers import JUDGE_SYSTEM
 from models.params.evaluation import EvaluationParams
-from models.params.fusion import FusionParams, LoraParams, Phase
+from models.params.fusion import FusionParams, Phase
+from models.params.lora import LoraParams
 from models.params.teach import ResponseParams, RewardParams, ScorerSpec, TeachParams
 from models.planning.footprint import CorpusSize, JudgingCost, ModelSize, activation_bytes, generation_calls, loss_chunk_bytes
 from models.planning.fusion_estimate import estimate_stages

@@ -9,9 +9,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config
 from models.fusion.buckets import TeacherRows
 from models.fusion.losses import fusion_loss_from_logits
 from models.fusion.train.batches import FusionBatch
-from models.fusion.train.lora import add_adapters
 from models.fusion.train.module import FusionModule
-from models.params.fusion import LoraParams
+from models.params.lora import LoraParams
+from models.training.lora import add_adapters
 
 V, K = 40, 3
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters (peft, an optional extra): added to the target for training, merged into its weights when it is saved."""
+"""Low-rank adapters (peft, an optional extra): added to a model for training, merged into its weights when it is saved."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models.errors import ParamsError, Problem
-from models.params.fusion import LoraParams
+from models.params.lora import LoraParams
 
 _ADAPTER = "default"
 
 
-def add_adapters(model: PreTrainedModel, params: LoraParams) -> nn.Module:
+def add_adapters(model: PreTrainedModel, params: LoraParams, *, key: str = "fusion.lora") -> nn.Module:
     """Return the model inside a `PeftModel` whose adapters, float32, alone are trained.
+
+    Args:
+        model: Gets the adapters.
+        params: Their rank, scale and layers.
+        key: Where they are set, for errors.
 
     Raises:
         ParamsError: peft is not installed, or `target_modules` names no layer, or an embedding that is also the head.
@@ -23,8 +28,8 @@ def add_adapters(model: PreTrainedModel, params: LoraParams) -> nn.Module:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as err:
-        hint = "Install the extra `lora` (pip install 'fusedial[lora]'), or set `fusion.lora` to null."
-        raise ParamsError("Adapters cannot be used", [Problem("`fusion.lora`", "needs the package peft", "", hint)]) from err
+        hint = f"Install the extra `lora` (pip install 'fusedial[lora]'), or set `{key}` to null."
+        raise ParamsError("Adapters cannot be used", [Problem(f"`{key}`", "needs the package peft", "", hint)]) from err
     modules = params.target_modules
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", None)
@@ -38,13 +43,13 @@ def add_adapters(model: PreTrainedModel, params: LoraParams) -> nn.Module:
     try:
         adapted: nn.Module = get_peft_model(model, config)
     except ValueError as err:
-        problem = Problem("`fusion.lora.target_modules`", f"must name layers of {type(model).__name__}", repr(modules), str(err))
+        problem = Problem(f"`{key}.target_modules`", f"must name layers of {type(model).__name__}", repr(modules), str(err))
         raise ParamsError("Adapters cannot be used", [problem]) from err
     ends = {"input embedding": model.get_input_embeddings(), "head": model.get_output_embeddings()}
     if tied and (shared := [name for name, layer in ends.items() if hasattr(layer, "base_layer")]):
         rule = f"must not name the {' or the '.join(shared)} of {type(model).__name__}, whose embedding and head are one matrix"
-        hint = "Name layers between them (or `all-linear`), or train in full (`fusion.lora: null`)."
-        problem = Problem("`fusion.lora.target_modules`", rule, repr(modules), hint)
+        hint = f"Name layers between them (or `all-linear`), or train in full (`{key}: null`)."
+        problem = Problem(f"`{key}.target_modules`", rule, repr(modules), hint)
         raise ParamsError("Adapters cannot be used", [problem])
     return adapted
 
@@ -103,3 +108,13 @@ def _added(weight: Tensor, layer: Any, name: str, state: Mapping[str, Tensor]) -
         delta = (up @ down).T
     wide = torch.promote_types(weight.dtype, torch.float32)
     return weight.to(wide) + delta.to(wide) * float(layer.scaling[_ADAPTER])
+
+
+def cast_state(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Cast floating weights; tied ones stay one tensor, so that they are written once."""
+    done: dict[tuple[int, torch.Size], Tensor] = {}
+    for tensor in state.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in done:
+            done[key] = (tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()).contiguous()
+    return {name: done[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
