@@ -19,7 +19,7 @@ from flows.results_files import renew_tables
 from models.reporting.results import Result, ResultRow, read_result, write_result
 
 NAMES = (
-    "alignment", "vocabulary_map", "store", "collate", "loss", "capture", "generation", "mml", "index", "refresh",
+    "alignment", "vocabulary_map", "store", "collate", "loss", "capture", "generation", "mml", "kv_branches", "index", "refresh",
     "scale", "pipeline", "stage_memory", "cpu_memory", "plan",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,11 +1,14 @@
-"""Which files a named encoder or generator consists of: their digest is part of the identity of what is trained from it."""
+"""Which files a named encoder or generator consists of: they are part of the identity of what is trained from it."""
 
 from pathlib import Path
 
 from flows.context import StageContext
+from flows.gguf_sources import GENERATOR_KEY, generator_spec, gguf_digest, gguf_dtype, gguf_header
 from models.errors import ParamsError, Problem
+from models.lm.gguf.find import names_gguf
 from models.params.teach import ScorerSpec
-from tasks.artifact import tree_digest
+from tasks.artifact import Artifact, tree_digest
+from tasks.sources import GgufPlace, gguf_model
 
 
 def model_content(ctx: StageContext, model: str, *, revision: str | None, key: str, scratch: bool = True) -> str:
@@ -55,6 +58,39 @@ def scorer_folder(ctx: StageContext, scorer: ScorerSpec) -> Path | None:
     except ParamsError:  # a package that is not installed
         return None
     return folder if (folder / "config.json").is_file() else None
+
+
+def generator_artifact(ctx: StageContext) -> Artifact | None:
+    """Return the model of the trained generator, where params name it by anything but its place; None else.
+
+    A GGUF file is unpacked first; a fused model or a source must be there.
+
+    Raises:
+        SourceError: The GGUF file cannot be used.
+        ArtifactError: The stage that makes the model has not run.
+    """
+    cfg = ctx.params.dialogue.generator
+    if cfg.model.startswith(("fused:", "source:")):
+        return made_model(ctx, cfg.model)
+    spec = generator_spec(cfg)
+    if spec is None or not names_gguf(spec, root=ctx.root):
+        return None
+    header = gguf_header(spec, root=ctx.root, download=True, where=f"`{GENERATOR_KEY}`")
+    assert header is not None
+    return gguf_model(gguf_digest(spec, header.file), gguf_dtype(spec), place=GgufPlace(header.file))
+
+
+def made_model(ctx: StageContext, model: str) -> Artifact:
+    """Return what `fused:<method>`, `fused:<method>/<target>` or `source:<name>` stands for.
+
+    Raises:
+        ArtifactError: The stage that makes it has not run.
+    """
+    kind, _, name = model.partition(":")
+    if kind == "fused":
+        method, _, target = name.partition("/")
+        return ctx.input("fuse", method, target or ctx.params.fusion.targets[0])
+    return ctx.input("sources", "models", name)
 
 
 def package_folder(model: str, *, key: str) -> Path:

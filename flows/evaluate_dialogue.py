@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.dialogue_systems import GENERATOR, WARM_START, dialogue_systems, in_context_run_name, run_name, unseen_renewals
+from flows.encoders import made_model
 from flows.prepare import dialogue_files
 from models.evaluation.dialogue.system import DialogueSystem
 from models.files import replacing, write_atomic
@@ -147,11 +148,7 @@ class _Evaluation:
         """Return the fused model or source that a generator uses; None where it needs neither (an endpoint)."""
         if spec.kind != "causal":
             return None
-        kind, _, name = spec.model.partition(":")
-        if kind == "fused":
-            method, _, target = name.partition("/")
-            return self._ctx.input("fuse", method, target or self._params.fusion.targets[0])
-        return self._ctx.input("sources", "models", name)
+        return made_model(self._ctx, spec.model)
 
     def _run(self, name: str) -> StageRun:
         return self._ctx.run(name, experiment="dialogue")

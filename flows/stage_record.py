@@ -185,6 +185,10 @@ def _inputs(ctx: StageContext, stage: Stage) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in stage.inputs:
         found |= {f"{name}/{k}": v for k, v in _manifests(ctx.out(*name.split("/"))).items()}
+    generator = ctx.params.dialogue.generator.model
+    if stage.name == "train_dialogue" and generator.startswith(("fused:", "source:")):
+        name = "fuse" if generator.startswith("fused:") else "sources"
+        found |= {f"{name}/{k}": v for k, v in _manifests(ctx.out(name)).items()}
     if stage.name == "prepare":
         named = [s.path for s in ctx.params.corpus.sets] + [ctx.params.dialogues.path]
         files = [f for name in named if name for f in _files(ctx.root / name)]

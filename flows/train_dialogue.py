@@ -4,7 +4,8 @@ from prefect import flow
 
 from flows.context import StageContext
 from flows.dialogue_systems import GENERATOR, WARM_START, run_name
-from flows.encoders import model_content
+from flows.encoders import generator_artifact, model_content
+from flows.gguf_sources import GENERATOR_KEY
 from models.errors import FusedialError
 from models.params.dialogue import VARIANTS, Variant
 from tasks.artifact import Artifact, materialise_tree
@@ -21,7 +22,8 @@ def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
     params = ctx.params
     warm = warm_started(ctx)
     run = ctx.run(run_name(variant), experiment="dialogue")
-    generator = params.dialogue.generator
+    generator, model = params.dialogue.generator, generator_artifact(ctx)
+    content = "" if model is not None else model_content(ctx, generator.model, revision=generator.revision, key=GENERATOR_KEY)
     made = retriever_training(
         params.dialogue,
         params.index,
@@ -29,7 +31,8 @@ def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
         warm,
         variant=variant,
         setting=params.dialogues.setting,
-        generator=model_content(ctx, generator.model, revision=generator.revision, key="dialogue.generator.model"),
+        generator=content,
+        model=model,
         runtime=params.runtime,
         run=run,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from models.params.dialogue import DialogueParams, Variant
@@ -57,11 +58,15 @@ def retriever_training(
     variant: Variant,
     setting: Setting,
     generator: str,
+    model: Artifact | None,
     runtime: Runtime,
     run: StageRun,
     work: Work,
 ) -> Mapping[str, Any]:
-    """Train retriever and generator jointly (eq. 7 and 11 of MK-TOD); `generator` is the digest of its folder, if it has one."""
+    """Train retriever and generator jointly (eq. 7 and 11 of MK-TOD).
+
+    `generator` is the digest of its folder, if params name one; `model` what was made of it here, if they name anything else.
+    """
     from models.dialogue.train.run import train_dialogue
     from models.training.history import HistorySink, write_history
 
@@ -80,6 +85,17 @@ def retriever_training(
             resume_dir=work.resume,
             sink=HistorySink(sink, curves),
             log_every=run.log_every,
+            generator=None if model is None else _folder(model),
         )
     write_history(curves, work.out / "history.jsonl")
     return {**to_row(record), "name": variant}
+
+
+def _folder(model: Artifact) -> Path:
+    """Return the folder of a source, a fused model, or an unpacked file."""
+    from models.lm.source_file import SOURCE_FILE, read_source
+
+    folder = model.path / "model" if (model.path / "model").is_dir() else model.path
+    if not (folder / SOURCE_FILE).is_file():
+        return folder
+    return Path(read_source(folder, root=project_root()).location)

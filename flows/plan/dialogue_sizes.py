@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 from flows.context import StageContext
 from flows.encoders import package_folder
-from flows.plan.fusion_sizes import hinted_size, model_sizes
+from flows.gguf_sources import generator_spec
+from flows.plan.fusion_sizes import folder_size, gguf_size, hinted_size, model_sizes, pico_size
 from models.dialogue.data.records import KB, STATS, Entity
 from models.dialogue.retrieval.entity_text import entity_text
 from models.errors import ParamsError
-from models.params.dialogue import PicoT5
+from models.lm.gguf.find import names_gguf
+from models.params.dialogue import GeneratorParams, PicoT5
 from models.params.retriever import PicoEncoder
+from models.params.sources import PicoSpec
 from models.planning.dialogue_estimate import estimate_dialogue_stages
 from models.planning.dialogue_footprint import DialogueModels, DialogueSize
 from models.planning.footprint import ModelSize
@@ -69,11 +72,40 @@ def encoder_size(ctx: StageContext) -> ModelSize | None:
 
 
 def generator_size(ctx: StageContext) -> ModelSize | None:
-    """Return the size of the trained T5, or None where it is unknown here."""
+    """Return the size of the trained generator, or None where it is unknown here."""
     cfg = ctx.params.dialogue.generator
+    if cfg.kind == "causal":
+        return _causal_size(ctx, cfg)
     if cfg.model == "pico":
         return _pico_t5(cfg.pico)
     return _named_size(ctx, cfg.model, hint="generator", key="dialogue.generator.model")
+
+
+def _causal_size(ctx: StageContext, cfg: GeneratorParams) -> ModelSize | None:
+    if cfg.model == "pico":
+        sizes = cfg.pico
+        return pico_size(
+            PicoSpec(
+                vocab_size=sizes.vocab_size,
+                hidden_size=sizes.hidden_size,
+                num_layers=sizes.num_layers,
+                num_heads=sizes.num_heads,
+            )
+        )
+    spec = generator_spec(cfg)
+    if spec is None:
+        return _made_size(ctx, cfg.model)
+    if names_gguf(spec, root=ctx.root):
+        return gguf_size(spec, root=ctx.root)
+    folder = ctx.root / cfg.model
+    return folder_size(folder, dtype="float32") if folder.is_dir() else hinted_size(ctx, "generator", dtype="float32")
+
+
+def _made_size(ctx: StageContext, model: str) -> ModelSize | None:
+    """Return the size of `fused:<method>`, `fused:<method>/<target>` or `source:<name>`."""
+    known, _ = model_sizes(ctx)
+    kind, _, name = model.partition(":")
+    return known.get((name.partition("/")[2] or ctx.params.fusion.targets[0]) if kind == "fused" else name)
 
 
 def _pico_encoder(sizes: PicoEncoder, *, positions: int) -> ModelSize:
@@ -118,16 +150,12 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 def _in_context_sizes(ctx: StageContext) -> dict[str, ModelSize | None]:
     """Return the sizes of the in-context generators that run here, by name; those behind an endpoint are absent."""
-    known, _ = model_sizes(ctx)
     found: dict[str, ModelSize | None] = {}
     for spec in ctx.params.dialogue_evaluation.in_context:
         if spec.kind != "causal":
             continue
-        kind, _, name = spec.model.partition(":")
-        if kind == "fused":
-            found[spec.name] = known.get(name.partition("/")[2] or ctx.params.fusion.targets[0])
-        else:
-            found[spec.name] = known.get(name) if kind == "source" else _folder_size(ctx.root / spec.model)
+        named = spec.model.startswith(("fused:", "source:"))
+        found[spec.name] = _made_size(ctx, spec.model) if named else _folder_size(ctx.root / spec.model)
     return found
 
 

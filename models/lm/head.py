@@ -1,7 +1,6 @@
 """The output head of a language model, separated from its backbone so that logits are computed only where they are needed."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,13 @@ from models.errors import SourceError
 _PROBE_PEAK = 60.0  # far beyond every soft-cap in use (30, 50), inside float16 and bfloat16
 
 
+class Backbone(Protocol):
+    """A language model without its head."""
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None, **more: Tensor) -> Tensor:
+        """Return the last hidden states [B, T, D]; `more` are further inputs, such as `position_ids`."""
+
+
 class Head(NamedTuple):
     """`logits = F.linear(backbone(input_ids, attention_mask), weight, bias)`.
 
@@ -22,7 +28,7 @@ class Head(NamedTuple):
         bias: [V], or None.
     """
 
-    backbone: Callable[[Tensor, Tensor | None], Tensor]
+    backbone: Backbone
     weight: Tensor
     bias: Tensor | None
 
@@ -31,8 +37,8 @@ class _Backbone:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        output = self._module(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None, **more: Tensor) -> Tensor:
+        output = self._module(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **more)
         return _hidden(output)
 
 
@@ -46,7 +52,7 @@ def head_of(model: PreTrainedModel) -> Head:
         SourceError: The model has no separable backbone, or its head does more than a linear map.
     """
     name = type(model).__name__
-    module = _backbone_module(model)
+    module = backbone_module(model)
     linear = model.get_output_embeddings()
     if module is None or linear is None:
         raise SourceError(f"The head of {name} must be separable from its backbone, but is not. Use its full logits.")
@@ -58,7 +64,8 @@ def head_of(model: PreTrainedModel) -> Head:
     return Head(_Backbone(module), weight, bias)
 
 
-def _backbone_module(model: PreTrainedModel) -> nn.Module | None:
+def backbone_module(model: PreTrainedModel) -> nn.Module | None:
+    """Return a causal language model without its head; None where the two are one."""
     # `get_decoder` sees through adapters, where `base_model` is the adapted model with its head.
     for candidate in (model.get_decoder(), model.base_model):
         if candidate is not None and candidate is not model:

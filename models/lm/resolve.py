@@ -29,12 +29,13 @@ _UNLIMITED = 1_000_000_000  # tokenizers without a limit say 1e30
 Kind = Literal["causal", "reward"]
 
 
-def resolve_source(spec: SourceSpec, *, root: Path) -> ResolvedSource:
+def resolve_source(spec: SourceSpec, *, root: Path, where: str = "") -> ResolvedSource:
     """Resolve a source of `sources.models` without loading its weights.
 
     Args:
         spec: The source; `model` is a folder (relative to `root`, or absolute) or a hub name with a revision.
         root: The project root.
+        where: The param that names it, for errors; empty = the source in `sources.models`.
 
     Returns:
         The source with an absolute folder, or a hub name with the commit of its revision. `digest` is over config and weights.
@@ -42,7 +43,7 @@ def resolve_source(spec: SourceSpec, *, root: Path) -> ResolvedSource:
     Raises:
         SourceError: It cannot be found, is not a causal language model, or has no usable tokenizer, template or context length.
     """
-    where = f"`sources.models[{spec.name}]`"
+    where = where or f"`sources.models[{spec.name}]`"
     return _resolve(spec, kind="causal", where=where, root=root, template=spec.chat_template, context=spec.context_length)
 
 

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from models.params.base import MAX_SEED, Place, Section
+from models.params.lora import LoraParams
+from models.params.sources import GgufSpec
 
 MetaKind = Literal["order", "confidence", "cooccurrence"]
 Variant = Literal["none", "prefix", "prompt", "contrastive"]
@@ -33,15 +35,15 @@ class MetaKnowledgeParams(Section):
         return self
 
 
-TrainedKind = Literal["seq2seq"]
+TrainedKind = Literal["seq2seq", "causal"]
 
 
 class PicoT5(Section):
-    """A small T5 from scratch, with a tokenizer trained on the training dialogues and the knowledge base."""
+    """A small model from scratch, with a tokenizer trained on the training dialogues and the knowledge base."""
 
     vocab_size: int = Field(1024, ge=300, description="Entries of its tokenizer.")
     hidden_size: int = Field(96, ge=16, description="Width.")
-    num_layers: int = Field(2, ge=1, description="Layers of encoder and decoder each.")
+    num_layers: int = Field(2, ge=1, description="Layers (of a T5: of encoder and decoder each).")
     num_heads: int = Field(4, ge=1, description="Attention heads.")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout; what keeps a large T5 from learning by heart slows a small one."
@@ -55,20 +57,45 @@ class PicoT5(Section):
 
 
 class GeneratorParams(Section):
-    """The response generator that is trained: an encoder–decoder (T5)."""
+    """The response generator that is trained: an encoder–decoder (T5), or a causal LM."""
 
-    kind: TrainedKind = Field("seq2seq", description="`seq2seq`: an encoder–decoder (T5).")
-    model: Place = Field("pico", description="`pico` (from scratch), a folder, or a hub name such as google-t5/t5-base.")
+    kind: TrainedKind = Field("seq2seq", description="`seq2seq`: an encoder–decoder (T5); `causal`: any causal LM.")
+    model: Place = Field(
+        "pico",
+        description="`pico` (from scratch), a folder, or a hub name such as google-t5/t5-base; `causal` also: a `.gguf` file, "
+        "`package:<module>`, `fused:<method>` (or `fused:<method>/<target>`), `source:<name>` of `sources.models`.",
+    )
     revision: str | None = Field(None, description="Hub revision; required for hub names.")
-    pico: PicoT5 = Field(default_factory=PicoT5, description="Sizes of the T5 from scratch.")
+    pico: PicoT5 = Field(default_factory=PicoT5, description="Sizes of the model from scratch.")
     fusion: Literal["fid", "concat"] = Field(
-        "fid", description="`fid`: [context | entity] encoded separately, fused in the decoder; `concat`: one sequence."
+        "fid",
+        description="`seq2seq`: `fid`: [context | entity] encoded separately, fused in the decoder; `concat`: one sequence.",
     )
     max_context_tokens: int = Field(200, ge=8, description="Longest context; the oldest words are dropped.")
-    max_entity_tokens: int = Field(100, ge=8, description="Longest entity with its meta knowledge; never the name is dropped.")
+    max_entity_tokens: int = Field(
+        100, ge=8, description="Longest entity with its meta knowledge (`causal`: without); never the name is dropped."
+    )
     max_response_tokens: int = Field(64, ge=4, description="Longest response.")
     attributes: tuple[str, ...] | None = Field(None, description="Attributes the generator reads, in this order; null = all.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
+    chat_template: str | None = Field(
+        None, description="`causal`: preset (as in `sources.models`), or null for the tokenizer's own; `pico` has `plain`."
+    )
+    gguf: GgufSpec | None = Field(None, description="`causal`: how a GGUF file is taken; null = as the defaults say.")
+    lora: LoraParams | None = Field(None, description="`causal`: low-rank adapters instead of full training.")
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> "GeneratorParams":
+        if self.kind == "seq2seq":
+            if given := [name for name in ("chat_template", "gguf", "lora") if getattr(self, name) is not None]:
+                raise ValueError(f"`{given[0]}` must be left out unless `kind` is `causal`, but is set")
+            if self.model.startswith(("fused:", "source:", "package:")) or self.model.lower().endswith(".gguf"):
+                raise ValueError(f"`kind` must be `causal` for the model `{self.model}`, but is `seq2seq`")
+        elif self.model == "pico" and (self.pico.hidden_size % (2 * self.pico.num_heads) or self.pico.dropout):
+            raise ValueError(
+                "`pico` must have a `hidden_size` that is a multiple of twice `num_heads`, and no dropout, for kind `causal`"
+            )
+        return self
 
 
 class RefreshParams(Section):
@@ -148,3 +175,13 @@ class DialogueParams(Section):
     generator: GeneratorParams = Field(default_factory=GeneratorParams, description="The trained generator.")
     joint: JointParams = Field(default_factory=JointParams, description="Joint training.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of initialisation, order and dropout.")
+
+    @model_validator(mode="after")
+    def _generator_serves_objective(self) -> "DialogueParams":
+        if self.generator.kind == "causal":
+            if self.joint.objective == "adist":
+                raise ValueError("`joint.objective` must not be adist for a generator of kind `causal`: it reads cross-attention")
+            lora = self.generator.lora
+            if lora is not None and lora.base_dtype == "bfloat16" != self.joint.dtype:
+                raise ValueError("`generator.lora.base_dtype` must be float32 unless `joint.dtype` is bfloat16")
+        return self

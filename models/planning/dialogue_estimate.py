@@ -10,8 +10,9 @@ from models.params.dialogue import DialogueParams, Variant
 from models.params.dialogue_evaluation import DialogueEvaluationParams, InContextParams
 from models.params.dialogues import DialoguesParams
 from models.params.retriever import RetrieverParams
-from models.planning.dialogue_footprint import DialogueModels, DialogueSize, embed_flops, fused_flops
-from models.planning.dialogue_training_cost import JointCost, answer_calls
+from models.planning.causal_footprint import together_tokens
+from models.planning.dialogue_footprint import DialogueModels, DialogueSize, embed_flops
+from models.planning.dialogue_training_cost import JointCost, answer_calls, answer_flops, trained_parameters
 from models.planning.footprint import (
     ModelSize,
     Recipe,
@@ -115,7 +116,7 @@ def _joint(
     generator = weights_bytes(models.generator, "float32")
     both = models.retriever_bytes + generator
     chosen = both + models.retriever_bytes  # best generator with its retriever, best retriever
-    state = _CHECKPOINTS * (both + _ADAM * (models.retriever_parameters + models.generator.num_parameters))
+    state = _CHECKPOINTS * (both + _ADAM * (models.retriever_parameters + trained_parameters(cfg, models.generator)))
     # What was chosen when a checkpoint was written must stay as long as the checkpoint.
     resume = chosen + state
     cost = JointCost(models, size, cfg=cfg, retriever=retriever, variant=variant)
@@ -152,10 +153,12 @@ def _evaluate(
     flops += embed_flops(encoder, texts=entities, tokens=size.entry_tokens(retriever))
     for variant in variants:
         reading = size.reading(dialogue, variant=variant, negative=False)
-        flops += turns * cfg.num_beams * fused_flops(generator, reading)
+        flops += turns * cfg.num_beams * answer_flops(dialogue, generator, reading)
     device = [_answering_bytes(models, size, dialogue, cfg)]
     answers = dialogue.generator.max_response_tokens
-    calls = len(variants) * answer_calls(generator, texts=turns, batch=cfg.batch_size, tokens=size.response_tokens, limit=answers)
+    calls = len(variants) * answer_calls(
+        dialogue, generator, texts=turns, batch=cfg.batch_size, tokens=size.response_tokens, limit=answers
+    )
     by_cosine = len(variants) + 1 if retriever.scoring == "hybrid" else 0
     flops += embed_flops(encoder, texts=by_cosine * turns, tokens=size.query_tokens(retriever))
     systems = retrievers + len(variants) + 2 + by_cosine
@@ -201,6 +204,9 @@ def _unseen(cfg: DialogueEvaluationParams) -> list[int]:
 def _answering_bytes(models: DialogueModels, size: DialogueSize, dialogue: DialogueParams, cfg: DialogueEvaluationParams) -> int:
     """Return the weights, and a batch's encoder states with the decoder's keys and values of them, in float32."""
     generator = models.generator
+    if dialogue.generator.kind == "causal":
+        tokens = int(together_tokens(size.longest(dialogue))) * cfg.batch_size * cfg.num_beams
+        return weights_bytes(generator, "float32") + kv_cache_bytes(generator, tokens=tokens) + models.retriever_bytes
     memory = size.longest(dialogue).memory * cfg.batch_size
     kept = 4 * memory * generator.hidden_size * (1 + 2 * generator.num_layers * cfg.num_beams)
     return int(kept) + weights_bytes(generator, "float32") + models.retriever_bytes

@@ -119,6 +119,8 @@ def writing_bytes(model: ModelSize, *, responses: int, tokens: float, memory: fl
 
 # Tokens before an entity, for each kind of meta knowledge (Tables 10 and 11 of MK-TOD).
 _META_TOKENS: dict[Variant, int] = {"none": 0, "prefix": 1, "prompt": 5, "contrastive": 0}
+# Of a tag that is written as text.
+_TAG_TOKENS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,7 @@ class DialogueModels:
 
     Attributes:
         encoder: The retriever's encoder.
-        generator: The T5; `num_layers` are those of its encoder, its decoder has as many.
+        generator: The causal LM, or the T5; `num_layers` are those of its encoder, its decoder has as many.
         num_encoders: 2 if contexts and entities have separate encoders.
         in_context: Further generators by name; those behind an endpoint are absent.
     """
@@ -192,8 +194,12 @@ class DialogueSize:
             negative: With the negative entity, as in training.
         """
         context = min(self.context_tokens, cfg.generator.max_context_tokens)
-        with_meta = self.entity_tokens + _META_TOKENS[variant] * len(cfg.meta_knowledge.kinds)
-        entity = min(with_meta, cfg.generator.max_entity_tokens)
+        meta = _META_TOKENS[variant] * len(cfg.meta_knowledge.kinds)
+        if cfg.generator.kind == "causal":  # tags are text, and come on top of the budget
+            meta = _TAG_TOKENS * len(cfg.meta_knowledge.kinds) if variant == "prefix" else meta
+            entity = min(self.entity_tokens, cfg.generator.max_entity_tokens) + meta
+        else:
+            entity = min(self.entity_tokens + meta, cfg.generator.max_entity_tokens)
         response = min(self.response_tokens + 1, cfg.generator.max_response_tokens)
         return _reading(cfg, self.width(cfg, negative=negative), context, entity, response)
 
@@ -210,6 +216,6 @@ class DialogueSize:
 
 
 def _reading(cfg: DialogueParams, width: int, context: float, entity: float, response: float) -> Reading:
-    if cfg.generator.fusion == "concat":
+    if cfg.generator.kind == "seq2seq" and cfg.generator.fusion == "concat":
         return Reading(1, context + width * entity + 1, context + 1, response)
     return Reading(width, context + entity + 1, context + 1, response)

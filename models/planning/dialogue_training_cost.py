@@ -5,6 +5,14 @@ from dataclasses import dataclass, field, replace
 from models.dialogue.train.schedule import DialogueSchedule, StepMode
 from models.params.dialogue import DialogueParams, Variant
 from models.params.retriever import RetrieverParams
+from models.planning.causal_footprint import (
+    bare_flops,
+    branches_flops,
+    branches_tokens,
+    kept_bytes,
+    together_flops,
+    together_tokens,
+)
 from models.planning.dialogue_footprint import (
     DialogueModels,
     DialogueSize,
@@ -18,7 +26,14 @@ from models.planning.dialogue_footprint import (
     write_flops,
     writing_bytes,
 )
-from models.planning.footprint import ModelSize, activation_bytes, generation_calls, training_state_bytes
+from models.planning.footprint import (
+    ModelSize,
+    activation_bytes,
+    generation_calls,
+    lora_parameters,
+    training_state_bytes,
+    weights_bytes,
+)
 
 # Logits made at a time and their gradient (`models.dialogue.generators.trainable`).
 _LOGITS_BYTES = 2 * 4 * (1 << 24)
@@ -59,13 +74,13 @@ class JointCost:
         encoder, generator = self.models.encoder.num_layers, self.models.generator.num_layers
         total = 0.0
         for mode, steps in _steps_by_mode(schedule).items():
-            decodes = 1 + mode.joint
-            layers = 3 * generator * (1 + decodes) + encoder * (6 if mode.retriever else 1)
+            passes = 1 + mode.joint + (not self._causal)
+            layers = 3 * generator * passes + encoder * (6 if mode.retriever else 1)
             total += steps * -(-joint.batch_size // joint.micro_batch_size) * layers
         limit, length = joint.validation_limit, self.cfg.generator.max_response_tokens
         texts = self.size.num_valid if limit is None else min(limit, self.size.num_valid)
         answers = answer_calls(
-            self.models.generator, texts=texts, batch=_ANSWERED_TOGETHER, tokens=self.size.response_tokens, limit=length
+            self.cfg, self.models.generator, texts=texts, batch=_ANSWERED_TOGETHER, tokens=self.size.response_tokens, limit=length
         )
         return total + num_evaluations(schedule) * answers
 
@@ -78,7 +93,7 @@ class JointCost:
         What is trained costs three forward passes, with checkpointing four.
         """
         generator, reading = self.models.generator, self._reading(negative=True)
-        trained, read = fused_flops(generator, reading), 0.0
+        trained, read = answer_flops(self.cfg, generator, reading), 0.0
         has_objective = mode.joint and self.cfg.joint.beta > 0 and (mode.retriever or self._objective_trains)
         wants_ctr = mode.joint and self._contrasts
         if has_objective or wants_ctr:
@@ -87,23 +102,30 @@ class JointCost:
         if has_objective:
             read += self._further_reads(reading)
         if wants_ctr:
-            trained += fused_flops(generator, replace(reading, passages=1, passage_tokens=reading.context_tokens))
+            bare = replace(reading, passages=1, passage_tokens=reading.context_tokens)
+            trained += bare_flops(generator, reading) if self._causal else fused_flops(generator, bare)
         return trained * (4 if self._checkpointing else 3) + read
 
     def device_bytes(self) -> int:
         """Return the peak of the process: training state of both models, activations of the longest micro-batch, logits."""
         joint, encoder = self.cfg.joint, self.models.encoder
-        trained, kept = self.models.generator.num_parameters, self.models.retriever_bytes
+        trained, kept = trained_parameters(self.cfg, self.models.generator), self.models.retriever_bytes
         if DialogueSchedule(joint).trains_retriever:
             trained += self.models.retriever_parameters
             tokens = self.retriever.max_context_tokens + self._width * self.retriever.max_entity_tokens
             kept = activation_bytes(encoder, tokens=joint.micro_batch_size * tokens, dtype=joint.dtype, checkpointing=False)
+        if (lora := self.cfg.generator.lora) is not None:  # the frozen weights
+            kept += weights_bytes(self.models.generator, lora.base_dtype)
         state = training_state_bytes(trained, recipe="bfloat16_autocast" if joint.dtype == "bfloat16" else "float32")
         return state + kept + joint.micro_batch_size * self._turn_bytes() + _LOGITS_BYTES
 
     @property
     def _width(self) -> int:
         return self.size.width(self.cfg, negative=True)
+
+    @property
+    def _causal(self) -> bool:
+        return self.cfg.generator.kind == "causal"
 
     @property
     def _checkpointing(self) -> bool:
@@ -124,6 +146,8 @@ class JointCost:
     def _singles(self, reading: Reading, *, width: int) -> float:
         """Return the likelihoods of single entities, with what they cannot share with the fused one."""
         generator = self.models.generator
+        if self._causal:
+            return branches_flops(generator, replace(reading, passages=width))
         if self.cfg.generator.fusion == "concat":
             entity = (reading.passage_tokens - reading.context_tokens) / width
             apart = replace(reading, passages=width, passage_tokens=reading.context_tokens + entity)
@@ -165,11 +189,17 @@ class JointCost:
         answered = num_valid if limit is None else min(limit, num_valid)
         reading = self._reading(negative=False)
         alone = self._singles(reading, width=self.size.width(self.cfg, negative=False))
-        return self._context_flops(num_valid) + answered * (2 * fused_flops(self.models.generator, reading) + alone)
+        return self._context_flops(num_valid) + answered * (2 * answer_flops(self.cfg, self.models.generator, reading) + alone)
 
     def _turn_bytes(self) -> int:
         """Return what backward keeps of a turn's encoder pass, the decode over all entities, and that over single ones."""
         longest, generator = self.size.longest(self.cfg), self.models.generator
+        if self._causal:
+            rows = [together_tokens(longest)]
+            if self._contrasts or (self._objective_trains and self.cfg.joint.beta > 0):
+                rows.append(branches_tokens(longest))
+            dtype, again = self.cfg.joint.dtype, self._checkpointing
+            return sum(kept_bytes(generator, tokens, dtype=dtype, checkpointing=again) for tokens in rows)
         tokens, memory, again = longest.response_tokens, longest.memory, self._checkpointing
         kept = reading_bytes(generator, longest, checkpointing=again)
         kept += writing_bytes(generator, responses=1, tokens=tokens, memory=memory, read=memory, checkpointing=again)
@@ -182,9 +212,21 @@ class JointCost:
         return kept
 
 
-def answer_calls(generator: ModelSize, *, texts: int, batch: int, tokens: float, limit: int) -> float:
+def answer_flops(cfg: DialogueParams, generator: ModelSize, reading: Reading) -> float:
+    """Return one likelihood or greedy response given all entities, by the kind of generator."""
+    return together_flops(generator, reading) if cfg.generator.kind == "causal" else fused_flops(generator, reading)
+
+
+def answer_calls(cfg: DialogueParams, generator: ModelSize, *, texts: int, batch: int, tokens: float, limit: int) -> float:
     """Return the layers' share of decoding: a T5's decoder layer attends twice."""
-    return 2 * generation_calls(generator, texts=texts, batch=batch, tokens=tokens, limit=limit)
+    attentions = 1 if cfg.generator.kind == "causal" else 2
+    return attentions * generation_calls(generator, texts=texts, batch=batch, tokens=tokens, limit=limit)
+
+
+def trained_parameters(cfg: DialogueParams, generator: ModelSize) -> int:
+    """Return the generator's parameters that have a gradient: all, or its adapters."""
+    lora = cfg.generator.lora
+    return generator.num_parameters if lora is None else lora_parameters(generator, rank=lora.rank)
 
 
 def num_evaluations(schedule: DialogueSchedule) -> int:

@@ -32,6 +32,7 @@ RUNS = {
         "negative_entity": "next_rank",
         "every_checkpoint": 2,
     },
+    "causal": {"generator": {"kind": "causal", "pico": town.T5}},
     "frozen-calibrated": {"retriever_lr": 0.0, "meta_knowledge": {"edges": "calibrated"}, "every_checkpoint": 3},
     "hybrid": {"negative_entity": "lowest"},
 }

@@ -1,9 +1,12 @@
 """The folder of a trained generator: a Hugging Face folder, and `generator.json` with its parameters."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -14,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from models.errors import SourceError, reason
 from models.files import replacing_folder
 from models.params.dialogue import GeneratorParams
+from models.tokenization.loading import tokenizer_digest
 
 GENERATOR = "generator.json"
 # Initialisers draw from torch's global generator, which threads share.
@@ -56,6 +60,28 @@ def read_params(folder: Path) -> GeneratorParams:
         raise SourceError(
             f"{folder} must hold a trained generator with {GENERATOR}, but it cannot be read: {reason(err)} Train it again."
         ) from err
+
+
+# They say where a model was read from and by what, not what it is.
+_NOT_IN_DIGEST = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "tie_word_embeddings"}
+_MADE_BY = {"kind", "model", "revision", "pico", "gguf", "lora", "chat_template", "gradient_checkpointing"}
+
+
+def generator_digest(
+    cfg: GeneratorParams, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Tensor]
+) -> str:
+    """Return the sha256 over what decides the answers: parameters, architecture, tokenizer, weights."""
+    head = {
+        "cfg": cfg.model_dump(mode="json", exclude=_MADE_BY),
+        "model": {k: v for k, v in model.config.to_dict().items() if k not in _NOT_IN_DIGEST},
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        stored: Any = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        digest.update(stored)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
+from models.dialogue.generators.decoder_only.model import CausalGenerator
 from models.dialogue.generators.files import read_params
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.dialogue.generators.trainable import AnyGenerator
 from models.params.dialogue import TrainedKind
 
-GENERATORS: Mapping[TrainedKind, type[AnyGenerator]] = {"seq2seq": Seq2SeqGenerator}
+GENERATORS: Mapping[TrainedKind, type[AnyGenerator]] = {"seq2seq": Seq2SeqGenerator, "causal": CausalGenerator}
 
 
 def load_generator(folder: Path, *, device: torch.device | str) -> AnyGenerator:

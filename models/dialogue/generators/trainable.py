@@ -74,6 +74,7 @@ class TrainableGenerator(nn.Module, ABC, Generic[EntityT, EncodedT]):
         special_tokens: Sequence[str],
         root: Path,
         seed: int,
+        folder: Path | None = None,
     ) -> Self:
         """Make the generator that training starts from.
 
@@ -83,6 +84,7 @@ class TrainableGenerator(nn.Module, ABC, Generic[EntityT, EncodedT]):
             special_tokens: Tokens of meta knowledge to add.
             root: What relative folders start at.
             seed: Of what is initialised at random.
+            folder: Where the model lies, if `cfg` names it by anything but its place (a package, a fused model).
 
         Raises:
             SourceError: The pre-trained model cannot be loaded.
@@ -109,6 +111,17 @@ class TrainableGenerator(nn.Module, ABC, Generic[EntityT, EncodedT]):
     @abstractmethod
     def pad_id(self) -> int:
         """What responses are padded with."""
+
+    def require_room(self, num_entities: int, meta_texts: Iterable[str]) -> None:
+        """Refuse budgets that this model cannot read.
+
+        Args:
+            num_entities: Most entities of a turn.
+            meta_texts: Everything that may be said of one.
+
+        Raises:
+            ParamsError: A turn of the longest kind would not fit.
+        """
 
     def prepare_training(self, device: str) -> None:
         """Choose what trains fastest on a device; nothing that changes more than rounding."""
@@ -212,8 +225,8 @@ def pad_ids(rows: Sequence[Ids], *, pad_id: int, device: torch.device | str) -> 
 _CHUNK = 1 << 24
 
 
-def token_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk: int = _CHUNK) -> Tensor:
-    """Return log softmax(hidden @ weightᵀ) at the labels, in float32 also under autocast.
+def token_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, *, bias: Tensor | None = None, chunk: int = _CHUNK) -> Tensor:
+    """Return log softmax(hidden @ weightᵀ + bias) at the labels, in float32 also under autocast.
 
     Logits are made a chunk of rows at a time. If there is more than one chunk and gradients are wanted, the backward pass makes
     them again: [N, V] is never materialised.
@@ -222,6 +235,7 @@ def token_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk: int
         hidden: Last decoder states, scaled as the head wants them, [N, D].
         weight: Of the head, [V, D].
         labels: int64[N].
+        bias: Of the head, [V].
         chunk: Maximum number of logits at a time (at least one row).
 
     Returns:
@@ -229,13 +243,13 @@ def token_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk: int
     """
     rows = max(1, chunk // weight.shape[0])
     if len(hidden) <= rows:
-        return _logprobs(hidden, weight, labels)
+        return _logprobs(hidden, weight, labels, bias)
     parts = []
     for start in range(0, len(hidden), rows):
-        part = hidden[start : start + rows], weight, labels[start : start + rows]
+        part = hidden[start : start + rows], weight, labels[start : start + rows], bias
         parts.append(checkpoint(_logprobs, *part, use_reentrant=False) if torch.is_grad_enabled() else _logprobs(*part))
     return torch.cat(parts)
 
 
-def _logprobs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    return -F.cross_entropy(F.linear(hidden, weight).float(), labels, reduction="none")
+def _logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> Tensor:
+    return -F.cross_entropy(F.linear(hidden, weight, bias).float(), labels, reduction="none")

@@ -35,6 +35,7 @@ class DialogueJob:
     out: Path
     resume_dir: Path
     log_every: int
+    generator: Path | None = None
 
     def fingerprint(self) -> str:
         """Return the sha256 over everything that decides the result; checkpoints of another training are not resumed.
@@ -44,7 +45,7 @@ class DialogueJob:
         splits = splits_of(self.data)
         read = (self.data / KB, self.data / VALUES, splits["train"], splits["valid"])
         generator = self.cfg.generator
-        folder = self.root / generator.model
+        folder = self.generator or self.root / generator.model
         row = {
             "cfg": self.cfg.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
             "index": self.index.model_dump(mode="json"),

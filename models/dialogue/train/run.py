@@ -55,6 +55,7 @@ def train_dialogue(
     resume_dir: Path,
     sink: MetricsSink,
     log_every: int = 5,
+    generator: Path | None = None,
 ) -> DialogueRecord:
     """Train retriever and generator jointly (eq. 7 and 11), or resume an interrupted run of the same training.
 
@@ -75,6 +76,7 @@ def train_dialogue(
         resume_dir: Training state; may be deleted once the result is safe.
         sink: Gets `train/*` every `log_every` optimiser steps, and `valid/*` at every evaluation, step 0 included.
         log_every: Optimiser steps between two reports.
+        generator: Folder of the generator, if its params name it by anything but its place (a package, a fused model).
 
     Raises:
         ParamsError: The processes cannot share a step evenly.
@@ -83,7 +85,7 @@ def train_dialogue(
         NumericsError: A loss or gradient is not finite; the last checkpoint is kept.
         ArtifactError: An input is damaged, or another process trains in `resume_dir`.
     """
-    job = DialogueJob(cfg, index, variant, setting, data, warm, root, runtime, out, resume_dir, log_every)
+    job = DialogueJob(cfg, index, variant, setting, data, warm, root, runtime, out, resume_dir, log_every, generator)
     with ONE_AT_A_TIME:
         return _JointTraining(job, sink=sink).train()
 
@@ -121,7 +123,7 @@ class _JointTraining:
         main = args.process_index == 0
         retriever = Retriever.load(self._job.warm / "retriever", device=device)
         meta = self._meta(retriever, device=device)
-        generator = make_generator(self._cfg, self._data, meta, root=self._job.root).to(device)
+        generator = make_generator(self._cfg, self._data, meta, root=self._job.root, folder=self._job.generator).to(device)
         generator.prepare_training(device)
         refresher = IndexRefresher(retriever, self._data.kb, cfg=self._job.index, device=device)
         module = self._module(retriever, generator, meta=meta, refresher=refresher)

@@ -101,20 +101,35 @@ def make_meta(cfg: DialogueParams, *, variant: Variant, edges: Edges) -> MetaKno
     return MetaKnowledge(cfg.meta_knowledge, style=style_of(variant), edges=edges)
 
 
-def make_generator(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge, *, root: Path) -> AnyGenerator:
+def make_generator(
+    cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge, *, root: Path, folder: Path | None = None
+) -> AnyGenerator:
     """Return the generator that training starts from.
+
+    Args:
+        cfg: Names it; budgets.
+        data: What one from scratch learns its tokenizer from.
+        meta: What is written of entities.
+        root: What relative folders start at.
+        folder: Where it lies, if its params name it by anything but its place.
 
     Raises:
         SourceError: A pre-trained one cannot be loaded.
+        ParamsError: It cannot read as much as the params give it.
     """
+    said = list(dict.fromkeys(_wordings(meta, num_retrieved=cfg.num_retrieved)))
+    as_text = meta.style == "prompt" or (cfg.generator.kind == "causal" and meta.style == "prefix")
 
     def texts() -> Iterator[str]:
         yield from data.texts()
-        if meta.style == "prompt":
+        if as_text:
             yield from _wordings(meta, num_retrieved=cfg.num_retrieved)
 
     kind = GENERATORS[cfg.generator.kind]
-    return kind.build(cfg.generator, texts=texts, special_tokens=meta.special_tokens(), root=root, seed=cfg.seed)
+    tokens = meta.special_tokens()
+    made = kind.build(cfg.generator, texts=texts, special_tokens=tokens, root=root, seed=cfg.seed, folder=folder)
+    made.require_room(cfg.num_retrieved + (cfg.joint.negative_entity != "none"), said)
+    return made
 
 
 def make_chooser(cfg: DialogueParams, data: DialogueData, meta: MetaKnowledge, *, builder: TokenBuilder[Any]) -> EntityChooser:

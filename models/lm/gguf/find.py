@@ -32,6 +32,11 @@ class GgufFile:
     where: str
 
     @property
+    def owner(self) -> str:
+        """The section that names it, up to the dot."""
+        return self.where.removesuffix(".model`")
+
+    @property
     def num_bytes(self) -> int:
         """Size of the whole file."""
         return sum(part.stat().st_size for part in self.parts)
@@ -80,18 +85,19 @@ def names_gguf(spec: SourceSpec, *, root: Path) -> bool:
     return folder.is_dir() and not (folder / "config.json").is_file() and bool(_files_of(folder.iterdir()))
 
 
-def find_gguf(spec: SourceSpec, *, root: Path, download: bool = True) -> GgufFile | None:
+def find_gguf(spec: SourceSpec, *, root: Path, download: bool = True, where: str = "") -> GgufFile | None:
     """Return the GGUF file of a source.
 
     Args:
         spec: A source of which `names_gguf` is true. `model` is a file, a folder, `package:<module>`, or a hub name.
         root: What relative paths start at.
         download: Whether a hub file that is not here yet is fetched; None is returned else.
+        where: The param that names it, for errors; empty = that of the source in `sources.models`.
 
     Raises:
         SourceError: It is not there, is one of several, or a part of it is missing.
     """
-    where = f"`sources.models[{spec.name}].model`"
+    where = where or f"`sources.models[{spec.name}].model`"
     wanted = spec.gguf.file if spec.gguf is not None else None
     if spec.model.startswith(PACKAGE):
         module = spec.model.removeprefix(PACKAGE)

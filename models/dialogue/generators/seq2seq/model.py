@@ -1,7 +1,5 @@
 """The trained generator: a T5 that reads retrieved entities by fusion-in-decoder, or as one sequence."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +10,7 @@ from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from typing_extensions import override
 
-from models.dialogue.generators.files import write_generator
+from models.dialogue.generators.files import generator_digest, write_generator
 from models.dialogue.generators.seq2seq.decoding import (
     Encoded,
     EncoderMemory,
@@ -25,10 +23,6 @@ from models.dialogue.generators.seq2seq.loading import load_t5, pico_t5, read_ge
 from models.dialogue.generators.seq2seq.prompt import PassageBuilder
 from models.dialogue.generators.trainable import Ids, TrainableGenerator, pad_ids, token_logprobs
 from models.params.dialogue import GeneratorParams
-from models.tokenization.loading import tokenizer_digest
-
-# They say where a model was read from and by what, not what it is.
-_NOT_IN_DIGEST = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "tie_word_embeddings"}
 
 
 class Seq2SeqGenerator(TrainableGenerator[list[int], Encoded]):
@@ -66,6 +60,7 @@ class Seq2SeqGenerator(TrainableGenerator[list[int], Encoded]):
         special_tokens: Sequence[str],
         root: Path,
         seed: int,
+        folder: Path | None = None,
     ) -> Self:
         if cfg.model != "pico":
             model, tokenizer = load_t5(cfg.model, revision=cfg.revision, special_tokens=special_tokens, root=root, seed=seed)
@@ -86,17 +81,7 @@ class Seq2SeqGenerator(TrainableGenerator[list[int], Encoded]):
 
     @override
     def digest(self) -> str:
-        made = {"kind", "model", "revision", "pico", "gradient_checkpointing"}
-        head = {
-            "cfg": self.cfg.model_dump(mode="json", exclude=made),
-            "model": {k: v for k, v in self.model.config.to_dict().items() if k not in _NOT_IN_DIGEST},
-            "tokenizer": tokenizer_digest(self.tokenizer),
-        }
-        digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return generator_digest(self.cfg, self.model, self.tokenizer, self.model.state_dict())
 
     @property
     @override

@@ -6,7 +6,8 @@ import pytest
 
 from models.dialogue.data.records import Entity
 from models.dialogue.generators.seq2seq.from_scratch import MARKS, add_marks, train_t5_tokenizer
-from models.dialogue.generators.seq2seq.prompt import PassageBuilder, TokenCache
+from models.dialogue.generators.seq2seq.prompt import PassageBuilder
+from models.dialogue.generators.token_budget import TokenCache
 from models.params.dialogue import GeneratorParams
 
 TEXTS = ["i want a cheap hotel in the north", "name the golden house ; area centre ; phone 01223 351880"] * 3

@@ -1,0 +1,1 @@
+"""The trained decoder-only generator: any causal LM, jointly trained with the retriever."""
