@@ -12,11 +12,13 @@ from flows.gguf_sources import check_gguf_sources
 from flows.plan.fusion_sizes import model_sizes
 from flows.plan.plan import used_in_place
 from models.errors import SourceError
+from models.params.dialogue import DialogueParams, GeneratorParams
 from models.params.sources import GgufSpec, SourceSpec
 
 
-def context(root: Path, *specs: SourceSpec) -> Any:
-    params = SimpleNamespace(sources=SimpleNamespace(models=specs), planning=SimpleNamespace(sizes=()))
+def context(root: Path, *specs: SourceSpec, generator: GeneratorParams | None = None) -> Any:
+    dialogue = DialogueParams() if generator is None else DialogueParams(generator=generator)
+    params = SimpleNamespace(sources=SimpleNamespace(models=specs), planning=SimpleNamespace(sizes=()), dialogue=dialogue)
     return SimpleNamespace(root=root, params=params)
 
 
@@ -34,6 +36,9 @@ def test_check_says_how_large_they_are_here_and_unpacked(tmp_path):
         f"{4 * count / 1e6:.1f} MB unpacked to float32",
         "source hub: a GGUF file on the hub, fetched by the stage `sources`",
     ]
+    generator = GeneratorParams(kind="causal", model="a.gguf")
+    [line] = check_gguf_sources(context(tmp_path, generator=generator).params, root=tmp_path)
+    assert line.startswith(f"the generator of dialogues: GGUF, llama, {count / 1e6:.1f} M parameters")
 
 
 def test_check_reports_every_fault_at_once(tmp_path, monkeypatch):
@@ -49,6 +54,9 @@ def test_check_reports_every_fault_at_once(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(SourceError, match=r"`sources\.models\[owl\]\.model` is a GGUF file, which needs the package `gguf`"):
         check_gguf_sources(context(tmp_path, SourceSpec(name="owl", model="a.gguf")).params, root=tmp_path)
+    with pytest.raises(SourceError, match=r"`dialogue\.generator\.chat_template` must be set, as base\.gguf brings no chat"):
+        given = context(tmp_path, generator=GeneratorParams(kind="causal", model="base.gguf"))
+        check_gguf_sources(given.params, root=tmp_path)
 
 
 def test_plan_reads_the_sizes_from_the_header(tmp_path, monkeypatch):

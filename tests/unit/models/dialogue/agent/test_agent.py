@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from models.dialogue.agent.loading import build_index, load_agent
 from models.dialogue.data.knowledge_base import KnowledgeBase
 from models.dialogue.data.records import Entity, Turn, write_kb
 from models.dialogue.generators.base import Answer, DialogueItem
+from models.dialogue.generators.decoder_only.model import CausalGenerator
 from models.dialogue.generators.seq2seq.model import Seq2SeqGenerator
 from models.dialogue.retrieval import kb_index
 from models.dialogue.retrieval.embedding import embed_contexts, embed_entities
@@ -130,6 +132,22 @@ def test_a_trained_agent_is_loaded(variant, agent):
     assert [e.row for e in reply.entities] == [e.row for e in agent.retrieve([CONTEXT])[0][:3]]
     assert reply.answer.num_tokens <= 6
     assert loaded.reply(CONTEXT).text == reply.text
+
+
+def test_a_trained_causal_lm_answers_like_any_generator(variant, tmp_path):
+    shutil.copytree(variant, tmp_path / "variant")
+    pico = {"vocab_size": 300, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
+    cfg = GeneratorParams(kind="causal", pico=pico, max_response_tokens=6)
+    texts = [" ".join(e.attributes.values()) for e in KB]
+    generator = CausalGenerator.build(cfg, texts=lambda: texts, special_tokens=(), root=tmp_path, seed=1)
+    generator.save(tmp_path / "variant" / "best_generator" / "generator")
+    loaded = load_agent(tmp_path / "variant", variant / "kb.jsonl", device="cpu", num_beams=2)
+    first, again = loaded.reply(CONTEXT), loaded.reply(CONTEXT)
+    assert first.text == again.text and first.answer.num_tokens <= 6 and len(first.entities) == 3
+    builder, meta = generator.builder, loaded.meta
+    entities = [builder.entity_ids(e.entity, meta.text(e.meta)) for e in first.entities]
+    assert all(e.meta for e in entities)
+    assert first.answer.num_prompt_tokens == generator.num_prompt_tokens(builder.context_ids(CONTEXT), entities)
 
 
 def test_another_generator_and_number_may_be_given(variant):
