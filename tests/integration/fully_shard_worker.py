@@ -20,8 +20,8 @@ from models.fusion.train.batches import FusionCollator, MicroBatchSampler
 from models.fusion.train.module import FusionModule
 from models.fusion.train.prompt_signals import PairedSignals
 from models.fusion.train.window import StepTotals
+from models.lm.lora import add_adapters, merged_state
 from models.params.lora import LoraParams
-from models.training.lora import add_adapters, merged_state
 
 
 def main(model: str, train: str, infer: str, result: str) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from models.lm.lora import cast_state
 from models.lm.source_file import write_source
 from models.lm.weights import folder_digest
 from models.schema import ResolvedSource
-from models.training.lora import cast_state
 
 
 def export_target(

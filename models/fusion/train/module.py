@@ -11,7 +11,7 @@ from models.fusion.buckets import TailMode, TeacherRows
 from models.fusion.losses import FusionLoss, fusion_loss, fusion_loss_from_logits
 from models.fusion.train.batches import FusionBatch
 from models.lm.head import head_of
-from models.training.lora import through_head
+from models.lm.lora import through_head
 
 logger = logging.getLogger(__name__)
 

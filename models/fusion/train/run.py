@@ -25,6 +25,7 @@ from models.fusion.train.trainer import CheckpointClock, FusionTrainer, PhaseSwi
 from models.fusion.train.window import LossWindow
 from models.lm.config import CONFIG, ConfigFile, is_quantised
 from models.lm.loading import load_model, pick_device
+from models.lm.lora import add_adapters, merged_state
 from models.metrics_sink import MetricsSink, NullSink
 from models.params.fusion import FusionParams
 from models.params.runtime import Runtime
@@ -33,7 +34,6 @@ from models.tokenization.loading import load_tokenizer
 from models.training.arguments import agree_on_execution, micro_batch_size, set_steps
 from models.training.checkpoints import CheckpointFolder, place_folder, seal
 from models.training.guard import ONE_AT_A_TIME, exclusive, use_threads, wait_for_all
-from models.training.lora import add_adapters, merged_state
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from models.dialogue.generators.trainable import Ids, pad_ids, token_logprobs
 from models.errors import SourceError
 from models.lm.head import Head, backbone_module, head_of
-from models.training.lora import through_head
+from models.lm.lora import through_head
 
 
 @dataclass(frozen=True, slots=True)

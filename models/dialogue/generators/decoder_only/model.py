@@ -17,8 +17,8 @@ from models.dialogue.generators.decoder_only.prompt import CausalTokens, EntityT
 from models.dialogue.generators.files import generator_digest, read_params, write_generator
 from models.dialogue.generators.trainable import Ids, TrainableGenerator
 from models.errors import ParamsError, Problem
+from models.lm.lora import add_adapters, cast_state, merged_state
 from models.params.dialogue import GeneratorParams
-from models.training.lora import add_adapters, cast_state, merged_state
 
 
 @dataclass(frozen=True, slots=True)

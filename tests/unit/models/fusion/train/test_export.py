@@ -12,12 +12,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from models.errors import ParamsError
 from models.fusion.train.export import export_target
 from models.fusion.train.run import train_fusion
+from models.lm.lora import add_adapters, merged_state
 from models.lm.source_file import read_source
 from models.lm.weights import folder_digest
 from models.params.fusion import FusionParams
 from models.params.lora import LoraParams
 from models.tokenization.loading import load_tokenizer, tokenizer_digest
-from models.training.lora import add_adapters, merged_state
 
 
 def files(folder):

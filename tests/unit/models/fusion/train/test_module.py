@@ -10,8 +10,8 @@ from models.fusion.buckets import TeacherRows
 from models.fusion.losses import fusion_loss_from_logits
 from models.fusion.train.batches import FusionBatch
 from models.fusion.train.module import FusionModule
+from models.lm.lora import add_adapters
 from models.params.lora import LoraParams
-from models.training.lora import add_adapters
 
 V, K = 40, 3
 
