@@ -27,6 +27,7 @@ Typical session:
 
   [bold]python -m flows check[/]                                  are the params right?
   [bold]python -m flows plan[/]                                   what would run, and why?
+  [bold]python -m flows recommend[/]                              which method suits the data? a pilot tells
   [bold]python -m flows run pipeline[/]                           run it; finished work is never repeated
   [bold]python -m flows run pipeline -S fusion.beta=0.2[/]        change one thing: only what depends on it runs
   [bold]python -m flows report --open[/]                          the result page
@@ -130,6 +131,26 @@ def _run_ablation(
 
     quiet_known_errors()
     if not run_ablation(place, plan, out, choice=only, execution=execution, **how):
+        raise typer.Exit(1)
+
+
+@app.command()
+def recommend(
+    profile: Profile = None,
+    overrides: Overrides = None,
+    limit: Annotated[int, typer.Option(min=24, help="Training prompts of the pilot.")] = 512,
+    lr: Annotated[list[float] | None, typer.Option(help="Learning rate to try; none: ½, 1, 2 × `fusion.lr`. Repeatable.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the candidates' weights, not only their scores.")] = False,
+) -> None:
+    """Run a pilot on a part of a profile's data, and say which method to use, why, and what it will cost."""
+    place = root()
+    require_prefect()
+    from flows.recommend.pilot import asked
+    from flows.recommend.show import print_recommendation
+
+    quiet_known_errors()
+    wanted = asked(place, profile=profile, overrides=overrides or (), limit=limit, rates=lr or ())
+    if not print_recommendation(wanted, out, keep=keep):
         raise typer.Exit(1)
 
 

@@ -1,9 +1,10 @@
 """Values that an arm chooses from: each is trained with the arm's first seed and scored on the validation split."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.ablation.kept import claimed, drop_outputs, identity, sharing
 from flows.ablation.plan_file import Item, LoadedPlan, candidates
@@ -11,6 +12,9 @@ from flows.context import StageContext
 from flows.evaluate import evaluated
 from models.files import read_record, write_atomic
 from tasks.evaluation import ROWS
+
+if TYPE_CHECKING:
+    from models.evaluation.fusion.scores import ScoreRow
 
 
 class Train(Protocol):
@@ -41,7 +45,8 @@ def chosen_values(loaded: LoadedPlan, regime: str, arm: str, *, train: Train, ke
         if found is not None:
             return found
         rows = [_candidate(loaded, regime, arm, number, train=train) for number in range(len(_candidates(loaded, arm)))]
-        best = max(range(len(rows)), key=lambda i: _rank(rows[i], loaded.plan.choose_by))
+        marks = ranks(rows, loaded.plan.choose_by)
+        best = max(range(len(rows)), key=marks.__getitem__)
         chosen = dict(rows[best]["values"])
         content = {"key": _key(loaded, regime, arm), "chosen": chosen, "split": "valid", "candidates": rows}
         write_atomic(_path(loaded, regime, arm), json.dumps(content, indent=1, ensure_ascii=False))
@@ -59,23 +64,44 @@ def _candidate(loaded: LoadedPlan, regime: str, arm: str, number: int, *, train:
     return {"values": _candidates(loaded, arm)[number], **validation_scores(ctx)}
 
 
+def validation_rows(ctx: StageContext) -> "list[ScoreRow]":
+    """Return the trained method's rows on the validation split, without the answers' text."""
+    from models.evaluation.fusion.scores import read_scores
+
+    (made,) = evaluated(ctx, [{"name": ctx.params.methods[0], "kind": "method", "target": ctx.params.fusion.targets[0]}], "valid")
+    return list(read_scores(made.path / ROWS, with_text=False))
+
+
 def validation_scores(ctx: StageContext) -> dict[str, float]:
-    """Return accuracy and bits per byte of the trained method on the validation split, over all families."""
+    """Return accuracy, bits per byte and rewards of the trained method on the validation split, over all families.
+
+    Rewards are those of scorers that see no ground truth.
+    """
     from models.evaluation.fusion.comparison import aggregate
-    from models.evaluation.fusion.scores import ALL_FAMILIES, System, read_scores
+    from models.evaluation.fusion.scores import ALL_FAMILIES, REWARD_PREFIX, System
 
-    method, target = ctx.params.methods[0], ctx.params.fusion.targets[0]
-    (made,) = evaluated(ctx, [{"name": method, "kind": "method", "target": target}], "valid")
-    system = System(method, "method", target)
-    rows = aggregate({system: list(read_scores(made.path / ROWS, with_text=False))})
-    return {row.metric: row.value for row in rows if row.family == ALL_FAMILIES and row.metric in ("accuracy", "bits_per_byte")}
+    blind = {REWARD_PREFIX + scorer.name for scorer in ctx.params.teach.rewards.scorers if not scorer.sees_truth}
+    rows = aggregate({System(ctx.params.methods[0], "method", ctx.params.fusion.targets[0]): validation_rows(ctx)})
+    wanted = {"accuracy", "bits_per_byte", *blind}
+    return {row.metric: row.value for row in rows if row.family == ALL_FAMILIES and row.metric in wanted}
 
 
-def _rank(row: Mapping[str, Any], first: str) -> tuple[float, float]:
-    """Return how good a candidate is: by the first figure, then by the other; a figure that there is not counts 0."""
-    marks = {"accuracy": float(row.get("accuracy", 0.0)), "bits_per_byte": -float(row.get("bits_per_byte", 0.0))}
-    other = next(name for name in marks if name != first)
-    return marks[first], marks[other]
+def ranks(rows: Sequence[Mapping[str, Any]], first: str) -> list[tuple[float, ...]]:
+    """Return how good each candidate is: by the first figure, then by the others; a figure that there is not counts 0.
+
+    Rewards of several scorers are on scales of their own: each is z-scored over the candidates, and their mean counts.
+    """
+    marks = {
+        "accuracy": [float(row.get("accuracy", 0.0)) for row in rows],
+        "bits_per_byte": [-float(row.get("bits_per_byte", 0.0)) for row in rows],
+    }
+    if first == "reward":
+        names = sorted({name for row in rows for name in row if name.startswith("reward/")})
+        columns = [[float(row[name]) for row in rows] for name in names]
+        scaled = [[(value - fmean(column)) / (pstdev(column) or 1.0) for value in column] for column in columns]
+        marks["reward"] = [fmean(parts) for parts in zip(*scaled, strict=True)] or [0.0] * len(rows)
+    order = [first, *(name for name in marks if name != first)]
+    return list(zip(*(marks[name] for name in order), strict=True))
 
 
 def _candidates(loaded: LoadedPlan, arm: str) -> list[dict[str, Any]]:

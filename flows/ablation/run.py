@@ -1,7 +1,7 @@
 """The flow `ablation`: every run of a plan is a flow run; finished ones are passed over, a failed one stops no other."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,21 +158,26 @@ def _run(ctx: StageContext, names: Sequence[str]) -> None:
 
 
 def _track(loaded: LoadedPlan, item: Item, ctx: StageContext, scores: Scores) -> None:
-    """Record a run in the ablation's experiment: its params, and `final/…` of its arm and of the models it is compared with."""
+    """Record a run: its params, and `final/…` of its arm and of the models it is compared with."""
     from flows.ablation.scores import final_metrics
 
+    record_run(loaded, item, ctx, key=scores.key, metrics={**final_metrics(scores), "seconds": scores.seconds})
+
+
+def record_run(loaded: LoadedPlan, item: Item, ctx: StageContext, *, key: str, metrics: Mapping[str, float]) -> None:
+    """Record a run and its figures in the ablation's experiment."""
     tracking = ctx.params.tracking
     named = {"regime": item.regime, "arm": item.arm, "seed": item.seed}
     run_id = parent_run(
         tracking,
         experiment=loaded.experiment,
         name=item.label,
-        key=f"{scores.key[:24]}-{item.regime}-{item.arm}-{item.seed}",
+        key=f"{key[:24]}-{item.regime}-{item.arm}-{item.seed}",
         params={**named, **ctx.params.model_dump(mode="json", exclude={"runtime", "tracking", "planning"})},
         tags={"git.commit": git_commit(ctx.root), "fusedial.plan": loaded.file, "fusedial.stages": ctx.parent()},
         note=f"{item.label} of the ablation `{loaded.plan.name}` ({loaded.file}).",
     )
-    finish_parent(run_id, tracking=tracking, metrics={**final_metrics(scores), "seconds": scores.seconds})
+    finish_parent(run_id, tracking=tracking, metrics=metrics)
 
 
 def _line(loaded: LoadedPlan, item: Item, progress: Progress, *, of: int) -> str:

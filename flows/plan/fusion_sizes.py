@@ -129,7 +129,9 @@ def corpus_size(ctx: StageContext) -> CorpusSize | None:
         return replace(size, response_bytes=ctx.params.teach.responses.max_new_tokens * size.bytes_per_token)
     hint = ctx.params.planning.corpus
     if hint is not None:
-        return CorpusSize(**hint.model_dump(), bytes_per_token=tokens)
+        share = min(1.0, (ctx.params.corpus.train_limit or hint.num_train) / hint.num_train)
+        counts = {key: round(share * getattr(hint, key)) for key in ("num_train", "num_prompts_only")}
+        return CorpusSize(**hint.model_dump() | counts, bytes_per_token=tokens)
     if ctx.params.corpus.kind == "embedded":
         world = ctx.params.corpus.world
         response, longest = _WORLD_TEXTS[world.truths.style]

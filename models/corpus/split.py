@@ -77,6 +77,23 @@ def beyond_limit(digests: Digests, kept: Mask, limit: int | None) -> Mask:
     return mark
 
 
+def beyond_shares(digests: Digests, groups: npt.NDArray[np.intp], kept: Mask, limit: int) -> Mask:
+    """Mark kept rows beyond a limit over all groups: each keeps its share of it, in the rows with the lowest digests.
+
+    Shares are rounded by the largest remainder; of equal ones the first group's is rounded up.
+    """
+    mark = np.zeros(len(digests), dtype=np.bool_)
+    there, sizes = np.unique(groups[kept], return_counts=True)
+    if limit >= sizes.sum():
+        return mark
+    # In whole numbers, so that the same shares are rounded in the same way whatever the counts are.
+    quotas, remainders = limit * sizes // sizes.sum(), limit * sizes % sizes.sum()
+    quotas[np.argsort(-remainders, kind="stable")[: limit - quotas.sum()]] += 1
+    for group, quota in zip(there, quotas, strict=True):
+        mark |= beyond_limit(digests, kept & (groups == group), int(quota))
+    return mark
+
+
 def leaked(prompts: Digests, splits: npt.NDArray[np.uint8], kept: Mask) -> Mask:
     """Mark kept training rows whose prompt is held out, and kept validation rows whose prompt is in the test split."""
     held_out = [prompts[kept & (splits == s)] for s in (VALID, TEST)]
@@ -188,7 +205,7 @@ def assign_row_statuses(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: 
     In this order: a later row with an id seen before is malformed; a later row with the same prompt and response in the same
     split is a duplicate; `limit` keeps the rows with the lowest digests; a prompt without a ground truth is a duplicate where a
     kept row of the same split has the same prompt (as `normalise` compares) with one, or is an earlier such prompt; a training
-    row whose prompt is held out is leaked.
+    row whose prompt is held out is leaked; `train_limit` keeps the training rows with the lowest digests.
 
     Raises:
         DataError: Rows leak and `on_leakage` is `error`.
@@ -210,6 +227,9 @@ def assign_row_statuses(all_rows: Sequence[SetRows], cfg: CorpusParams, *, log: 
     if cfg.on_leakage == "error" and leaks.any():
         raise _leakage(all_rows, leaks)
     statuses[leaks] = LEAKED
+    if cfg.train_limit is not None:
+        sets = np.repeat(np.arange(len(all_rows)), [s.num_rows for s in all_rows])
+        statuses[beyond_shares(contents, 2 * sets + no_response, statuses == TRAIN, cfg.train_limit)] = OVER_LIMIT
     return _parts(all_rows, statuses)
 
 

@@ -56,8 +56,10 @@ class AblationPlan(Section):
         default_factory=dict,
         description="Values every arm may choose from, in each regime, with the arm's first seed: dotted key → values.",
     )
-    choose_by: Literal["accuracy", "bits_per_byte"] = Field(
-        "accuracy", description="Figure on the validation split by which `grid` is decided; the other one breaks ties."
+    choose_by: Literal["accuracy", "bits_per_byte", "reward"] = Field(
+        "accuracy",
+        description="Figure on the validation split by which `grid` is decided; accuracy and bits per byte break ties. `reward`: "
+        "the mean of the scorers that see no ground truth.",
     )
     seconds_per_run: float | None = Field(None, gt=0, description="Estimate of one run, until some are measured; null = unknown.")
 

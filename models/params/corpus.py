@@ -83,6 +83,12 @@ class CorpusParams(Section):
     sets: tuple[CorpusSet, ...] = Field((), description="Data sets for `kind: files`.")
     valid_fraction: float = Field(0.05, ge=0, lt=0.5, description="Share of the rows of `auto` sets for validation.")
     test_fraction: float = Field(0.1, ge=0, lt=0.9, description="Share of the rows of `auto` sets held out for the test.")
+    train_limit: int | None = Field(
+        None,
+        ge=1,
+        description="`files` only: keep this many training prompts over all sets, chosen by a hash of the content, in the "
+        "proportions of the sets and of rows with and without a ground truth. Held-out rows stay.",
+    )
     seed: int = Field(1, ge=0, le=MAX_SEED, description="Seed of split and subsampling (enters the hash).")
     on_bad_record: Literal["error", "skip"] = Field(
         "error", description="A malformed record stops the stage, or is left out and counted."
@@ -95,6 +101,8 @@ class CorpusParams(Section):
     def _sets_given(self) -> "CorpusParams":
         if self.kind == "files" and not self.sets:
             raise ValueError("`sets` must name at least one data set when `kind` is `files`")
+        if self.kind == "embedded" and self.train_limit is not None:
+            raise ValueError("`train_limit` goes with `kind: files`; of the embedded world lower `world.num_train`")
         if twice := repeated(s.name for s in self.sets):
             raise ValueError(f"`sets` must have distinct names, but has {twice}")
         return self

@@ -23,6 +23,9 @@ from models.evaluation.fusion.scores import (
     higher_is_better,
 )
 
+TELLING = 0.05
+"""Where the best system is right less often than this, accuracy hardly tells systems apart."""
+
 Scores = Mapping[System, Sequence[ScoreRow]]
 """System → its rows; all systems have the same examples in the same order."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from models.evaluation.fusion.claims import MAIN_METHOD
-from models.evaluation.fusion.comparison import headline_metric
+from models.evaluation.fusion.comparison import TELLING, headline_metric
 from models.evaluation.fusion.scores import ACCURACY, ALL_FAMILIES, BITS_PER_BYTE, REWARD_PREFIX, ComparisonRow, System, TableRow
 from models.reporting.canvas import themed_svg
 from models.reporting.documents import render_page, write_page
@@ -29,9 +29,6 @@ from models.reporting.fusion.grids import (
 from models.reporting.fusion.plots import plot_comparison, plot_coverage, plot_losses
 from models.reporting.fusion.win_plots import plot_agreement, plot_win_table
 from models.reporting.grids import Grid, comparison_by_family_grid, comparison_grid, score_grid
-
-# Where the best system is right less often than this, accuracy hardly tells systems apart.
-_TELLING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ def headlines(table: Sequence[TableRow], comparisons: Sequence[ComparisonRow]) -
     """
     metric = headline_metric(row.metric for row in table)
     best = max((row.value for row in table if (row.metric, row.family) == (ACCURACY, ALL_FAMILIES)), default=0.0)
-    if metric == ACCURACY and best < _TELLING and any(row.metric == BITS_PER_BYTE for row in table):
+    if metric == ACCURACY and best < TELLING and any(row.metric == BITS_PER_BYTE for row in table):
         metric = BITS_PER_BYTE
     chosen = {
         row.system: row for row in table if (row.metric, row.family) == (metric, ALL_FAMILIES) and row.system.kind == "method"

@@ -172,3 +172,25 @@ def test_ground_truths_that_are_other_than_usual_are_counted(tmp_path: Path) -> 
     assert stats["splits"]["train"]["response_chars"]["p05"] > 2.5 * stats["splits"]["test"]["response_chars"]["p50"]
     for name in ("test.jsonl", "preferences.jsonl", *(f"pretrain/{family}.jsonl" for family in FAMILIES)):
         assert (out / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_limit_of_the_training_rows_keeps_proportions_and_all_held_out_rows(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", rows(300))
+    write(tmp_path / "b.jsonl", [{"id": r["id"], "question": r["question"]} for r in rows(600, start=1000)])
+    sets = (qa("a", split="train"), qa("b", split="train", prompts_only=True), qa("c"))
+    write(tmp_path / "c.jsonl", rows(100, start=5000))
+    _, whole, _ = prepare(params(*sets, valid_fraction=0.2), tmp_path)
+    record, out, _ = prepare(params(*sets, valid_fraction=0.2, train_limit=90), tmp_path, "part")
+    assert record.train == 90 and record.over_limit == len(ids(whole, "train")) - 90
+    assert ids(out, "valid") == ids(whole, "valid") and ids(out, "test") == ids(whole, "test")
+    kept = [name.partition("/")[0] for name in ids(out, "train")]
+    num = len(ids(whole, "train"))
+    assert abs(kept.count("a") - 90 * 300 / num) < 1 and abs(kept.count("b") - 90 * 600 / num) < 1
+    write(tmp_path / "b.jsonl", [{"id": r["id"], "question": r["question"]} for r in reversed(rows(600, start=1000))])
+    _, again, _ = prepare(params(*sets, valid_fraction=0.2, train_limit=90), tmp_path, "again")
+    assert set(ids(again, "train")) == set(ids(out, "train")), "chosen by content, whatever the order"
+
+
+def test_the_embedded_world_has_no_limit_of_training_rows() -> None:
+    with pytest.raises(ValueError, match=r"`train_limit` goes with `kind: files`; of the embedded world lower `world.num_train`"):
+        CorpusParams(train_limit=10)

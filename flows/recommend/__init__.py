@@ -1,0 +1,1 @@
+"""`recommend`: which method suits a user's data, found out on a part of it."""
