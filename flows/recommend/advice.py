@@ -126,8 +126,8 @@ def _reason(advice: Advice, lead: Verdict, pick: Candidate) -> str:
         return f"Use `{pick.label}`: it is the best in {metric_name(lead.metric)} ({value}{gap}), and the interval excludes zero."
     *names, last = [f"`{s.name}`" for s in lead.equals]
     return (
-        f"unclear: in {metric_name(lead.metric)} the intervals do not tell {', '.join(names)} and {last} apart. Use `{pick.label}` ({value}), the "
-        "cheapest of them; a larger `--limit` or more validation rows may tell."
+        f"unclear: in {metric_name(lead.metric)} the intervals do not tell {', '.join(names)} and {last} apart. "
+        f"Use `{pick.label}` ({value}), the cheapest of them; a larger `--limit` or more validation rows may tell."
     )
 
 

@@ -141,3 +141,14 @@ def test_explained_ground_truths_are_planned_longer_before_they_are_written(tmp_
     assert (short.num_train, explained.num_train) == (1456, 1456)
     assert 3 < explained.response_bytes / short.response_bytes < 5
     assert explained.longest_bytes < 2 * short.longest_bytes
+
+
+def test_a_limit_of_the_training_rows_is_planned_before_they_are_read(tmp_path: Path) -> None:
+    hint = "planning.corpus={num_train: 1000, num_prompts_only: 400, num_test: 50, prompt_bytes: 40, response_bytes: 60}"
+    files = "corpus={kind: files, sets: [{name: a, path: a.jsonl}], train_limit: %s}"
+    counts = {}
+    for limit in (250, 5000):
+        params = load_params(Path(__file__).parents[4], profile="smoke", overrides=[hint, files % limit]).params
+        size = corpus_size(Context(root=tmp_path, made=None, params=params))  # type: ignore[arg-type]
+        counts[limit] = (size.num_train, size.num_prompts_only, size.num_test)
+    assert counts == {250: (250, 100, 50), 5000: (1000, 400, 50)}
