@@ -142,12 +142,13 @@ def run_stages(ctx: StageContext, *, until: str = "evaluate_fusion") -> None:
     """Run the stages of one run up to `until`, those that it shares only where no other run has done so."""
     with claimed(ctx.shared, wait=True):
         if not all(ctx.out(stage).is_dir() for stage in SHARED_STAGES):
-            _run(ctx, SHARED_STAGES)
+            run_named(ctx, SHARED_STAGES)
     own = RUN_STAGES[len(SHARED_STAGES) : RUN_STAGES.index(until) + 1]
-    _run(ctx, own)
+    run_named(ctx, own)
 
 
-def _run(ctx: StageContext, names: Sequence[str]) -> None:
+def run_named(ctx: StageContext, names: Sequence[str]) -> None:
+    """Run some of the stages of one run, whatever is there; finished steps come from the cache."""
     for stage in stages(names):
         given: dict[str, Any] = {"halves": ("fusion",)} if len(stage.halves) > 1 else {}
         given |= {stage.item: ctx.params.methods[0]} if stage.matrix else {}

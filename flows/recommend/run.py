@@ -1,7 +1,6 @@
 """`python -m flows recommend`: run a pilot's candidates, compare them on the validation split, and say which one to use."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.ablation.grid import chosen_values, validation_rows
-from flows.ablation.kept import claimed, drop_outputs, identity, scores_path
+from flows.ablation.kept import claimed, drop_outputs, drop_shared, identity, scores_path, sharing
 from flows.ablation.plan_file import Item, LoadedPlan
-from flows.ablation.run import duration, record_run, run_stages
+from flows.ablation.run import duration, record_run, run_named, run_stages
 from flows.evaluate import evaluated
 from flows.fusion_systems import SystemKey
 from flows.parallel import task_runner
@@ -87,7 +86,8 @@ def run_pilot(wanted: Asked, out: Console, *, keep: bool = False) -> Findings:
 
     @flow(name="recommend", flow_run_name=f"recommend-{wanted.profile}", task_runner=runner)
     def body() -> None:
-        found.append(_pilot(wanted, out, keep=keep))
+        with claimed(f"ablation-{wanted.name}", "recommend", wait=True):
+            found.append(_pilot(wanted, out, keep=keep))
 
     start_ephemeral()
     body()
@@ -96,10 +96,11 @@ def run_pilot(wanted: Asked, out: Console, *, keep: bool = False) -> Findings:
 
 def _pilot(wanted: Asked, out: Console, *, keep: bool) -> Findings:
     whole = wanted.context("whole")
-    run_stages(whole, until="prepare")
+    run_named(whole, ["prepare"])
     num_train, alone, num_valid = split_sizes(whole)
     cut = pilot_settings(whole.params.corpus, num_train=num_train, num_prompts_only=alone, limit=wanted.limit)
-    taught = wanted.context("taught", cut)
+    # The folder that the runs of the plan will have in common.
+    taught = sharing(wanted.context(f"{REGIME}/{whole.params.fusion.seed}", cut))
     run_stages(taught, until="teach")
     facts = read_facts(taught)
     tried, left_out = candidates(facts, taught.params.fusion, taught.params.methods)
@@ -114,7 +115,7 @@ def _pilot(wanted: Asked, out: Console, *, keep: bool) -> Findings:
     for candidate in tried:
         _one(loaded, candidate, findings, out, keep=keep)
     if not keep:
-        shutil.rmtree(taught.out(""), ignore_errors=True)
+        drop_shared(loaded, _item(loaded, tried[0]))
     return findings
 
 
@@ -141,9 +142,9 @@ def measure(loaded: LoadedPlan, item: Item, *, keep: bool) -> Measured:
     from models.evaluation.fusion.scores import read_scores, write_scores
 
     chosen = chosen_values(loaded, item.regime, item.arm, train=run_stages, keep=keep)
-    ctx = loaded.context(item, chosen=chosen)
+    ctx = sharing(loaded.context(item, chosen=chosen))
     place = _place(loaded, item)
-    with claimed(loaded, item.regime, item.seed, item.arm, wait=True):
+    with claimed(loaded.experiment, item.regime, item.seed, item.arm, wait=True):
         key = identity(ctx)
         known = read_record(place)
         if known is None or known.get("key") != key:
