@@ -4,9 +4,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from prefect import flow
-
 from flows.context import StageContext
+from flows.flow_runs import deployable, run_stage
 from flows.gguf_sources import gguf_digest, gguf_dtype, gguf_header
 from flows.made_sources import making_command
 from flows.parallel import Call, gather
@@ -154,7 +153,7 @@ def _content(ctx: StageContext, model: str, where: str) -> str:
     return ""
 
 
-@flow(name="sources")
+@deployable
 def sources(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Resolve or train the sources of a profile."""
-    sources_stage(StageContext.load(profile=profile, overrides=overrides or ()))
+    run_stage("sources", profile=profile, overrides=overrides)
