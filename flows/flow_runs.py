@@ -6,12 +6,13 @@ The command line, a deployment and a larger flow all call the same flows; `deplo
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import ParamSpec, cast
+from typing import Any, ParamSpec, cast
 
 from prefect import Flow, flow, get_run_logger, tags
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext, TagsContext
+from prefect.flows import FlowStateHook
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.timeout import timeout
@@ -36,7 +37,7 @@ def deployable(body: Callable[P, None]) -> Flow[P, None]:
 
     Its function takes `profile` and `overrides`, and may take `method`, `variant` or `halves`.
     """
-    hooks = [report_failure]
+    hooks: list[FlowStateHook[..., Any]] = [report_failure]
     return flow(name=body.__name__, flow_run_name=_run_name, on_failure=hooks, on_crashed=hooks)(body)
 
 

@@ -43,9 +43,9 @@ def report_fusion(ctx: StageContext) -> None:
     shared = [*plots, summary.path / "win_table.json", summary.path / "scorer_quality.json"]
     own = {card.stem: card for card in cards}
     for (method, target), made in trained.items():
-        shown = [*shared, (own[f"{method}-{target}"], "cards")]
+        shown: list[Path | tuple[Path, str]] = [*shared, (own[f"{method}-{target}"], "cards")]
         finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shown)
-    everything = [*files, *((card, "cards") for card in cards)]
+    everything: list[Path | tuple[Path, str]] = [*files, *((card, "cards") for card in cards)]
     finish_parent(parent, tracking=ctx.params.tracking, metrics=headline_figures(table), files=everything)
 
 

@@ -135,7 +135,7 @@ def test_the_webhook_hears_once_of_a_failure_and_never_of_a_stage(tiny: Path) ->
         return ok({})
 
     with served(answer) as url:
-        overrides = ["methods=[sft, reverse]", f"runtime.failure_webhook={url}/hook"]
+        overrides = ["methods=[profuser, reverse]", f"runtime.failure_webhook={url}/hook"]
         with pytest.raises(DataError, match="Bad rows"):
             pipeline.run_in_flow(StageContext.load(overrides=overrides), "fusion")
     (one,) = heard
