@@ -13,6 +13,8 @@ FOR_MLFLOW = {
     "serving",
     "tracking",
     "tracking_log",
+    "tracking_pages",
+    "tracking_runs",
     "tracking_store",
 }
 
