@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefect import flow
+
 from flows.context import StageContext
-from flows.flow_runs import deployable, run_stage
 from flows.fusion_systems import SystemKey, label, place_of, run_name, systems_of
 from flows.parallel import Call, device_lanes, gather
 from models.evaluation.benchmarks.table import KNOWN
@@ -126,7 +127,7 @@ def benchmark_metrics(table: Sequence[Mapping[str, Any]], system: SystemKey) -> 
     }
 
 
-@deployable
+@flow(name="benchmark")
 def benchmark(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Score the sources and fused models of a profile on standard benchmarks."""
-    run_stage("benchmark", profile=profile, overrides=overrides)
+    benchmark_stage(StageContext.load(profile=profile, overrides=overrides or ()))

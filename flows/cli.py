@@ -103,7 +103,7 @@ def run(
     root()
     from flows.context import StageContext
     from flows.installation import faiss_provider, package_roots
-    from flows.summary import print_summary
+    from flows.summary import announce_stage, print_summary
 
     require_prefect()
     faiss_provider()
@@ -115,7 +115,7 @@ def run(
     quiet_known_errors()
 
     started = time.monotonic()
-    run_in_flow(ctx, stage, items=tuple(method or variant or ()))
+    run_in_flow(ctx, stage, items=tuple(method or variant or ()), announce=announce_stage)
     print_summary(ctx, stage, out, seconds=time.monotonic() - started)
 
 
@@ -218,8 +218,8 @@ def plan(
     """Say for each stage whether it would run, which field, input or source file changed, and what it needs."""
     root()
     from flows.context import StageContext
+    from flows.pipeline import COMPOSITES
     from flows.plan.plan import print_plan
-    from flows.stages import COMPOSITES
 
     if what not in COMPOSITES:
         raise FusedialError(f"`{what}` must be one of {', '.join(COMPOSITES)}. For one stage see the line of its half.")

@@ -15,7 +15,7 @@ from models.params.root import Params
 from models.redaction import register_address
 from tasks.artifact import Artifact, adopt, adopt_all
 from tasks.secrets import guard_secrets
-from tasks.tracking import DataSet, ParentRun, StageRun, parent_of, tracking_uri
+from tasks.tracking import StageRun, parent_run, tracking_uri
 from tasks.workspace import project_root
 
 SHARED_STAGES = ("prepare", "sources", "teach")
@@ -32,7 +32,6 @@ class StageContext:
         place: Folder below artifacts/ for all outputs, where they are not those of the profile.
         shared: Folder below artifacts/ for the outputs up to `teach`, where several executions have them in common.
         experiment: MLflow experiment of the stages' runs, where it is not that of their half.
-        overrides: What was set by `-S`, as it was written.
     """
 
     root: Path
@@ -40,7 +39,6 @@ class StageContext:
     place: str = ""
     shared: str = ""
     experiment: str = ""
-    overrides: tuple[str, ...] = ()
 
     @classmethod
     def load(
@@ -61,8 +59,7 @@ class StageContext:
         params = load_params(root, profile=profile, overrides=overrides).params
         for address in (params.tracking.uri or "", *params.runtime.endpoints.values()):
             register_address(address)
-        said = tuple(text for text in overrides if isinstance(text, str))
-        return cls(root=root, params=params, place=place, experiment=experiment, overrides=said)
+        return cls(root=root, params=params, place=place, experiment=experiment)
 
     def out(self, stage: str, *parts: str) -> Path:
         """Return the DVC out of a stage, or a place in it."""
@@ -107,23 +104,15 @@ class StageContext:
         return StageRun(
             uri=tracking_uri(self.params.tracking),
             experiment=self.experiment or experiment,
-            parent_id="",
+            parent_id=self.parent(experiment),
             name=name,
             progress=self.params.runtime.progress,
             log_every=self.params.tracking.log_every,
-            parent=_parent(self, experiment),
         )
-
-    def data_set(self, part: str, *, context: str) -> DataSet:
-        """Return what a run records of the data that it read: `corpus` or `dialogues`."""
-        made, place = self.input("prepare", part), self.out("prepare", part).relative_to(self.root)
-        kind = self.params.corpus.kind if part == "corpus" else self.params.dialogues.kind
-        counts = {key: value for key, value in made.meta.items() if isinstance(value, int)}
-        return DataSet(f"{part} ({kind})", made.sha256, str(place), context, counts)
 
     def parent(self, experiment: str = "fusion") -> str:
         """Find or create the run of this pipeline execution: same params and commit, same run."""
-        return parent_of(self.run("pipeline", experiment=experiment), create=True)
+        return _parent(self, experiment)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -162,22 +151,23 @@ def git_commit(root: Path) -> str:
     return commit + ("+" if dirty else "")
 
 
-_parents: dict[tuple[str, str], ParentRun] = {}
+_parents: dict[tuple[str, str], str] = {}
 
 
-def _parent(ctx: StageContext, experiment: str) -> ParentRun:
-    commit, digest = git_commit(ctx.root), ctx.digest_of(experiment)
+def _parent(ctx: StageContext, experiment: str) -> str:
+    commit = git_commit(ctx.root)
+    digest = ctx.digest_of(experiment)
     key = hashlib.sha256(f"{digest}:{commit}".encode()).hexdigest()[:32]
     place = ctx.experiment or experiment
     if (key, place) not in _parents:
-        _parents[(key, place)] = ParentRun(
-            key=key,
+        params = ctx.params.model_dump(mode="json")
+        _parents[(key, place)] = parent_run(
+            ctx.params.tracking,
+            experiment=place,
             name=f"{ctx.place.replace('/', '-') or ctx.params.profile}-{digest[:6]}",
-            params=ctx.params.model_dump(mode="json"),
-            tags={
-                **{"git.commit": commit, "fusedial.profile": ctx.params.profile, "fusedial.params": digest},
-                **({"mlflow.source.git.commit": commit.rstrip("+")} if commit != "none" else {}),
-            },
+            key=key,
+            params=params,
+            tags={"git.commit": commit, "fusedial.profile": ctx.params.profile, "fusedial.params": digest},
             note=f"{_about(ctx, experiment)} (profile {ctx.params.profile}).",
         )
     return _parents[(key, place)]

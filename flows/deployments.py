@@ -15,7 +15,6 @@ from models.redaction import redact
 from tasks.workspace import project_root
 
 POOL = "fusedial"
-ACCELERATOR = "accelerator"  # tag of a limit: how many steps compute on an accelerator at a time, in all runs
 
 
 def prefect(*words: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +24,7 @@ def prefect(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def deploy() -> None:
-    """Create pool and concurrency limit where they are missing, and register every deployment of prefect.yaml.
+    """Create the pool if it is missing, and register every deployment of prefect.yaml.
 
     Raises:
         FusedialError: Prefect refuses; the message is its own.
@@ -33,11 +32,9 @@ def deploy() -> None:
     if prefect("work-pool", "inspect", POOL).returncode:
         _require(prefect("work-pool", "create", POOL, "--type", "process"))
     _require(prefect("deploy", "--all"))
-    if prefect("concurrency-limit", "inspect", ACCELERATOR).returncode:  # another number that was set there stays
-        _require(prefect("concurrency-limit", "create", ACCELERATOR, "1"))
     sys.stdout.write(
         f"deployed. Start a worker (make worker), then from any folder:\n"
-        f"  prefect deployment run pipeline/pipeline -p profile=embedded --watch\n"
+        f"  prefect deployment run 'pipeline/local' -p profile=embedded --watch\n"
         f"with PREFECT_API_URL={redact(os.environ['PREFECT_API_URL'])}\n"
     )
 

@@ -27,7 +27,6 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
     """
     escape_unencodable_output()
     cache = root / ".cache"
-    level = os.environ.get("PREFECT_LOGGING_LEVEL") or ("WARNING" if quiet else "INFO")
     defaults = {
         "FUSEDIAL_ROOT": str(root),
         "DO_NOT_TRACK": "1",
@@ -35,12 +34,7 @@ def set_environment(root: Path, *, quiet: bool = True) -> str:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_HOME": str(address_root(root) / ".cache" / "prefect"),  # Prefect builds an address of it
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(cache / "results"),
-        "PREFECT_LOGGING_LEVEL": level,
-        # The flow run's page has its log lines, and the project's warnings, although the terminal is quiet.
-        "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": level,
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,models",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_LOGGING_LEVEL": "WARNING" if quiet else "INFO",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # A server that goes away is missed after half a minute of attempts, not after four.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",

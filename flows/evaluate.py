@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from prefect import flow
+
 from flows.context import StageContext
 from flows.encoders import scorer_content
-from flows.flow_runs import deployable, run_stage
 from flows.fusion_systems import SystemKey, label, place_of, run_name, systems_of
 from flows.parallel import Call, device_lanes, gather
 from models.files import replacing, write_atomic
@@ -104,8 +105,7 @@ def _track(ctx: StageContext, systems: list[SystemKey], table: list[Mapping[str,
         finish_stage(
             _system_run(ctx, system), output=artifact.sha256, params={"method": name}, metrics=final_metrics(table, system)
         )
-    data = [ctx.data_set("corpus", context="evaluation")]
-    finish_stage(ctx.run("evaluate"), output=made.sha256, params={}, metrics={}, files=[made.path / SCORES], data=data)
+    finish_stage(ctx.run("evaluate"), output=made.sha256, params={}, metrics={}, files=[made.path / SCORES])
 
 
 def final_metrics(table: Iterable[Mapping[str, Any]], system: Mapping[str, str | None]) -> dict[str, float]:
@@ -117,7 +117,7 @@ def final_metrics(table: Iterable[Mapping[str, Any]], system: Mapping[str, str |
     }
 
 
-@deployable
+@flow(name="evaluate_fusion")
 def evaluate_fusion(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Score the sources and fused models of a profile."""
-    run_stage("evaluate_fusion", profile=profile, overrides=overrides)
+    evaluate_fusion_stage(StageContext.load(profile=profile, overrides=overrides or ()))

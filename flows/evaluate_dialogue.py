@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from prefect import flow
+
 from flows.context import StageContext
 from flows.dialogue_systems import GENERATOR, WARM_START, dialogue_systems, in_context_run_name, run_name, unseen_renewals
 from flows.encoders import made_model
-from flows.flow_runs import deployable, run_stage
 from flows.prepare import dialogue_files
 from models.evaluation.dialogue.system import DialogueSystem
 from models.files import replacing, write_atomic
@@ -210,8 +211,7 @@ def _track(ctx: StageContext, systems: list[DialogueSystem], table: list[Mapping
     untrained = [system for system in systems if system.kind in ("floor", "response_floor")]
     floors = {name: value for system in untrained for name, value in _floor(table, system).items()}
     run = ctx.run("evaluate", experiment="dialogue")
-    data = [ctx.data_set("dialogues", context="evaluation")]
-    finish_stage(run, output=made.sha256, params={}, metrics=floors, files=[made.path / SCORES], data=data)
+    finish_stage(run, output=made.sha256, params={}, metrics=floors, files=[made.path / SCORES])
 
 
 def _floor(table: Iterable[Mapping[str, Any]], system: DialogueSystem) -> dict[str, float]:
@@ -225,7 +225,7 @@ def final_metrics(table: Iterable[Mapping[str, Any]], system: DialogueSystem) ->
     return {f"final/{row['metric']}_{row['domain']}": float(row["value"]) for row in table if system_of(row) == system}
 
 
-@deployable
+@flow(name="evaluate_dialogue")
 def evaluate_dialogue(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Score the dialogue agents of a profile."""
-    run_stage("evaluate_dialogue", profile=profile, overrides=overrides)
+    evaluate_dialogue_stage(StageContext.load(profile=profile, overrides=overrides or ()))

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from prefect import flow
+
 from flows.context import StageContext
-from flows.flow_runs import deployable, run_stage
 from flows.fusion_systems import run_name, shard_name, shards_of
 from flows.parallel import Call, gather
 from models.fusion.schedule import resolve_schedule
@@ -45,7 +46,6 @@ def fuse_stage(ctx: StageContext, *, method: str) -> None:
                 **exposure_metrics(made[target].meta),
             },
             history=made[target].path / "history.jsonl",
-            data=[ctx.data_set("corpus", context="training")],
         )
         if ctx.params.tracking.log_models:
             log_model(run_id, made[target].path / "model", tracking=ctx.params.tracking, name=f"{method}-{target}")
@@ -107,7 +107,7 @@ def _share(shards: list[Artifact], part: str, *, of: str) -> float:
     return sum(int(m.get(part, 0)) for m in modes) / max(sum(int(m.get(of, 0)) for m in modes), 1)
 
 
-@deployable
-def fuse(method: str | None = None, profile: str | None = None, overrides: list[str] | None = None) -> None:
-    """Fuse the sources of a profile with one method; without one, with every method of the profile."""
-    run_stage("fuse", profile=profile, overrides=overrides, item=method)
+@flow(name="fuse")
+def fuse(method: str = "profuser", profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Fuse the sources of a profile with one method."""
+    fuse_stage(StageContext.load(profile=profile, overrides=overrides or ()), method=method)

@@ -1,21 +1,16 @@
-"""Independent task calls, one after another or on the engine that the params name."""
+"""Independent task calls, one after another or on the flow's task runner."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import Task
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
-from prefect.utilities.callables import get_call_parameters
 
 from models.errors import FusedialError
 from models.params.runtime import Runtime
 from tasks.artifact import Artifact
-from tasks.step_runs import note_steps
 
 Call = tuple[Task[..., Artifact], Mapping[str, Any]]
-_ENGINE: ContextVar[Any] = ContextVar("engine", default=None)
 
 
 def task_runner(runtime: Runtime) -> Any:
@@ -45,29 +40,6 @@ def task_runner(runtime: Runtime) -> Any:
         ) from error
 
 
-@contextmanager
-def engine(runtime: Runtime) -> Iterator[None]:
-    """Hold the engine of the params for the calls of `gather` inside, whatever the flow's own is; one in another is the same.
-
-    It cannot be the flow's task runner: Prefect starts that before the params of a deployment's run are read.
-    """
-    if runtime.workers == 1 or _ENGINE.get() is not None:
-        yield
-        return
-    with task_runner(runtime) as runner:
-        token = _ENGINE.set(runner)
-        try:
-            yield
-        finally:
-            _ENGINE.reset(token)
-
-
-def engine_name() -> str:
-    """Return the class of the engine that is held; "" where there is none."""
-    held = _ENGINE.get()
-    return "" if held is None else type(held).__name__
-
-
 def device_lanes(runtime: Runtime) -> int:
     """Return on how many devices of this machine models can work side by side: all CUDA devices for `auto` and `cuda`, else 1."""
     if runtime.device not in ("auto", "cuda") or runtime.task_runner != "thread":
@@ -90,20 +62,7 @@ def gather(calls: Sequence[Call], *, runtime: Runtime, lanes: int = 1) -> list[A
     if runtime.workers == 1:
         spreading: Any = ThreadPoolTaskRunner(max_workers=lanes)
         with spreading as runner:
-            return _results(runner, calls)
-    if (held := _ENGINE.get()) is not None:
-        return _results(held, calls)
+            spread: list[Any] = [runner.submit(task, parameters=dict(arguments)) for task, arguments in calls]
+            return [future.result() for future in spread]
     futures = [task.submit(**arguments) for task, arguments in calls]
     return [future.result() for future in futures]
-
-
-def _results(runner: Any, calls: Sequence[Call]) -> list[Artifact]:
-    """Run the calls on an engine; those that ran in other processes are counted here, where their stage is."""
-    here = isinstance(runner, ThreadPoolTaskRunner)
-    futures = [
-        runner.submit(task, parameters=get_call_parameters(task.fn if isinstance(task, Task) else task, (), dict(arguments)))
-        for task, arguments in calls
-    ]
-    made = [future.result() for future in futures]
-    note_steps(0 if here else sum(future.state.name != "Cached" for future in futures))
-    return made

@@ -1,52 +1,85 @@
-"""The whole pipeline, or one of its halves: every stage in a flow run of its own, one after another."""
+"""The whole pipeline, or one of its halves, in one flow run: the bodies of the stages, one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from prefect import flow
 
 from flows.context import StageContext
-from flows.flow_page import publish_results
-from flows.flow_runs import call_stage, deployable, flow_context, given_context
+from flows.parallel import task_runner
 from flows.servers import start_ephemeral
-from flows.stages import HALVES, STAGES, Half
+from flows.stage_record import CostMeter, write_record
+from flows.stages import HALVES, STAGES, Half, Stage
+from tasks.loaded_models import release_models
+
+Announce = Callable[[str, float], None]
+# Composite flows: name → the halves they run.
+COMPOSITES: dict[str, tuple[Half, ...]] = {"pipeline": HALVES, "fusion": ("fusion",), "dialogue": ("dialogue",)}
 
 
-def run_halves(profile: str | None, overrides: Sequence[str] | None, halves: tuple[Half, ...]) -> None:
-    """Be the body of a composite flow: run every stage of the halves, then show the results with the flow run."""
-    with flow_context(profile, overrides) as ctx:
-        for half in halves:
-            ctx.parent(half)  # what comes from the cache is linked there
-        for stage in STAGES:
-            if set(stage.halves) & set(halves):
-                for item in getattr(ctx.params, stage.matrix) if stage.matrix else ("",):
-                    call_stage(ctx, stage, item=item, halves=halves)
-        publish_results(ctx, halves)
+def run_stage(
+    ctx: StageContext,
+    stage: Stage,
+    *,
+    items: Sequence[str] = (),
+    halves: tuple[Half, ...] = HALVES,
+    announce: Announce | None = None,
+) -> None:
+    """Run a stage's body, once per entry of its matrix, and record what it was made from.
+
+    A stage of both halves (`prepare`, `report`) does the work of `halves` only.
+    """
+    for item in items or (getattr(ctx.params, stage.matrix) if stage.matrix else ("",)):
+        runtime = ctx.params.runtime
+        meter = CostMeter(alone=runtime.workers == 1 == runtime.nproc and not runtime.endpoints)
+        given = {stage.item: item} if stage.matrix else {"halves": halves} if len(stage.halves) > 1 else {}
+        try:
+            stage.body()(ctx, **given)
+        finally:
+            release_models()  # the next stage trains or loads what it needs itself
+        cost = meter.read()
+        if len(stage.halves) == 1 or halves == HALVES:
+            write_record(ctx, stage, item=item, cost=cost)
+        if len(stage.halves) > 1:
+            for half in halves:
+                write_record(ctx, stage, item=half)
+        if announce is not None:
+            announce(f"{stage.name}@{item}" if item else stage.name, cost.seconds)
 
 
-def run_in_flow(ctx: StageContext, name: str, *, items: tuple[str, ...] = ()) -> None:
-    """Run `pipeline`, `fusion`, `dialogue` or one stage from the command line, in the flow that a deployment runs."""
+def run_halves(ctx: StageContext, halves: tuple[Half, ...] = HALVES, *, announce: Announce | None = None) -> None:
+    """Run every stage of the halves; finished work is served from the cache."""
+    for stage in STAGES:
+        if set(stage.halves) & set(halves):
+            run_stage(ctx, stage, halves=halves, announce=announce)
+
+
+def run_in_flow(ctx: StageContext, name: str, *, items: tuple[str, ...] = (), announce: Announce | None = None) -> None:
+    """Run `pipeline`, `fusion`, `dialogue` or one stage inside a Prefect flow run with the engine the params ask for."""
+
+    @flow(name=name, flow_run_name=f"{name}-{ctx.params.profile}", task_runner=task_runner(ctx.params.runtime))
+    def body() -> None:
+        if name in COMPOSITES:
+            run_halves(ctx, COMPOSITES[name], announce=announce)
+        else:
+            run_stage(ctx, next(s for s in STAGES if s.name == name), items=items, announce=announce)
+
     start_ephemeral()
-    composite = {flow.name: flow for flow in (pipeline, fusion, dialogue)}.get(name)
-    if composite is not None:
-        with given_context(ctx):
-            composite(profile=ctx.params.profile, overrides=list(ctx.overrides))
-        return
-    stage = next(s for s in STAGES if s.name == name)
-    for item in items or ("",):
-        call_stage(ctx, stage, item=item)
+    body()
 
 
-@deployable
+@flow(name="pipeline")
 def pipeline(profile: str | None = None, overrides: list[str] | None = None) -> None:
-    """Run the whole pipeline of a profile."""
-    run_halves(profile, overrides, HALVES)
+    """Run the whole pipeline of a profile (deployment entry)."""
+    run_halves(StageContext.load(profile=profile, overrides=overrides or ()))
 
 
-@deployable
+@flow(name="fusion")
 def fusion(profile: str | None = None, overrides: list[str] | None = None) -> None:
-    """Run the fusion half of a profile."""
-    run_halves(profile, overrides, ("fusion",))
+    """Run the fusion half of a profile (deployment entry)."""
+    run_halves(StageContext.load(profile=profile, overrides=overrides or ()), ("fusion",))
 
 
-@deployable
+@flow(name="dialogue")
 def dialogue(profile: str | None = None, overrides: list[str] | None = None) -> None:
-    """Run the dialogue half of a profile."""
-    run_halves(profile, overrides, ("dialogue",))
+    """Run the dialogue half of a profile (deployment entry)."""
+    run_halves(StageContext.load(profile=profile, overrides=overrides or ()), ("dialogue",))

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from prefect import flow
+
 from flows.context import StageContext
-from flows.flow_runs import deployable, run_stage
 from flows.stages import HALVES, Half
 from models.errors import DataError, Problem
 from tasks.artifact import Artifact, materialise, tree_digest
@@ -63,7 +64,7 @@ def _there(root: Path, path: str) -> bool:
     return (root / path).exists()
 
 
-@deployable
-def prepare(profile: str | None = None, overrides: list[str] | None = None, halves: list[Half] | None = None) -> None:
+@flow(name="prepare")
+def prepare(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Prepare the data of a profile."""
-    run_stage("prepare", profile=profile, overrides=overrides, halves=halves)
+    prepare_stage(StageContext.load(profile=profile, overrides=overrides or ()))

@@ -1,7 +1,8 @@
 """Stage `report`: the result pages of both halves."""
 
+from prefect import flow
+
 from flows.context import StageContext
-from flows.flow_runs import deployable, run_stage
 from flows.report_dialogue import report_dialogue
 from flows.report_fusion import report_fusion
 from flows.stages import HALVES, Half
@@ -15,7 +16,7 @@ def report_stage(ctx: StageContext, *, halves: tuple[Half, ...] = HALVES) -> Non
         report_dialogue(ctx)
 
 
-@deployable
-def report(profile: str | None = None, overrides: list[str] | None = None, halves: list[Half] | None = None) -> None:
+@flow(name="report")
+def report(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Write the result pages of a profile."""
-    run_stage("report", profile=profile, overrides=overrides, halves=halves)
+    report_stage(StageContext.load(profile=profile, overrides=overrides or ()))

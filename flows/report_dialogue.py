@@ -24,13 +24,13 @@ def report_dialogue(ctx: StageContext) -> None:
     trained: dict[str, Artifact] = {v: ctx.input("train_dialogue", v, JOINT) for v in ctx.params.variants}
     page = make_page(ctx, trained)
     materialise(page, ctx.out("report", "dialogue"))
-    files, parent = page_files(page), ctx.parent("dialogue")
+    files = page_files(page)
     finish_stage(ctx.run("report", experiment="dialogue"), output=ctx.digest, params={}, metrics={}, files=files)
     for variant, made in trained.items():
         run = ctx.run(run_name(variant), experiment="dialogue")
         finish_stage(run, output=made.sha256, params={}, metrics={}, files=[page.path / "index.html"])
     figures = headline_figures(scored_dialogues(ctx)[0])
-    finish_parent(parent, tracking=ctx.params.tracking, metrics=figures, files=files)
+    finish_parent(ctx.parent("dialogue"), tracking=ctx.params.tracking, metrics=figures, files=files)
 
 
 def make_page(ctx: StageContext, trained: Mapping[str, Artifact]) -> Artifact:

@@ -32,8 +32,7 @@ def report_fusion(ctx: StageContext) -> None:
     home = materialise(page, ctx.out("report", "fusion"))
     table, differences, confidence = scored(comparison)
     about = provenance(ctx)
-    parent = ctx.parent()
-    cards = write_cards(
+    write_cards(
         ctx, home / "cards", table=table, comparisons=differences, confidence=confidence, limits=page.meta["notes"], about=about
     )
     files = page_files(page)
@@ -41,12 +40,9 @@ def report_fusion(ctx: StageContext) -> None:
     # Where no prompt has a winner in inference mode, there is no agreement to draw.
     plots = [path for path in (page.path / "wins.png", page.path / "agreement.png") if path.is_file()]
     shared = [*plots, summary.path / "win_table.json", summary.path / "scorer_quality.json"]
-    own = {card.stem: card for card in cards}
     for (method, target), made in trained.items():
-        shown: list[Path | tuple[Path, str]] = [*shared, (own[f"{method}-{target}"], "cards")]
-        finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shown)
-    everything: list[Path | tuple[Path, str]] = [*files, *((card, "cards") for card in cards)]
-    finish_parent(parent, tracking=ctx.params.tracking, metrics=headline_figures(table), files=everything)
+        finish_stage(ctx.run(run_name(ctx, method, target)), output=made.sha256, params={}, metrics={}, files=shared)
+    finish_parent(ctx.parent(), tracking=ctx.params.tracking, metrics=headline_figures(table), files=files)
 
 
 def trainings(ctx: StageContext) -> dict[tuple[str, str], Artifact]:

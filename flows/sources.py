@@ -4,8 +4,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from prefect import flow
+
 from flows.context import StageContext
-from flows.flow_runs import deployable, run_stage
 from flows.gguf_sources import gguf_digest, gguf_dtype, gguf_header
 from flows.made_sources import making_command
 from flows.parallel import Call, gather
@@ -153,7 +154,7 @@ def _content(ctx: StageContext, model: str, where: str) -> str:
     return ""
 
 
-@deployable
+@flow(name="sources")
 def sources(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Resolve or train the sources of a profile."""
-    run_stage("sources", profile=profile, overrides=overrides)
+    sources_stage(StageContext.load(profile=profile, overrides=overrides or ()))

@@ -8,13 +8,11 @@ from typing import Any, Literal
 from tasks.code_identity import INFRASTRUCTURE, reach
 
 # Which cache, which tracker, which engine, how params are read: editing these changes no result.
-MACHINERY = INFRASTRUCTURE | {"flows.context", "flows.parallel", "flows.stages", "flows.flow_runs"}
+MACHINERY = INFRASTRUCTURE | {"flows.context", "flows.parallel", "flows.stages"}
 
 
 Half = Literal["fusion", "dialogue"]
 HALVES: tuple[Half, ...] = ("fusion", "dialogue")
-# Composite flows: name → the halves they run.
-COMPOSITES: dict[str, tuple[Half, ...]] = {"pipeline": HALVES, "fusion": ("fusion",), "dialogue": ("dialogue",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +63,6 @@ class Stage:
         """Import and return the stage's body."""
         module, _, function = self.entry.partition(":")
         return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-
-    def flow(self) -> Callable[..., Any]:
-        """Import and return its flow."""
-        return getattr(importlib.import_module(self.module), self.name)  # type: ignore[no-any-return]
 
 
 STAGES: tuple[Stage, ...] = (

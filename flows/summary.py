@@ -1,4 +1,4 @@
-"""The results of a pipeline on the terminal, and the tables that its flow run shows too."""
+"""Terminal output of a pipeline: progress announcements and result summaries."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.context import StageContext
+from flows.pipeline import COMPOSITES
 from flows.servers import ADDRESSES, answers
-from flows.stages import COMPOSITES, HALVES, Half
+from flows.stages import HALVES, Half
 from models.errors import ArtifactError
 from tasks.benchmark import BENCHMARKS
 from tasks.evaluation import SCORES
@@ -18,8 +19,15 @@ from tasks.tracking import compare_page
 if TYPE_CHECKING:
     from models.evaluation.benchmarks.records import BenchmarkRow
     from models.evaluation.fusion.scores import ComparisonRow, TableRow
-    from models.reporting.grids import Grid
     from models.reporting.results import ResultRow
+
+
+def announce_stage(name: str, seconds: float) -> None:
+    """Print one line for a finished stage.
+
+    A plain function, with a console of its own: it travels with the flow to the processes of other engines.
+    """
+    Console().print(f"[green]✓[/] {name:24s} {seconds:6.1f} s", highlight=False)
 
 
 def print_summary(ctx: StageContext, stage: str, out: Console, *, seconds: float) -> None:
@@ -49,57 +57,50 @@ def print_results(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] =
 
 def print_dialogue(ctx: StageContext, out: Console) -> None:
     """Print the dialogue half's main table, the retrieval table, and what the paired differences say."""
-    from models.reporting.grids import to_rich
-
-    for grid in dialogue_grids(ctx):
-        out.print(to_rich(grid))
-
-
-def dialogue_grids(ctx: StageContext) -> "list[Grid]":
-    """Return the dialogue half's main table, the retrieval table, and what the paired differences say."""
     from flows.report_dialogue import scored_dialogues
     from models.reporting.dialogue.grids import CLAIMS, claim_grid, main_grid, request_grid, retrieval_grid
+    from models.reporting.grids import to_rich
     from models.reporting.paper_tables import paper_rows
 
     table, comparisons, _ = scored_dialogues(ctx)
     paper = paper_rows(ctx.params.dialogues.kind, ctx.params.dialogues.setting)
+    out.print(to_rich(main_grid(table, paper=paper)))
+    out.print(to_rich(retrieval_grid(table)))
+    out.print(to_rich(request_grid(table)))
     # The page has all claims; here what a terminal has room for.
     shown = [row for row in comparisons if row.claim not in ("floor", "response floor") and row.a.kind != "retriever"]
     made = {row.claim for row in shown}
-    return [
-        main_grid(table, paper=paper),
-        retrieval_grid(table),
-        request_grid(table),
-        *(claim_grid(shown, claim=claim) for claim in CLAIMS if claim in made),
-    ]
+    for claim in (c for c in CLAIMS if c in made):
+        out.print(to_rich(claim_grid(shown, claim=claim)))
 
 
 def print_fusion(ctx: StageContext, out: Console) -> None:
     """Print the fusion half's result table, the paired differences and the two modes' winners."""
-    from models.reporting.grids import to_rich
+    from models.evaluation.fusion.comparison import headline_metric
+    from models.evaluation.fusion.scores import ALL_FAMILIES
+    from models.reporting.grids import comparison_grid, score_grid, to_rich
 
-    for grid in fusion_grids(ctx):
-        out.print(to_rich(grid))
+    table, differences = scored_rows(ctx)
+    headline = headline_metric(row.metric for row in table)
+    for metric in dict.fromkeys([headline, "bits_per_byte"]):
+        out.print(to_rich(score_grid(table, metric=metric)))
+    for metric in dict.fromkeys([headline, "bits_per_byte"]):
+        out.print(to_rich(comparison_grid(differences, metric=metric, family=ALL_FAMILIES)))
+    print_benchmarks(ctx, out)
     out.print(agreement_line(_agreement(ctx)))
     print_vote(ctx, out)
 
 
-def fusion_grids(ctx: StageContext) -> "list[Grid]":
-    """Return the fusion half's result tables, the paired differences, and the standard benchmarks where any was run."""
-    from models.evaluation.fusion.comparison import headline_metric
-    from models.evaluation.fusion.scores import ALL_FAMILIES
+def print_benchmarks(ctx: StageContext, out: Console) -> None:
+    """Print the standard benchmarks and their paired differences, where any was run."""
     from models.reporting.fusion.benchmarks import benchmark_difference_grid, benchmark_grid
-    from models.reporting.grids import comparison_grid, score_grid
+    from models.reporting.grids import to_rich
 
-    table, differences = scored_rows(ctx)
-    metrics = list(dict.fromkeys([headline_metric(row.metric for row in table), "bits_per_byte"]))
-    rows, compared = scored_benchmarks(ctx)
-    return [
-        *(score_grid(table, metric=metric) for metric in metrics),
-        *(comparison_grid(differences, metric=metric, family=ALL_FAMILIES) for metric in metrics),
-        *([benchmark_grid(rows)] if rows else []),
-        *([benchmark_difference_grid(compared)] if compared else []),
-    ]
+    rows, differences = scored_benchmarks(ctx)
+    if rows:
+        out.print(to_rich(benchmark_grid(rows)))
+    if differences:
+        out.print(to_rich(benchmark_difference_grid(differences)))
 
 
 def scored_benchmarks(ctx: StageContext) -> "tuple[list[BenchmarkRow], list[ComparisonRow]]":
@@ -176,8 +177,8 @@ def print_places(ctx: StageContext, out: Console, *, halves: tuple[Half, ...] = 
     for half in halves:
         page = ctx.out("report", half, "index.html")
         out.print(f"  {half + ' page':14s}  {page.relative_to(ctx.root)}", highlight=False)
-        prefix = {"fusion": "fuse-", "dialogue": "dialogue-"}[half]
-        compare = compare_page(ctx.parent(half), tracking=ctx.params.tracking, server=ADDRESSES["mlflow"], prefixes=(prefix,))
+        place, prefix = ADDRESSES["mlflow"], {"fusion": "fuse-", "dialogue": "dialogue-"}[half]
+        compare = compare_page(ctx.parent(half), tracking=ctx.params.tracking, server=place, prefixes=(prefix,))
         pages.append(("mlflow", f"{half} runs", compare))
     pages.append(("prefect", "flow runs", f"{ADDRESSES['prefect']}/runs"))
     for name, what, address in pages:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefect import flow
+
 from flows.context import StageContext
 from flows.encoders import scorer_content
-from flows.flow_runs import deployable, run_stage
 from flows.fusion_systems import shard_name, shards_of
 from flows.parallel import Call, device_lanes, gather
 from models.errors import ParamsError, Problem
@@ -222,7 +223,7 @@ class TeachCalls:
         }  # fmt: skip
 
 
-@deployable
+@flow(name="teach")
 def teach(profile: str | None = None, overrides: list[str] | None = None) -> None:
     """Ask the sources of a profile."""
-    run_stage("teach", profile=profile, overrides=overrides)
+    teach_stage(StageContext.load(profile=profile, overrides=overrides or ()))

@@ -1,9 +1,10 @@
 """Stage `train_dialogue@variant`: warm start (shared by the variants), KB index, joint training with index refresh."""
 
+from prefect import flow
+
 from flows.context import StageContext
 from flows.dialogue_systems import GENERATOR, WARM_START, run_name
 from flows.encoders import generator_artifact, model_content
-from flows.flow_runs import deployable, run_stage
 from flows.gguf_sources import GENERATOR_KEY
 from models.errors import FusedialError
 from models.params.dialogue import VARIANTS, Variant
@@ -36,8 +37,7 @@ def train_dialogue_stage(ctx: StageContext, *, variant: Variant) -> None:
         run=run,
     )
     logged = variant_params(ctx, variant)
-    history, read = made.path / "history.jsonl", [ctx.data_set("dialogues", context="training")]
-    run_id = finish_stage(run, output=made.sha256, params=logged, metrics={}, history=history, data=read)
+    run_id = finish_stage(run, output=made.sha256, params=logged, metrics={}, history=made.path / "history.jsonl")
     if params.tracking.log_models:
         data, answering = ctx.input("prepare", "dialogues"), params.dialogue_evaluation
         # The very step that `evaluate_dialogue` takes, which then finds it done.
@@ -62,8 +62,7 @@ def warm_started(ctx: StageContext) -> Artifact:
     data = ctx.input("prepare", "dialogues")
     setting = ctx.params.dialogues.setting
     warm = retriever_warm_start(cfg, data, setting=setting, encoder=content, runtime=ctx.params.runtime, run=run)
-    history, read = warm.path / "history.jsonl", [ctx.data_set("dialogues", context="training")]
-    finish_stage(run, output=warm.sha256, params={"variant": WARM_START}, metrics={}, history=history, data=read)
+    finish_stage(run, output=warm.sha256, params={"variant": WARM_START}, metrics={}, history=warm.path / "history.jsonl")
     return warm
 
 
@@ -82,7 +81,7 @@ def variant_params(ctx: StageContext, variant: str) -> dict[str, object]:
     }
 
 
-@deployable
-def train_dialogue(variant: Variant | None = None, profile: str | None = None, overrides: list[str] | None = None) -> None:
-    """Train the dialogue agent of a profile with one kind of meta knowledge; without one, with every variant of the profile."""
-    run_stage("train_dialogue", profile=profile, overrides=overrides, item=variant)
+@flow(name="train_dialogue")
+def train_dialogue(variant: Variant = "prompt", profile: str | None = None, overrides: list[str] | None = None) -> None:
+    """Train the dialogue agent of a profile with one kind of meta knowledge."""
+    train_dialogue_stage(StageContext.load(profile=profile, overrides=overrides or ()), variant=variant)

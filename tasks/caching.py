@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from prefect import Task, task
+from prefect import State, Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.results import ResultRecord  # type: ignore[attr-defined] # of the public module, but not in its list
 from prefect.settings import get_current_settings
 from prefect.transactions import IsolationLevel
 
+from models.errors import BackendError
 from models.memory import release_memory
 from models.params.base import Section, with_places
 from models.params.runtime import Runtime, Tracking
@@ -32,7 +33,6 @@ from tasks.artifact import Artifact, publish, tree_digest
 from tasks.code_identity import step_code_digest
 from tasks.locking import FolderOf, ProcessLocks
 from tasks.secrets import guard_secrets
-from tasks.step_runs import accelerator_slot, can_be_cured, note_steps
 from tasks.workspace import project_root, work_dir
 
 logger = logging.getLogger(__name__)
@@ -179,12 +179,23 @@ def _run_name() -> str:
     return " ".join([str(task_run.task_name), *words])
 
 
-def step(name: str, *, retries: int = 2, retry_delay_seconds: float = 5.0) -> Callable[[Any], Task[..., Artifact]]:
+def _endpoint_failed(task: object, task_run: object, state: State[Any]) -> bool:
+    """Only what another attempt can cure is tried again; bad input fails the same way three times."""
+    try:
+        state.result()
+    except BackendError as error:
+        return error.transient
+    except Exception:
+        return False
+    return False
+
+
+def step(name: str, *, retries: int = 0, retry_delay_seconds: float = 5.0) -> Callable[[Any], Task[..., Artifact]]:
     """Make a Prefect task of a step function `f(…, *, work: Work) -> metadata`; the task returns the published Artifact.
 
     Args:
         name: Task name in the Prefect UI, part of the key.
-        retries: Attempts after a failure that another attempt can cure.
+        retries: Attempts after a failure, for steps that talk to endpoints.
         retry_delay_seconds: Pause before an attempt.
     """
 
@@ -205,9 +216,7 @@ def step(name: str, *, retries: int = 2, retry_delay_seconds: float = 5.0) -> Ca
             shutil.rmtree(work.out, ignore_errors=True)
             work.out.mkdir(parents=True)
             work.resume.mkdir(parents=True, exist_ok=True)
-            note_steps(1)
-            with accelerator_slot(name, bound.arguments):
-                meta = function(*args, **kwargs, work=work)
+            meta = function(*args, **kwargs, work=work)
             artifact = publish(work.out, name, meta=meta)
             shutil.rmtree(home)
             release_memory()
@@ -227,7 +236,7 @@ def step(name: str, *, retries: int = 2, retry_delay_seconds: float = 5.0) -> Ca
             result_serializer="json",
             cache_result_in_memory=False,
             retries=retries,
-            retry_condition_fn=can_be_cured,
+            retry_condition_fn=_endpoint_failed,
             retry_delay_seconds=retry_delay_seconds,
         )(cast(Callable[..., Artifact], body))
         return made

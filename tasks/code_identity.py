@@ -31,11 +31,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 # Which cache, which tracker, where metrics and files go, what is kept out of messages: editing these changes no result.
 INFRASTRUCTURE = frozenset(
-    [f"tasks.{name}" for name in "caching step_runs artifact manifest locking workspace secrets code_identity code_memo".split()]
-    + [
-        f"tasks.{name}"
-        for name in "tracking tracking_runs tracking_pages tracking_log tracking_store database_file model_logging".split()
-    ]
+    [f"tasks.{name}" for name in "caching artifact manifest locking workspace secrets code_identity code_memo".split()]
+    + [f"tasks.{name}" for name in "tracking tracking_log tracking_store database_file model_logging".split()]
     + [f"models.{name}" for name in "params.runtime metrics_sink memory files redaction".split()]
 )
 

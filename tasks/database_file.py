@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from models.files import replacing
-from tasks.workspace import address_root, project_root
+from tasks.workspace import address_root
 
 logger = logging.getLogger(__name__)
 
@@ -91,34 +91,8 @@ def make_ready(uri: str) -> None:
         return
     with one_at_a_time(path):
         if not _finished(path):
-            place_database(path, partial(_make, artifacts=path.parent / _ARTIFACTS))
-        elif uri == own_database(project_root()):
-            bring_home(path, project_root() / _ARTIFACTS)
+            place_database(path, partial(_make, artifacts=path.parent / "mlartifacts"))
     _ready[path] = _identity(path) or (0, 0)
-
-
-def bring_home(path: Path, artifacts: Path) -> None:
-    """Let the database of a project that was copied or moved name its own folder of artifacts, not that of the old place.
-
-    MLflow keeps absolute addresses: a copy would go on writing into the original. A file that is no database, or none of
-    MLflow's, is left to MLflow.
-    """
-    here = artifacts.as_uri()
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path, timeout=30.0)) as connection:
-        places = [str(row[0]) for row in connection.execute("SELECT artifact_location FROM experiments")]
-        folders = {place.rpartition("/")[0] for place in places if place.startswith("file://")}
-        for old in sorted(folder for folder in folders if folder != here and folder.endswith(f"/{_ARTIFACTS}")):
-            with connection:
-                for table, column in _PLACES:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (here, len(old) + 1, len(old) + 1, f"{old}/"),
-                    )
-            logger.info("The project was copied or moved: MLflow's artifacts are at `%s` now, no longer at `%s`.", here, old)
-
-
-_ARTIFACTS = "mlartifacts"
-_PLACES = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
 
 
 def _file_of(uri: str) -> Path | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from models.params.runtime import Tracking
-from tasks.tracking_runs import client_of, experiment_id, tracking_uri
+from tasks.tracking import _client, _experiment, tracking_uri
 
 if TYPE_CHECKING:
     from models.dialogue.agent.agent import AgentReply
@@ -43,7 +43,7 @@ def record_exchange(
     mlflow.set_tracking_uri(tracking_uri(tracking))
     start, middle, end = _times(reply.seconds)
     metadata = {TraceMetadataKey.TRACE_SESSION: session, TraceMetadataKey.SOURCE_RUN: run_id or ""}
-    asked = {"messages": messages(context)}
+    asked = {"context": list(context)}
     documents = [document(e) for e in reply.entities]
     root = mlflow.start_span_no_context(
         "dialogue",
@@ -59,23 +59,12 @@ def record_exchange(
     )
     retrieve.end(outputs=documents, end_time_ns=middle)
     read = {**asked, "entities": [d["page_content"] for d in documents]}
-    said = {"choices": [{"index": 0, "finish_reason": reply.answer.finish, "message": _message("assistant", reply.text)}]}
     generate = mlflow.start_span_no_context(
         "generate", span_type=SpanType.LLM, parent_span=root, inputs=read, attributes=_counts(reply), start_time_ns=middle
     )
-    generate.end(outputs=said, end_time_ns=end)
-    root.end(outputs=said, end_time_ns=end)
+    generate.end(outputs=reply.text, end_time_ns=end)
+    root.end(outputs={"response": reply.text}, end_time_ns=end)
     return str(root.trace_id)
-
-
-def messages(context: Sequence[str]) -> list[dict[str, str]]:
-    """Return a context, the user's utterance last, as the messages of a chat: MLflow shows them as a conversation."""
-    roles = ("user", "assistant")
-    return [_message(roles[(len(context) - 1 - i) % 2], text) for i, text in enumerate(context)]
-
-
-def _message(role: str, text: str) -> dict[str, str]:
-    return {"role": role, "content": text}
 
 
 def document(entity: "RetrievedEntity") -> dict[str, Any]:
@@ -103,5 +92,5 @@ def _counts(reply: "AgentReply") -> dict[str, Any]:
 
 
 def _experiment_id(tracking: Tracking, run_id: str | None) -> str:
-    client = client_of(tracking_uri(tracking))
-    return str(client.get_run(run_id).info.experiment_id) if run_id else experiment_id(client, EXPERIMENT)
+    client = _client(tracking_uri(tracking))
+    return str(client.get_run(run_id).info.experiment_id) if run_id else _experiment(client, EXPERIMENT)

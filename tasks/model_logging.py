@@ -9,8 +9,8 @@ from typing import Any
 
 from models.params.runtime import Tracking
 from tasks.code_identity import reach
-from tasks.tracking_log import MODEL, model_name
-from tasks.tracking_runs import client_of, tracking_uri
+from tasks.tracking import _client, tracking_uri
+from tasks.tracking_log import model_name
 from tasks.tracking_store import explained
 from tasks.workspace import project_root
 
@@ -33,6 +33,9 @@ def requirements(module: str, *, extra: Iterable[str] = ()) -> list[str]:
 def _distributions() -> dict[str, list[str]]:
     """Return import name → distributions that bring it."""
     return {name: sorted(set(owners)) for name, owners in packages_distributions().items()}
+
+
+_LOGGED = "fusedial.model"
 
 
 def log_model(run_id: str, folder: Path, *, tracking: Tracking, name: str) -> None:
@@ -72,8 +75,8 @@ def log_agent(
 
 def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: dict[str, str], **more: Any) -> None:
     uri = tracking_uri(tracking)
-    client = client_of(uri)
-    if client.get_run(run_id).data.tags.get(MODEL):
+    client = _client(uri)
+    if client.get_run(run_id).data.tags.get(_LOGGED):
         return
     import mlflow
 
@@ -88,4 +91,4 @@ def _log(run_id: str, *, tracking: Tracking, name: str, code: str, artifacts: di
             artifacts=places,
             **more,
         )
-    client.set_tag(run_id, MODEL, info.model_uri)
+    client.set_tag(run_id, _LOGGED, info.model_uri)

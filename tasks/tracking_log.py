@@ -4,8 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from models.redaction import redact, redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 
 # MLflow takes 250 characters of a key; the tag that holds an original is `original.` and the name.
@@ -90,115 +88,15 @@ def _keep_originals(client: "MlflowClient", run_id: str, names: Iterable[str]) -
         client.set_tag(run_id, key, redact(name))
 
 
-MODEL = "fusedial.model"
-"""Tag of a run: the address of the model that it has logged, `models:/<id>`."""
-
-
-def log_metrics(client: "MlflowClient", run: "Run", metrics: Mapping[str, float]) -> None:
-    """Log figures that are final, at step 0; they count for the run's logged model, too."""
+def log_metrics(client: "MlflowClient", run_id: str, metrics: Mapping[str, float]) -> None:
+    """Log figures that are final, at step 0."""
     from mlflow.entities import Metric
 
-    run_id, now = str(run.info.run_id), int(time.time() * 1000)
-    model = run.data.tags.get(MODEL, "").removeprefix("models:/") or None
-    rows = [Metric(metric_key(k), float(v), now, 0, model_id=model) for k, v in metrics.items()]
+    now = int(time.time() * 1000)
+    rows = [Metric(metric_key(k), float(v), now, 0) for k, v in metrics.items()]
     for start in range(0, len(rows), 500):
         client.log_batch(run_id, metrics=rows[start : start + 500])
     _keep_originals(client, run_id, metrics)
-
-
-@dataclass(frozen=True, slots=True)
-class DataSet:
-    """A data set that a stage read.
-
-    Attributes:
-        name: Readable name.
-        digest: Of its content.
-        place: Its folder, relative to the project.
-        context: What for: `training`, `evaluation`.
-        counts: Its size in figures.
-    """
-
-    name: str
-    digest: str
-    place: str
-    context: str
-    counts: Mapping[str, int]
-
-
-Files = Iterable[Path | tuple[Path, str]]
-_FILES = "fusedial.files"
-_DIGEST = 36  # characters that MLflow takes of a digest
-
-
-def log_data(client: "MlflowClient", run: "Run", data: Sequence[DataSet]) -> None:
-    """Log the data sets that the run does not have yet."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    known = _known_data(run)
-    rows = [
-        DatasetInput(
-            Dataset(
-                name=safe_text(one.name, limit=_PARAM_LIMIT),
-                digest=one.digest[:_DIGEST],
-                source_type="local",
-                source=json.dumps({"uri": one.place}),
-                profile=json.dumps(one.counts),
-            ),
-            tags=[InputTag("mlflow.data.context", one.context)],
-        )
-        for one in data
-        if one.digest[:_DIGEST] not in known
-    ]
-    if rows:
-        client.log_inputs(run.info.run_id, datasets=rows)
-
-
-def _known_data(run: "Run") -> set[str]:
-    return {str(one.dataset.digest) for one in run.inputs.dataset_inputs} if run.inputs else set()
-
-
-def log_files(client: "MlflowClient", run: "Run", files: Files) -> None:
-    """Log files that are new or have changed; a tag keeps what the run has."""
-    had = _files_of(run)
-    fresh = {place: (file, digest) for place, (file, digest) in _digests(files).items() if had.get(place) != digest}
-    for place, (file, _) in fresh.items():
-        client.log_artifact(run.info.run_id, str(file), place.rpartition("/")[0] or None)
-    if fresh:
-        now = had | {place: digest for place, (_, digest) in fresh.items()}
-        client.set_tag(run.info.run_id, _FILES, json.dumps(now, sort_keys=True))
-
-
-def _files_of(run: "Run") -> dict[str, str]:
-    found: dict[str, str] = json.loads(run.data.tags.get(_FILES, "{}"))
-    return found
-
-
-def _digests(files: Files) -> dict[str, tuple[Path, str]]:
-    """Return place among the artifacts → file, short digest."""
-    pairs = [(one, "") if isinstance(one, Path) else one for one in files]
-    return {
-        f"{folder}/{file.name}".lstrip("/"): (file, hashlib.sha256(file.read_bytes()).hexdigest()[:12]) for file, folder in pairs
-    }
-
-
-def is_logged(
-    run: "Run",
-    *,
-    tags: Mapping[str, str],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    files: Files,
-    data: Sequence[DataSet],
-) -> bool:
-    """Say whether a run has all of this already: a stage from the cache then writes nothing."""
-    kept, had = run.data, _files_of(run)
-    return (
-        all(kept.tags.get(key) == value for key, value in tags.items())
-        and all(safe_name(key) in kept.params for key in params)
-        and all(kept.metrics.get(metric_key(key)) == float(value) for key, value in metrics.items())
-        and all(had.get(place) == digest for place, (_, digest) in _digests(files).items())
-        and {one.digest[:_DIGEST] for one in data} <= _known_data(run)
-    )
 
 
 def replay(client: "MlflowClient", run_id: str, history: Path) -> None:

@@ -28,7 +28,7 @@ from flows.context import SHARED_STAGES, StageContext, git_commit
 from flows.parallel import task_runner
 from flows.servers import start_ephemeral
 from tasks.loaded_models import release_models
-from tasks.tracking import finish_parent, parent_run, runs_ended
+from tasks.tracking import finish_parent, parent_run
 from tasks.workspace import project_root
 
 
@@ -114,8 +114,7 @@ def _one(loaded: LoadedPlan, item: Item, progress: Progress, *, keep: bool) -> N
 
     @flow(name="ablation-run", flow_run_name=item.label, task_runner=task_runner(runtime))
     def body() -> None:
-        with runs_ended():
-            progress.done[item] = run_item(loaded, item, keep=keep)
+        progress.done[item] = run_item(loaded, item, keep=keep)
 
     state: Any = body(return_state=True)
     if not state.is_completed():

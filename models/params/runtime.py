@@ -28,12 +28,6 @@ class Runtime(Section):
     concurrency: int = Field(8, ge=1, description="Requests in flight per endpoint.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds until one request to an endpoint is given up.")
     progress: bool = Field(True, description="Show progress bars on a terminal.")
-    stage_timeout_s: float = Field(
-        0.0, ge=0, description="Seconds until a stage (of `fuse`, one method) is ended with an error; 0 = never."
-    )
-    failure_webhook: str = Field(
-        "", description="URL that gets a JSON message when a flow run fails; one with a secret: FUSEDIAL_FAILURE_WEBHOOK."
-    )
     nproc: int = Field(1, ge=1, description="Processes for `fuse`; above 1 it is launched through torchrun.")
     fsdp: bool = Field(False, description="Shard target and optimiser over the processes (FSDP); needs accelerators.")
 

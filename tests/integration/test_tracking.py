@@ -1,34 +1,19 @@
 """Runs in a real MLflow database: one parent, a child per stage, links instead of empty runs."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from models.errors import TrackingError
 from models.params.runtime import Runtime, Tracking
-from tasks import tracking, tracking_runs, workspace
+from tasks import tracking, workspace
 from tasks.model_logging import log_model
-from tasks.tracking import (
-    DataSet,
-    ParentRun,
-    RunSink,
-    StageRun,
-    compare_page,
-    finish_parent,
-    finish_stage,
-    parent_of,
-    parent_run,
-    runs_ended,
-    table_page,
-)
+from tasks.tracking import RunSink, StageRun, compare_page, finish_parent, finish_stage, parent_run
 from tasks.tracking_log import flatten
-from tasks.tracking_runs import client_of
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +45,7 @@ def finish(run: StageRun, output: str, **metrics: float) -> str:
 
 
 def read(run_id: str):  # type: ignore[no-untyped-def]
-    return client_of(tracking.tracking_uri(Tracking())).get_run(run_id)
+    return tracking._client(tracking.tracking_uri(Tracking())).get_run(run_id)
 
 
 def test_the_same_pipeline_finds_its_parent_again(project: Path) -> None:
@@ -82,7 +67,7 @@ def test_a_stage_that_ran_has_its_curves_and_figures(project: Path) -> None:
     assert data.data.metrics["train/loss"] == pytest.approx(1 / 3)
     assert data.data.tags["mlflow.parentRunId"] == run.parent_id
     assert data.info.status == "FINISHED"
-    history = client_of(run.uri).get_metric_history(run_id, "train/loss")
+    history = tracking._client(run.uri).get_metric_history(run_id, "train/loss")
     assert [m.step for m in history] == [1, 2, 3]
 
 
@@ -105,7 +90,7 @@ def test_curves_are_replayed_into_a_database_that_never_saw_them(project: Path, 
     history.write_text('{"step": 5, "train/loss": 2.0}\n{"step": 10, "train/loss": 1.0}\n')
     run = stage_run(parent("k8"), "fuse-z")
     run_id = finish_stage(run, output="output-e", params={}, metrics={}, history=history)
-    points = client_of(run.uri).get_metric_history(run_id, "train/loss")
+    points = tracking._client(run.uri).get_metric_history(run_id, "train/loss")
     assert [(m.step, m.value) for m in points] == [(5, 2.0), (10, 1.0)]
 
 
@@ -114,117 +99,6 @@ def test_the_parent_ends_with_the_headline(project: Path) -> None:
     finish_parent(run_id, tracking=Tracking(), metrics={"accuracy/sft": 0.7})
     assert read(run_id).info.status == "FINISHED"
     assert read(run_id).data.metrics == {"accuracy/sft": 0.7}
-
-
-def lazy_run(key: str, name: str) -> StageRun:
-    above = ParentRun(
-        key=key, name="p", params={"a": 1}, tags={"git.commit": "abc+", "mlflow.source.git.commit": "abc"}, note="n"
-    )
-    return StageRun(tracking.tracking_uri(Tracking()), "fusion", "", name, progress=False, parent=above)
-
-
-ENDS = ((ValueError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED"), (None, "FINISHED"))
-
-
-@pytest.mark.parametrize(("error", "status"), ENDS)
-def test_parents_and_children_end_however_the_process_ends(project: Path, error: BaseException | None, status: str) -> None:
-    run = lazy_run(f"end-{status}-{type(error).__name__}", "fuse-open")
-    try:
-        with runs_ended():
-            with RunSink(run, runtime=Runtime(progress=False), label="x") as sink:
-                sink.log({"train/loss": 1.0}, step=1)
-            (child,) = children(parent_of(run, create=False))
-            assert child.info.status == read(parent_of(run, create=False)).info.status == "RUNNING"
-            if error is not None:
-                raise error
-    except BaseException as caught:
-        assert caught is error
-    ended = read(child.info.run_id)
-    assert (ended.info.status, read(ended.data.tags["mlflow.parentRunId"]).info.status) == (status, status)
-    assert ended.data.tags["mlflow.source.git.commit"] == "abc" and ended.data.tags["git.commit"] == "abc+"
-
-
-def children(parent_id: str) -> list[Any]:
-    client = client_of(tracking.tracking_uri(Tracking()))
-    place = read(parent_id).info.experiment_id
-    return list(client.search_runs([place], filter_string=f"tags.`mlflow.parentRunId` = '{parent_id}'"))
-
-
-def test_a_run_that_failed_goes_on_in_the_next_attempt(project: Path) -> None:
-    run = lazy_run("again", "fuse-again")
-    with pytest.raises(ValueError, match="first"), runs_ended():
-        with RunSink(run, runtime=Runtime(progress=False), label="x") as sink:
-            sink.log({"train/loss": 1.0}, step=1)
-        raise ValueError("first")
-    with runs_ended():
-        with RunSink(run, runtime=Runtime(progress=False), label="x") as sink:
-            sink.log({"train/loss": 0.5}, step=2)
-        parent_id = parent_of(run, create=False)
-        (child,) = children(parent_id)
-        assert child.info.status == read(parent_id).info.status == "RUNNING"
-        finish(run, "output-again")
-    assert read(child.info.run_id).info.status == read(parent_id).info.status == "FINISHED"
-
-
-def test_a_run_whose_process_was_killed_is_ended_by_the_next(project: Path) -> None:
-    """Only a process of this machine that is gone: another machine's, and one that lives, may still be at work."""
-    client = client_of(tracking.tracking_uri(Tracking()))
-    place = tracking_runs.experiment_id(client, "fusion")
-    host, pid, created = tracking_runs.this_process().split(":")
-    owners = {f"{host}:{pid}:{int(created) - 999}": "KILLED", f"{host}:{pid}:{created}": "RUNNING", "elsewhere:1:1": "RUNNING"}
-    made = {client.create_run(place, tags={tracking_runs.OWNER: owner}).info.run_id: end for owner, end in owners.items()}
-    tracking_runs._experiment_at.cache_clear()
-    tracking_runs.experiment_id(client, "fusion")
-    assert {run_id: read(run_id).info.status for run_id in made} == made
-    for run_id in made:
-        client.delete_run(run_id)
-
-
-def test_a_stage_from_the_cache_opens_no_empty_parent(project: Path) -> None:
-    done = finish(lazy_run("lazy-1", "fuse-lazy"), "output-lazy")
-    later = lazy_run("lazy-2", "fuse-lazy")
-    assert finish(later, "output-lazy") == done
-    assert parent_of(later, create=False) == ""
-    assert parent_of(later, create=True) != read(done).data.tags["mlflow.parentRunId"]
-
-
-def test_what_is_recorded_already_is_not_written_again(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "scores.json").write_text("{}")
-    run = stage_run(parent("k20"), "fuse-once")
-    given: dict[str, Any] = {"params": {"method": "x"}, "files": [(tmp_path / "scores.json", "tables")]}
-    run_id = finish_stage(run, output="o-once", metrics={"final/a": 1.0}, **given)
-    before = read(run_id)
-    assert finish_stage(run, output="o-once", metrics={"final/a": 1.0}, **given) == run_id
-    assert read(run_id).info.end_time == before.info.end_time
-    (tmp_path / "scores.json").write_text("[]")
-    finish_stage(run, output="o-once", metrics={"final/a": 1.0}, **given)
-    kept = client_of(run.uri).download_artifacts(run_id, "tables/scores.json")
-    assert Path(kept).read_text() == "[]" and read(run_id).info.end_time > before.info.end_time
-
-
-def test_data_sets_are_inputs_and_final_figures_belong_to_the_model(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "weights.json").write_text("{}")
-    run = stage_run(parent("k21"), "fuse-model")
-    data = [DataSet("corpus (embedded)", "d" * 64, "artifacts/smoke/prepare/corpus", "training", {"train": 9})]
-    run_id = finish_stage(run, output="o-model", params={}, metrics={}, data=data)
-    log_model(run_id, tmp_path, tracking=Tracking(), name="m")
-    finish_stage(run, output="o-model", params={}, metrics={"final/accuracy_all": 0.5}, data=data)
-    (one,) = read(run_id).inputs.dataset_inputs
-    assert (one.dataset.name, one.dataset.digest, one.tags[0].value) == ("corpus (embedded)", "d" * 36, "training")
-    assert '"train": 9' in one.dataset.profile and "artifacts/smoke" in one.dataset.source
-    model = client_of(run.uri).get_logged_model(read(run_id).data.tags["fusedial.model"].removeprefix("models:/"))
-    assert [(m.key, m.value) for m in model.metrics] == [("final/accuracy_all", 0.5)]
-
-
-def test_links_open_the_table_of_trained_models_with_the_final_columns(project: Path) -> None:
-    page = table_page("fusion", tracking=Tracking(), server="http://s", metrics=["final/recall@1"], params=["method"])
-    place = tracking_runs.experiment_id(client_of(tracking.tracking_uri(Tracking())), "fusion")
-    assert page == f"http://s/#/experiments/{place}/runs?viewStateShareKey=final&workflowType=machine_learning"
-    view = json.loads(client_of(tracking.tracking_uri(Tracking())).get_experiment(place).tags["mlflow.sharedViewState.final"])
-    assert view["selectedColumns"][-2:] == ["params.`method`", "metrics.`final/recall_at_1`"]
-    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`final/recall_at_1`", False)
-    compared = compare_page(parent("k22"), tracking=Tracking(), server="http://s", prefixes=("fuse-",))
-    assert compared.endswith("&workflowType=machine_learning")
 
 
 def test_flatten_keeps_numbers_as_numbers() -> None:
@@ -293,7 +167,7 @@ def test_params_with_odd_keys_and_values_are_recorded(project: Path) -> None:
 
 def test_a_deleted_experiment_is_reported_with_its_cure(project: Path) -> None:
     uri = f"sqlite:///{project / 'mlflow.db'}"
-    client = client_of(uri)
+    client = tracking._client(uri)
     number = client.create_experiment("gone")
     client.delete_experiment(number)
     with pytest.raises(

@@ -15,8 +15,9 @@ from typer.main import get_command
 from flows.cli import app
 from flows.params.file import load_params
 from flows.params.schema import all_keys
+from flows.pipeline import COMPOSITES
 from flows.results_files import documents, renew_tables
-from flows.stages import COMPOSITES, STAGES
+from flows.stages import STAGES
 from models.params.dialogue import VARIANTS
 from models.params.fusion import METHODS
 

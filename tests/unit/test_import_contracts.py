@@ -13,8 +13,6 @@ FOR_MLFLOW = {
     "serving",
     "tracking",
     "tracking_log",
-    "tracking_pages",
-    "tracking_runs",
     "tracking_store",
 }
 

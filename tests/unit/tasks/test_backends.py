@@ -1,13 +1,12 @@
 """`tasks.backends`: the same source by both backends gives the same scores and signals."""
 
-import errno
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from support import http_source as _shared
 
-from models.errors import BackendError, DataError, SourceError, TrackingError
+from models.errors import BackendError, DataError
 from models.lm.prompts import TextItem
 from models.lm.source_file import write_source
 from models.params.runtime import Runtime
@@ -15,7 +14,7 @@ from models.params.teach import SignalParams
 from models.schema import Message
 from tasks import workspace
 from tasks.backends import endpoint, open_teacher
-from tasks.step_runs import can_be_cured
+from tasks.caching import _endpoint_failed
 
 ITEMS = [TextItem(f"t{i}", [Message("user", f"question {i}")], text) for i, text in enumerate(["It is 42.", "", "東京"])]
 
@@ -58,11 +57,6 @@ def test_an_endpoint_that_is_not_named(folder):
         forced(folder, SignalParams(backend="http"), Runtime(device="cpu"))
 
 
-def caused(error: Exception, *, by: Exception) -> Exception:
-    error.__cause__ = by
-    return error
-
-
 @dataclass
 class Failed:
     """Stands for Prefect's state of a failed task run."""
@@ -80,16 +74,10 @@ class Failed:
         (BackendError("refuses the key"), False),
         (DataError("Bad rows", []), False),
         (RuntimeError("a bug"), False),
-        (TimeoutError("no answer"), True),
-        (OSError(errno.ESTALE, "Stale file handle"), True),
-        (OSError(errno.ENOSPC, "No space left on device"), False),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), False),
-        (caused(TrackingError("refuses"), by=RuntimeError("database is locked")), True),
-        (caused(SourceError("cannot be loaded"), by=ConnectionResetError(errno.ECONNRESET, "reset")), True),
     ],
 )
 def test_only_transient_errors_are_retried(error: Exception, again: bool) -> None:
-    assert can_be_cured(None, None, Failed(error)) is again  # type: ignore[arg-type]
+    assert _endpoint_failed(None, None, Failed(error)) is again  # type: ignore[arg-type]
 
 
 def test_an_endpoint_without_address_fails_at_once_with_the_setting() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import database_file
-from tasks.database_file import bring_home, make_ready
+from tasks.database_file import make_ready
 
 SCHEMA = ("CREATE TABLE alembic_version (v)", "CREATE TABLE experiments (id)", "CREATE TABLE runs (id)")
 
@@ -147,29 +147,3 @@ def test_a_deleted_database_is_made_again(tmp_path: Path, made: list[Path]) -> N
         assert whole(path)
         path.unlink()
     assert len(made) == 2
-
-
-def test_a_copied_project_names_its_own_artifacts(tmp_path: Path) -> None:
-    """Of its own folder of artifacts alone: other places stay, and so does a folder whose name only begins alike."""
-    path, old = tmp_path / "mlflow.db", "file:///old/it's/mlartifacts"
-    kept = ["file:///old/it's/mlartifacts-2/fusion", "s3://bucket/mlartifacts/fusion", "file:///elsewhere/7"]
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE experiments (artifact_location TEXT)")
-        connection.execute("CREATE TABLE runs (artifact_uri TEXT)")
-        connection.execute("CREATE TABLE logged_models (artifact_location TEXT)")
-        connection.executemany("INSERT INTO experiments VALUES (?)", [(f"{old}/fusion",), *((place,) for place in kept)])
-        connection.execute("INSERT INTO runs VALUES (?)", (f"{old}/fusion/1/artifacts",))
-        connection.execute("INSERT INTO logged_models VALUES (?)", (f"{old}/fusion/models/m-1/artifacts",))
-    for _ in range(2):
-        bring_home(path, tmp_path / "mlartifacts")
-        here = (tmp_path / "mlartifacts").as_uri()
-        with closing(sqlite3.connect(path)) as connection:
-            assert [row[0] for row in connection.execute("SELECT * FROM experiments")] == [f"{here}/fusion", *kept]
-            assert connection.execute("SELECT * FROM runs").fetchall() == [(f"{here}/fusion/1/artifacts",)]
-            assert connection.execute("SELECT * FROM logged_models").fetchall() == [(f"{here}/fusion/models/m-1/artifacts",)]
-
-
-def test_what_is_no_database_is_left_to_mlflow(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("no database, but a text that is long enough to be read as one")
-    bring_home(tmp_path / "mlflow.db", tmp_path / "mlartifacts")
-    assert (tmp_path / "mlflow.db").read_text().startswith("no database")
