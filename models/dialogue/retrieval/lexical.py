@@ -181,7 +181,8 @@ class LexicalIndex:
             **{f"texts{i}": np.frombuffer("\n".join(texts).encode(), np.uint8) for i, texts in enumerate(self._texts)},
         }
         header = {"kb": self.kb_digest, "cfg": self.cfg.model_dump_json(), "num": str(self._num), "sha256": _digest(tensors)}
-        save_file(tensors, str(folder / FILE), metadata=header)
+        # One entry: safetensors writes several in any order, and equal indexes are to be equal bytes.
+        save_file(tensors, str(folder / FILE), metadata={"index": json.dumps(header)})
 
     @classmethod
     def load(cls, folder: Path, *, expect_kb: str) -> "LexicalIndex":
@@ -193,13 +194,13 @@ class LexicalIndex:
         path = folder / FILE
         try:
             with safe_open(path, framework="numpy") as file:
-                header = dict(file.metadata() or {})
+                header = json.loads((file.metadata() or {})["index"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             cfg = LexicalParams.model_validate_json(header["cfg"])
             joined = [tensors[f"texts{i}"].tobytes().decode() for i in range(3)]
             texts = [text.split("\n") if text else [] for text in joined]
             num, kb, whole = int(header["num"]), header["kb"], header["sha256"] == _digest(tensors)
-        except (OSError, SafetensorError, KeyError, ValueError) as err:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as err:
             raise RetrievalError(
                 f"`{path}` must hold the inverted lists of an index, but cannot be read ({err!r}). {_AGAIN}"
             ) from err
